@@ -1,0 +1,110 @@
+"""The frozen records that travel through the package, one utterance at a time.
+
+Scores are natural logs (nats), summed over tokens, higher is better, finite. Costs (`nelbo`) are lower is better and never stored as scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["ErrorCounts", "Estimate", "Hypothesis", "NBest", "Score", "ScoreKind"]
+
+ScoreKind = Literal["log_prob", "pll", "neg_nelbo"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One recognised word sequence with its named scores.
+
+    `scores` maps a name to nats (summed, higher is better). `raw` is the JSON object as it was read: fields this package does not know are kept there.
+    """
+
+    text: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The whitespace tokens of the text."""
+        return tuple(self.text.split())
+
+
+@dataclass(frozen=True)
+class NBest:
+    """One utterance: its hypotheses, best first as the recogniser ordered them, and its reference where it is known.
+
+    `raw` is the JSON object as it was read; `where` says where it came from ("dev.jsonl:12"), for error messages.
+    """
+
+    id: str
+    hyps: tuple[Hypothesis, ...]
+    ref: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    def place(self, hypothesis: int | None = None) -> str:
+        """Name this utterance (and a hypothesis, counted from 1 for people) in an error message."""
+        at = f"{self.where}: utterance {self.id}" if self.where else f"utterance {self.id}"
+        return at if hypothesis is None else f"{at}, hypothesis {hypothesis + 1}"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One named score of every hypothesis of one list.
+
+    `values` are nats, higher is better. `std_errors` are the standard errors of stochastic scores (None for deterministic ones).
+    `signature` identifies model and settings: two scores may be compared iff their signatures are equal.
+    `evaluations` counts network passes over one sequence, summed over the list.
+    """
+
+    values: tuple[float, ...]
+    signature: str
+    kind: ScoreKind
+    evaluations: int
+    std_errors: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an estimator returns for one sequence.
+
+    `value` is in nats, summed over the scored tokens: a cost (>= 0) from `nelbo`, a score (<= 0) from `pll` and `chain`.
+    `std_error` is its standard error: 0 for exact values, NaN where one draw leaves it unknown.
+    `evaluations` counts network passes. `draws` keeps the per-draw values, whose mean is `value` for the plain mean estimators:
+    the standard error of a *difference* of two hypotheses needs them.
+    """
+
+    value: float
+    std_error: float
+    evaluations: int
+    draws: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Word (or character) errors of one or many hypotheses against their references; additive."""
+
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    reference_words: int = 0
+
+    @property
+    def errors(self) -> int:
+        """Substitutions + insertions + deletions."""
+        return self.substitutions + self.insertions + self.deletions
+
+    @property
+    def wer(self) -> float:
+        """Errors per reference word, a fraction (may exceed 1). Raises ZeroDivisionError without reference words: callers check first."""
+        return self.errors / self.reference_words
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+            self.reference_words + other.reference_words,
+        )
