@@ -1,0 +1,62 @@
+"""A checkpoint's network seen as a Denoiser (MDLM, USDM) or as a CausalLM (AR)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rescore.diffusion.denoiser import Prediction
+from rescore.errors import ModelError
+from rescore.models.checkpoint import Checkpoint
+from rescore.models.network import Network
+
+__all__ = ["NetworkCausalLM", "NetworkDenoiser"]
+
+
+class NetworkDenoiser:
+    """`rescore.diffusion.denoiser.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        if checkpoint.prediction == "causal":
+            raise ModelError(f"objective {checkpoint.objective!r} is no denoiser; use --scorer ar")
+        self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
+        self.vocab_size = self.network.config.vocab_size
+        self.mask_id = checkpoint.mask_id
+        self.prediction: Prediction = checkpoint.prediction
+        self._time = self.network.config.time_input
+
+    def encode(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+        """Hidden states (batch, length, width)."""
+        return self.network.encode(noisy, noise if self._time else None, padding)
+
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (n, vocab_size); the mask symbol is impossible."""
+        logits = self.network.readout(hidden.to(self.network.embedding.weight.dtype))
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        if self.mask_id is not None:
+            logits[..., self.mask_id] = -torch.inf
+        return logits.log_softmax(-1)
+
+    @torch.no_grad()
+    def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+        """The dense form (batch, length, vocab_size), for tests and small uses."""
+        return self.readout(self.encode(noisy, noise, padding))
+
+
+class NetworkCausalLM:
+    """`rescore.scorers.ar.CausalLM` on a checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        if checkpoint.prediction != "causal":
+            raise ModelError(f"objective {checkpoint.objective!r} is not causal; use --scorer {checkpoint.objective}")
+        self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
+        self.vocab_size = self.network.config.vocab_size
+
+    def encode(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        """Hidden states (batch, length, width); position i has seen tokens 0..i."""
+        return self.network.encode(tokens, None, padding)
+
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (n, vocab_size) of the next token."""
+        logits = self.network.readout(hidden.to(self.network.embedding.weight.dtype))
+        return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)

@@ -1,0 +1,143 @@
+"""The checkpoint format: a directory with `config.json`, `model.safetensors` and `tokenizer.model`. Data only, no code.
+
+config.json:
+
+    {"format": "dlmrescore-model", "version": 1, "objective": "mdlm" | "usdm" | "ar",
+     "prediction": "masked" | "leave_one_out" | "posterior" | "causal",    what the output means (method: leave-one-out is not the posterior)
+     "normalizer": "librispeech",                                           what a text goes through before the tokenizer
+     "network": {...NetworkConfig...},
+     "card": {...free text and figures: training text, command, licence, quality...}}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rescore.errors import ModelError, RescoreError
+from rescore.models.network import Network, NetworkConfig
+from rescore.models.tokenizer import Tokenizer, read_tokenizer
+from rescore.text import normalizer
+
+__all__ = ["Checkpoint", "Objective", "Prediction", "load", "save"]
+
+Objective = Literal["mdlm", "usdm", "ar"]
+Prediction = Literal["masked", "leave_one_out", "posterior", "causal"]
+
+#: What each objective's network may predict; the first is what the trainer makes.
+PREDICTIONS: dict[Objective, tuple[Prediction, ...]] = {"mdlm": ("masked",), "usdm": ("leave_one_out", "posterior"), "ar": ("causal",)}
+
+_FORMAT, _VERSION = "dlmrescore-model", 1
+
+
+@dataclass
+class Checkpoint:
+    """A network with everything that belongs to it."""
+
+    network: Network
+    tokenizer: Tokenizer
+    objective: Objective
+    prediction: Prediction
+    normalizer: str = "librispeech"
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The mask symbol follows the pieces; only masked models have one."""
+        return self.tokenizer.size if self.objective == "mdlm" else None
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over weights, vocabulary and meaning: the model's part of a score's signature."""
+        state = {name: weight.detach().cpu().contiguous() for name, weight in self.network.state_dict().items()}
+        whole = hashlib.blake2b(safetensors.torch.save(dict(sorted(state.items()))), digest_size=8)
+        whole.update(self.tokenizer.serialized)
+        whole.update(f"{self.objective} {self.prediction} {self.normalizer}".encode())
+        return whole.hexdigest()
+
+
+def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write a checkpoint directory; each file appears whole or not at all, config.json last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.detach().to(dtype).contiguous() for name, weight in checkpoint.network.state_dict().items()}
+    config = {
+        "format": _FORMAT, "version": _VERSION, "objective": checkpoint.objective, "prediction": checkpoint.prediction,
+        "normalizer": checkpoint.normalizer, "network": dataclasses.asdict(checkpoint.network.config), "card": dict(checkpoint.card),
+    }  # fmt: skip
+    _replace(directory / "model.safetensors", safetensors.torch.save(weights))
+    _replace(directory / "tokenizer.model", checkpoint.tokenizer.serialized)
+    _replace(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def load(directory: Path, objective: Objective | None = None) -> Checkpoint:
+    """Load a checkpoint directory onto the CPU in float32, ready to evaluate.
+
+    Raises ModelError (one line naming the file) if a file is missing or broken, a tensor is missing, spare or misshapen, or the checkpoint is of
+    another objective than the one asked for.
+    """
+    config = _read_config(directory / "config.json")
+    found = cast(Objective, config["objective"])
+    if objective is not None and found != objective:
+        raise ModelError(f"{directory}: checkpoint holds objective {found!r}, expected {objective!r}; pass --scorer {found} or another --model")
+    tokenizer = read_tokenizer(directory / "tokenizer.model")
+    network = Network(config["network"])
+    _load_weights(network, directory / "model.safetensors")
+    checkpoint = Checkpoint(network.eval(), tokenizer, found, config["prediction"], config["normalizer"], config["card"])
+    rows = tokenizer.size + (found == "mdlm")
+    if network.config.vocab_size != rows:
+        raise ModelError(f"{directory}: the network has {network.config.vocab_size} output rows, its tokenizer needs {rows}; files of two models are mixed")
+    return checkpoint
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model's configuration ({error.strerror}); give a checkpoint directory") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        raise ModelError(f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm or --scorer ar with its id or path")
+    if config.get("version") != _VERSION:
+        raise ModelError(f"{path}: checkpoint version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore")
+    objective, prediction = config.get("objective"), config.get("prediction")
+    if objective not in PREDICTIONS or prediction not in PREDICTIONS[objective]:
+        raise ModelError(f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; known: {PREDICTIONS}")
+    try:
+        normalizer(config["normalizer"])
+        return {**config, "network": NetworkConfig(**config["network"]), "card": dict(config.get("card") or {})}
+    except (KeyError, TypeError, RescoreError) as error:
+        raise ModelError(f"{path}: the configuration does not fit ({error}); restore the file") from error
+
+
+def _load_weights(network: Network, path: Path) -> None:
+    try:
+        weights: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: cannot read the weights ({error}); restore the file") from error
+    expected = network.state_dict()
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise ModelError(f"{path}: tensor {name!r} is missing; restore the file")
+        if weights[name].shape != tensor.shape:
+            raise ModelError(f"{path}: tensor {name!r} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}; files of two models are mixed")
+    spare = sorted(set(weights) - set(expected))
+    if spare:
+        raise ModelError(f"{path}: tensor {spare[0]!r} belongs to no part of the network; files of two models are mixed")
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})

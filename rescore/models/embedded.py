@@ -1,0 +1,28 @@
+"""The models that come with the package, and how a name, a directory or nothing becomes a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rescore.errors import ModelError
+from rescore.models.checkpoint import Checkpoint, Objective, load
+
+__all__ = ["EMBEDDED", "embedded_models", "open_checkpoint"]
+
+EMBEDDED = Path(__file__).parent / "embedded"
+
+
+def embedded_models() -> list[Path]:
+    """The directories of the embedded models, by name."""
+    return sorted(path.parent for path in EMBEDDED.glob("*/config.json"))
+
+
+def open_checkpoint(model: str | None, objective: Objective) -> Checkpoint:
+    """Load a checkpoint directory, or the embedded model of `objective` where `model` is None.
+
+    Raises ModelError naming what was looked for if it is not there or is of another objective.
+    """
+    directory = EMBEDDED / objective if model is None else Path(model)
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded ones, `dlmrescore train` makes one")
+    return load(directory, objective)

@@ -1,0 +1,143 @@
+"""Hugging Face models, by id or path: any masked LM as a Denoiser, any causal LM for `ar`.
+
+transformers is imported where it is used. Weights come from safetensors or from torch files read with weights_only; code that a repository brings
+with it runs only if the user asks for it (`remote_code`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rescore.diffusion.denoiser import Prediction
+from rescore.errors import ModelError
+
+__all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked"]
+
+
+def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
+    """(network, tokenizer) of a Hub id or path. Raises ModelError in one line."""
+    try:
+        import transformers  # noqa: PLC0415 - heavy and optional
+    except ImportError as error:
+        raise ModelError("this scorer needs transformers; install it with `pip install dlmrescore[hf]`") from error
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code)
+        network = getattr(transformers, kind).from_pretrained(model, trust_remote_code=remote_code, attn_implementation="eager")
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        first = " ".join(str(error).split())[:300]
+        raise ModelError(f"{model}: cannot load a Hugging Face model ({first}); give a Hub id or a directory with config, weights and tokenizer") from error
+    return network, tokenizer
+
+
+def _digest(network: torch.nn.Module, tokenizer: Any) -> str:
+    """16 hex digits over the weights and the vocabulary."""
+    whole = hashlib.blake2b(digest_size=8)
+    for name, weight in sorted(network.state_dict().items()):
+        whole.update(name.encode())
+        whole.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    whole.update(repr(sorted(tokenizer.get_vocab().items())).encode())
+    return whole.hexdigest()
+
+
+class HubTokenizer:
+    """A Hugging Face tokenizer with the interface of the scorers. BOS and EOS are CLS and SEP where a model has those."""
+
+    def __init__(self, tokenizer: Any, model: str) -> None:
+        self._tokenizer = tokenizer
+        bos = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+        eos = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+        if eos is None:
+            raise ModelError(f"{model}: the tokenizer has neither an end-of-sentence nor a separator token; set eos_token in its configuration")
+        self.eos_id: int = eos
+        self.bos_id: int = eos if bos is None else bos  # GPT-2's custom: one symbol for both ends
+        self.unk_id: int | None = tokenizer.unk_token_id if tokenizer.unk_token_id not in (self.bos_id, self.eos_id) else None
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        return [list(map(int, self._tokenizer.encode(text, add_special_tokens=False))) for text in texts]
+
+    def words(self, tokens: Sequence[int]) -> np.ndarray:
+        """The word index of every token: a word goes on through `##` pieces, or until the next piece with a word-start mark."""
+        pieces: list[str] = self._tokenizer.convert_ids_to_tokens([int(t) for t in tokens])
+        special = {self.bos_id, self.eos_id}
+        marked = any(piece.startswith(("\u2581", "\u0120")) for piece in pieces)
+        starts = [
+            token in special or (piece.startswith(("\u2581", "\u0120")) if marked else not piece.startswith("##"))
+            for token, piece in zip(tokens, pieces, strict=True)
+        ]
+        if marked and len(starts) > 1:
+            starts[1] = True  # byte-level vocabularies leave the first word of a text unmarked
+        index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
+        return index
+
+
+class HubMaskedLM:
+    """A masked LM of the BERT family as a Denoiser without time input."""
+
+    prediction: Prediction = "masked"
+
+    def __init__(self, network: Any, tokenizer: Any, model: str, device: str, dtype: torch.dtype) -> None:
+        if tokenizer.mask_token_id is None:
+            raise ModelError(f"{model}: the tokenizer has no mask token; use --scorer ar for a causal model")
+        self.network = network.to(device=torch.device(device), dtype=dtype).eval()
+        self.mask_id: int | None = int(tokenizer.mask_token_id)
+        self.vocab_size: int = int(network.config.vocab_size)
+
+    @torch.no_grad()
+    def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+        """(batch, length, vocab_size); the mask symbol is not excluded, as is usual for masked LMs."""
+        del noise
+        logits: Tensor = self.network(input_ids=noisy, attention_mask=(~padding).long()).logits
+        return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+
+class HubCausalLM:
+    """A causal LM; `readout` is the identity on hidden states that are logits already."""
+
+    def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
+        self.network = network.to(device=torch.device(device), dtype=dtype).eval()
+        self.vocab_size: int = int(network.config.vocab_size)
+
+    @torch.no_grad()
+    def encode(self, tokens: Tensor, padding: Tensor) -> Tensor:
+        """Logits (batch, length, vocab_size); padding is on the right and is never seen."""
+        logits: Tensor = self.network(input_ids=tokens, attention_mask=(~padding).long()).logits
+        return logits
+
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (n, vocab_size) of the next token."""
+        return (hidden if hidden.dtype == torch.float64 else hidden.float()).log_softmax(-1)
+
+
+def max_length(network: Any) -> int:
+    """The longest sequence the network's positions allow; 512 where it does not say."""
+    length = getattr(network.config, "max_position_embeddings", None) or getattr(network.config, "n_positions", None) or 512
+    pad = getattr(network.config, "pad_token_id", None)
+    # RoBERTa's positions start behind the padding id
+    return int(length) - (int(pad) + 1 if network.config.model_type in ("roberta", "camembert", "xlm-roberta") and pad is not None else 0)
+
+
+def load_masked(
+    model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, remote_code: bool = False
+) -> tuple[HubMaskedLM, HubTokenizer, int, str]:
+    """(denoiser, tokenizer, longest sequence, digest) of a masked LM. Raises ModelError."""
+    network, tokenizer = _load("AutoModelForMaskedLM", model, remote_code)
+    digest = _digest(network, tokenizer)
+    return HubMaskedLM(network, tokenizer, model, device, dtype), HubTokenizer(tokenizer, model), max_length(network), digest
+
+
+def load_causal(
+    model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, remote_code: bool = False
+) -> tuple[HubCausalLM, HubTokenizer, int, str]:
+    """(causal LM, tokenizer, longest sequence, digest). Raises ModelError."""
+    network, tokenizer = _load("AutoModelForCausalLM", model, remote_code)
+    digest = _digest(network, tokenizer)
+    return HubCausalLM(network, device, dtype), HubTokenizer(tokenizer, model), max_length(network), digest

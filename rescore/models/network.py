@@ -1,0 +1,188 @@
+"""One compact Transformer for all three objectives: bidirectional (MDLM, USDM) or causal (AR).
+
+Pre-norm blocks with RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467), rotary positions (Su et al. 2021, arXiv:2104.09864), SwiGLU
+(Shazeer 2020, arXiv:2002.05202), tied input and output embeddings. The optional time input is the noise level 1 - alpha(t), embedded and added
+as a shift and scale after every norm (adaLN, Peebles & Xie 2022, arXiv:2212.09748, in a low-rank form).
+
+Left out on purpose: dropout, biases, key-value caches. Runs on torch 1.13 (no scaled_dot_product_attention there: the plain formula serves).
+
+Letters in shapes: B batch, L length, D width, H heads, K width of one head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rescore.errors import ModelError
+
+__all__ = ["Network", "NetworkConfig"]
+
+_TIME_FEATURES = 64
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The shape of a network. `vocab_size` counts the output rows, a mask symbol included."""
+
+    vocab_size: int
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    feed_forward: int = 704
+    causal: bool = False
+    time_input: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ModelError(f"network: width {self.width} must be heads ({self.heads}) times an even number; change width or heads")
+        if min(self.vocab_size, self.layers, self.heads, self.feed_forward) < 1:
+            raise ModelError(f"network: every size must be positive, got {self}")
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, in float32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = x if x.dtype == torch.float64 else x.float()
+        return x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs (k, k + K/2) of (B, H, L, K) by the angles of their positions."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Softmax attention; `mask` is True where a key may be seen. (B, H, L, K) -> (B, H, L, K)."""
+    if hasattr(functional, "scaled_dot_product_attention"):
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
+    scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if mask is None and causal:
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1) @ v
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each with its norm, its time modulation and its residual."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.heads, self.causal = config.heads, config.causal
+        width = config.width
+        self.attention_norm, self.feed_forward_norm = RMSNorm(width), RMSNorm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.attention_out = nn.Linear(width, width, bias=False)
+        self.gate_up = nn.Linear(width, 2 * config.feed_forward, bias=False)
+        self.down = nn.Linear(config.feed_forward, width, bias=False)
+        self.modulation = nn.Linear(_TIME_FEATURES, 4 * width) if config.time_input else None
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, time: Tensor | None) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        a, shift_scale = self.attention_norm(x), None
+        if self.modulation is not None and time is not None:
+            shift_scale = self.modulation(time).unsqueeze(1).chunk(4, dim=-1)  # 4 x (B, 1, D)
+            a = a * (1 + shift_scale[1]) + shift_scale[0]
+        x = x + self._attention(a, rotation, mask)
+        f = self.feed_forward_norm(x)
+        if shift_scale is not None:
+            f = f * (1 + shift_scale[3]) + shift_scale[2]
+        gate, up = self.gate_up(f).chunk(2, dim=-1)
+        out: Tensor = x + self.down(functional.silu(gate) * up)
+        return out
+
+    def _attention(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, K)
+        q, k = _rotate(q, *rotation).to(v.dtype), _rotate(k, *rotation).to(v.dtype)
+        out = _attend(q, k, v, mask, self.causal)
+        mixed: Tensor = self.attention_out(out.transpose(1, 2).reshape(batch, length, width))
+        return mixed
+
+
+class Network(nn.Module):
+    """Tokens and noise level to hidden states (`encode`) and hidden states to raw logits (`readout`)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = RMSNorm(config.width)
+        if config.time_input:
+            self.time = nn.Sequential(nn.Linear(_TIME_FEATURES, 2 * _TIME_FEATURES), nn.SiLU(), nn.Linear(2 * _TIME_FEATURES, _TIME_FEATURES))
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Normal(0, 0.02), output projections shrunk by depth, time modulation starting as the identity."""
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        for name, weight in self.named_parameters():
+            if name.endswith(("qkv.weight", "gate_up.weight")):
+                nn.init.normal_(weight, std=0.02)
+            elif name.endswith(("attention_out.weight", "down.weight")):
+                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * self.config.layers))
+            elif ".modulation." in name:
+                nn.init.zeros_(weight)
+
+    def encode(self, tokens: Tensor, noise: Tensor | None = None, padding: Tensor | None = None) -> Tensor:
+        """Hidden states.
+
+        tokens (B, L) int64; noise (B,) noise level 1 - alpha in [0, 1], needed iff the network has a time input; padding (B, L) bool, True =
+        padding. Returns (B, L, D) after the final norm.
+        """
+        x = self.embedding(tokens)
+        rotation = self._rotation(tokens.shape[1], x)
+        mask = self._mask(tokens.shape[1], padding)
+        time = self._time(noise, x) if self.config.time_input else None
+        for block in self.blocks:
+            x = block(x, rotation, mask, time)
+        hidden: Tensor = self.final_norm(x)
+        return hidden
+
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Raw logits (..., V) of hidden states (..., D), by the tied embedding."""
+        return functional.linear(hidden, self.embedding.weight)
+
+    def forward(self, tokens: Tensor, noise: Tensor | None = None, padding: Tensor | None = None) -> Tensor:
+        """Raw logits (B, L, V): `readout(encode(...))`, for tests and small uses."""
+        return self.readout(self.encode(tokens, noise, padding))
+
+    def _rotation(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine, (L, K / 2), of position x frequency."""
+        half = self.config.width // self.config.heads // 2
+        kind = torch.promote_types(like.dtype, torch.float32)
+        frequency = 10_000.0 ** (-torch.arange(half, device=like.device, dtype=kind) / half)
+        angle = torch.arange(length, device=like.device, dtype=kind)[:, None] * frequency
+        return angle.cos(), angle.sin()
+
+    def _mask(self, length: int, padding: Tensor | None) -> Tensor | None:
+        """(B, 1, L or 1, L) bool, True = may be seen; None when every key may be seen (or the causal rule alone holds)."""
+        if padding is None or not bool(padding.any()):
+            return None
+        seen = ~padding[:, None, None, :]
+        if self.config.causal:
+            seen = seen & torch.ones(length, length, dtype=torch.bool, device=padding.device).tril()
+        return seen
+
+    def _time(self, noise: Tensor | None, like: Tensor) -> Tensor:
+        """(B, 64) features of the noise level: sines and cosines of itself and of its log."""
+        if noise is None:
+            raise ModelError("network: this model has a time input; pass the noise level 1 - alpha of every sequence")
+        noise = noise.to(like.dtype)[:, None]
+        frequency = 2.0 ** (torch.arange(_TIME_FEATURES // 4, device=like.device, dtype=like.dtype) / 2) * (math.pi / 16)
+        log_angle = torch.log(noise.clamp(min=1e-5)) * (frequency / 8)[None]
+        angle = noise * frequency[None]
+        features = torch.cat((angle.sin(), angle.cos(), log_angle.sin(), log_angle.cos()), dim=-1)
+        time: Tensor = functional.silu(self.time(features))
+        return time

@@ -1,0 +1,87 @@
+"""A SentencePiece vocabulary with the special ids every model here uses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+
+from rescore.errors import ModelError
+
+__all__ = ["Tokenizer", "train_tokenizer"]
+
+_WORD_START = "\u2581"
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Ids: `pad_id` 0, `unk_id` 1, `bos_id` 2, `eos_id` 3, then pieces; a mask symbol, where a model has one, follows at `size`.
+    `serialized` is the SentencePiece model itself: bytes, no code, safe to load from anywhere.
+    """
+
+    def __init__(self, serialized: bytes, where: str = "tokenizer") -> None:
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{where}: not a SentencePiece model ({error}); restore the file or train the vocabulary again") from error
+        self.serialized = serialized
+        self.size: int = self._processor.get_piece_size()
+        self.pad_id, self.unk_id, self.bos_id, self.eos_id = (
+            self._processor.pad_id(), self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id()
+        )  # fmt: skip
+        if min(self.pad_id, self.unk_id, self.bos_id, self.eos_id) < 0:
+            raise ModelError(f"{where}: the vocabulary lacks pad, unk, bos or eos; train it with all four")
+        self._starts = np.array([self._processor.id_to_piece(i).startswith(_WORD_START) for i in range(self.size)])
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without BOS and EOS."""
+        encoded: list[list[int]] = self._processor.encode(list(texts), num_threads=1)
+        return encoded
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids; special ids vanish."""
+        text: str = self._processor.decode([int(t) for t in tokens])
+        return text
+
+    def words(self, tokens: Sequence[int]) -> np.ndarray:
+        """The word index of every token, (length,) int64: a new word begins at every piece with a word-start mark and at every special id."""
+        ids = np.asarray(tokens, dtype=np.int64)
+        special = np.isin(ids, (self.bos_id, self.eos_id)) | (ids >= self.size)
+        starts = special | self._starts[np.where(ids < self.size, ids, 0)]
+        index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
+        return index
+
+    def __getstate__(self) -> dict[str, bytes]:
+        return {"serialized": self.serialized}
+
+    def __setstate__(self, state: dict[str, bytes]) -> None:
+        self.__init__(state["serialized"])  # type: ignore[misc]
+
+
+def train_tokenizer(lines: Iterable[str], vocab_size: int, sample: int = 400_000) -> Tokenizer:
+    """Train a unigram vocabulary (Kudo 2018, arXiv:1804.10959) of `vocab_size` pieces on at most `sample` lines.
+
+    Raises ModelError if the text is too small for that many pieces.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=model, vocab_size=vocab_size, model_type="unigram", character_coverage=1.0,
+            pad_id=0, unk_id=1, bos_id=2, eos_id=3, normalization_rule_name="identity", input_sentence_size=sample,
+            shuffle_input_sentence=True, num_threads=1, minloglevel=2,
+        )  # fmt: skip
+    except RuntimeError as error:
+        raise ModelError(f"vocabulary of {vocab_size} pieces cannot be trained on this text ({error}); give more text or a smaller --vocab-size") from error
+    return Tokenizer(model.getvalue())
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """Load `tokenizer.model`. Raises ModelError naming the file if it is missing or broken."""
+    try:
+        return Tokenizer(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the tokenizer ({error.strerror}); restore the file") from error

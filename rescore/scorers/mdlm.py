@@ -1,0 +1,71 @@
+"""`mdlm`: a masked diffusion LM. Estimators: `nelbo` (Monte Carlo, the default), `pll`, `pll_within_word`, `chain`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rescore.diffusion import masked
+from rescore.diffusion.denoiser import Denoiser, Plan
+from rescore.diffusion.draws import Draws
+from rescore.errors import ScoreError
+from rescore.models.adapters import NetworkDenoiser
+from rescore.models.embedded import open_checkpoint
+from rescore.scorers.diffusion import DiffusionScorer, Planner
+from rescore.scorers.options import ScorerOptions
+from rescore.scorers.sequences import Sequencer, TokenSequence
+from rescore.scorers.settings import WINDOW, signature, torch_dtype
+from rescore.text import normalizer
+from rescore.types import ScoreKind
+
+__all__ = ["build", "masked_scorer"]
+
+_ESTIMATORS: dict[str, ScoreKind] = {"nelbo": "neg_nelbo", "pll": "pll", "pll_within_word": "pll", "chain": "log_prob"}
+
+
+def _planner(estimator: str, mask_id: int, options: ScorerOptions) -> Planner:
+    def nelbo(window: TokenSequence, utterance: int) -> Plan:
+        random = Draws(options.seed, utterance, window.anchors, window.offsets)
+        return masked.plan_nelbo(window.tokens, window.scored, mask_id, random, draws=options.draws)
+
+    def pll(window: TokenSequence, utterance: int) -> Plan:
+        del utterance
+        return masked.plan_pll(window.tokens, window.scored, mask_id)
+
+    def within_word(window: TokenSequence, utterance: int) -> Plan:
+        del utterance
+        return masked.plan_pll(window.tokens, window.scored, mask_id, window.words)
+
+    def chain(window: TokenSequence, utterance: int) -> Plan:
+        del utterance
+        return masked.plan_chain(window.tokens, window.scored, mask_id, np.arange(int(window.scored.sum())))
+
+    return {"nelbo": nelbo, "pll": pll, "pll_within_word": within_word, "chain": chain}[estimator]
+
+
+def masked_scorer(scorer: str, digest: str, denoiser: Denoiser, sequencer: Sequencer, estimator: str, options: ScorerOptions) -> DiffusionScorer:
+    """A scorer of any masked denoiser, for `mdlm` and `mlm`. Raises ScoreError for an unknown estimator."""
+    if estimator not in _ESTIMATORS:
+        raise ScoreError(f"estimator {estimator!r} of --scorer {scorer} is unknown; known: {', '.join(_ESTIMATORS)}")
+    if denoiser.mask_id is None:
+        raise ScoreError(f"--scorer {scorer} needs a model with a mask symbol")
+    settings = {"draws": options.draws, "seed": options.seed, "strata": "exact_count"} if estimator == "nelbo" else {}
+    return DiffusionScorer(
+        name=f"{scorer}_{estimator}",
+        kind=_ESTIMATORS[estimator],
+        signature=signature(scorer, digest, estimator, settings, sequencer, options),
+        denoiser=denoiser,
+        sequencer=sequencer,
+        planner=_planner(estimator, denoiser.mask_id, options),
+        readout=masked.read_token,
+        negate=estimator == "nelbo",
+        device=options.device,
+    )
+
+
+def build(options: ScorerOptions) -> DiffusionScorer:
+    """The scorer of a checkpoint with objective `mdlm`; by default the embedded one with `nelbo`."""
+    checkpoint = open_checkpoint(options.model, "mdlm")
+    digest = checkpoint.digest
+    sequencer = Sequencer(checkpoint.tokenizer, normalizer(options.normalizer or checkpoint.normalizer), options.window or WINDOW, options.score_eos)
+    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options))
+    return masked_scorer("mdlm", digest, denoiser, sequencer, options.estimator or "nelbo", options)

@@ -1,0 +1,63 @@
+"""What a scorer is, and everything that decides its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from rescore.errors import ScoreError
+from rescore.registry import SCORERS, lookup
+from rescore.types import NBest, Score, ScoreKind
+
+__all__ = ["Scorer", "ScorerOptions", "load_scorer"]
+
+
+class Scorer(Protocol):
+    """Scores whole lists, one after the other."""
+
+    name: str  # default name of the score, such as "mdlm_nelbo"
+    kind: ScoreKind
+    signature: str  # two scores may be compared iff their signatures are equal
+
+    def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
+        """Yield one Score per list, in order. Memory is bounded by a chunk of hypotheses, not by the input.
+
+        Raises ScoreError naming utterance and hypothesis where a score is not finite.
+        """
+
+
+@dataclass(frozen=True)
+class ScorerOptions:
+    """Settings of a scorer; None means the scorer's own default.
+
+    model: directory or Hub id (None: the embedded model); estimator: see the scorer; draws, seed: of stochastic estimators; t: noise level of the
+    one-pass pseudo-log-likelihood; normalizer: what the text goes through first; window: longest token sequence, BOS and EOS included;
+    score_eos: whether the end of the sentence is part of the score; remote_code: run code that a Hub model brings with it.
+    """
+
+    model: str | None = None
+    estimator: str | None = None
+    draws: int = 8
+    seed: int = 0
+    t: float = 0.1
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    normalizer: str | None = None
+    window: int | None = None
+    score_eos: bool = True
+    remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ScoreError(f"draws must be at least 1, got {self.draws}")
+        if not 0 < self.t < 1:
+            raise ScoreError(f"t must lie between 0 and 1, got {self.t}")
+        if self.window is not None and self.window < 8:
+            raise ScoreError(f"window must be at least 8 tokens, got {self.window}")
+
+
+def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
+    """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model."""
+    scorer: Scorer = lookup(SCORERS, name, "scorer")(options or ScorerOptions())
+    return scorer

@@ -1,0 +1,1 @@
+"""Text to batches to checkpoint: a plain trainer for the three objectives."""

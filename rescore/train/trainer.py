@@ -1,0 +1,234 @@
+"""A plain trainer: AdamW, warm-up and linear decay to zero, gradient clipping, resumable to the same curve.
+
+Everything random is drawn from (seed, step) or (seed, epoch), so a run that was killed continues with the batches and the noise it would have had.
+The run directory holds `corpus/`, `state.pt` (weights, optimiser, step; written atomically), `log.csv`, and at the end the checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from rescore.errors import ModelError, TrainError
+from rescore.models.checkpoint import PREDICTIONS, Checkpoint, Objective, load, save
+from rescore.models.network import Network, NetworkConfig
+from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
+from rescore.text import normalizer
+from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, read_text
+from rescore.train.objectives import LOSSES
+
+__all__ = ["TrainOptions", "prepare", "train"]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What decides a run. Two runs with equal options on the same machine have the same curve."""
+
+    objective: Objective
+    steps: int = 4500
+    batch_tokens: int = 4096
+    learning_rate: float = 2e-3
+    warmup: int = 200
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    feed_forward: int = 704
+    time_input: bool | None = None  # None: only where the objective needs it (usdm)
+    normalizer: str = "librispeech"
+    bf16: bool = True
+    start_from: str | None = None  # a checkpoint directory whose weights the run starts with, of any objective with the same shape
+    evaluate_every: int = 250
+    save_every: int = 250
+
+
+def prepare(
+    text: Sequence[Path], valid: Sequence[Path], directory: Path, *, vocab_size: int, tokenizer_path: Path | None, join: float, seed: int, normalize: str
+) -> None:
+    """Train or copy the vocabulary and tokenise the text into `directory`; nothing is done twice.
+
+    `join` is the probability that a line continues the text before it. Raises TrainError or ModelError on unusable text.
+    """
+    if (directory / "ready").exists():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    clean = normalizer(normalize)
+    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else train_tokenizer(read_text(text, clean), vocab_size)
+    (directory / "tokenizer.model").write_bytes(tokenizer.serialized)
+    encode_corpus(joined(read_text(text, clean), join, seed), tokenizer, directory / "train")
+    encode_corpus(joined(read_text(valid, clean), join, seed), tokenizer, directory / "valid")
+    (directory / "ready").touch()
+
+
+def _open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
+    kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
+    return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), np.load(directory / "offsets.npy", mmap_mode="r"), 0)
+
+
+def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
+    """A freshly initialised network for the objective, drawn from the seed."""
+    torch.manual_seed(options.seed)
+    time_input = options.objective == "usdm" if options.time_input is None else options.time_input
+    return Network(
+        NetworkConfig(
+            vocab_size=tokenizer.size + (options.objective == "mdlm"), width=options.width, layers=options.layers, heads=options.heads,
+            feed_forward=options.feed_forward, causal=options.objective == "ar", time_input=time_input,
+        )
+    )  # fmt: skip
+
+
+def start_from(network: Network, directory: Path) -> None:
+    """Copy every weight that another checkpoint shares; a mask row is dropped or stays fresh, a time input that it lacks stays fresh.
+
+    Raises ModelError if the checkpoint's sizes differ.
+    """
+    ours = network.state_dict()
+    theirs = load(directory).network.state_dict()
+    rows = min(len(ours["embedding.weight"]), len(theirs["embedding.weight"]))
+    ours["embedding.weight"][:rows] = theirs.pop("embedding.weight")[:rows]
+    for name, weight in theirs.items():
+        if name in ours and ours[name].shape != weight.shape:
+            raise ModelError(
+                f"{directory}: tensor {name!r} has shape {tuple(weight.shape)}, expected {tuple(ours[name].shape)}; start from a model of the same size"
+            )
+        if name in ours:
+            ours[name] = weight
+    network.load_state_dict(ours)
+
+
+def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, Any]) -> Checkpoint:
+    """Train on a prepared corpus, resuming `directory/state.pt` if it is there, and write the checkpoint into `directory`.
+
+    Raises TrainError if the corpus is too small or the state belongs to other options.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = read_tokenizer(corpus / "tokenizer.model")
+    run = _Run(options, tokenizer, _open_corpus(corpus / "train", tokenizer), _open_corpus(corpus / "valid", tokenizer), directory)
+    run.resume()
+    run.fit()
+    card = {**card, "training": {**asdict(options), "tokens": options.steps * options.batch_tokens, "valid_nats_per_token": run.evaluate()}}
+    checkpoint = Checkpoint(run.network.eval(), tokenizer, options.objective, PREDICTIONS[options.objective][0], options.normalizer, card)
+    save(checkpoint, directory, torch.float16)
+    return checkpoint
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(self, options: TrainOptions, tokenizer: Tokenizer, corpus: Corpus, valid: Corpus, directory: Path) -> None:
+        self.options, self.tokenizer, self.corpus, self.directory = options, tokenizer, corpus, directory
+        self.network = build_network(options, tokenizer)
+        if options.start_from is not None:
+            start_from(self.network, Path(options.start_from))
+        self.optimizer = self._optimizer()
+        self.step = 0
+        self.valid_batches = batches(valid, tokenizer, min(options.batch_tokens, int(valid.lengths.sum())), seed=0)[:16]
+        self.valid = valid
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": self.options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.options.learning_rate, betas=(0.9, 0.98), eps=1e-8)
+
+    def fit(self) -> None:
+        """Run to the last step, logging and saving on the way."""
+        started, tokens, running = time.monotonic(), 0, 0.0
+        progress = tqdm(total=self.options.steps, initial=self.step, desc=f"train {self.options.objective}", unit="step", mininterval=5)
+        for rows in self._batches():
+            loss, count = self._update(rows)
+            tokens, running = tokens + count, loss if not running else 0.98 * running + 0.02 * loss
+            self.step += 1
+            progress.update()
+            progress.set_postfix_str(f"{running:.3f} nats/token, {tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
+            last = self.step == self.options.steps
+            if last or self.step % self.options.evaluate_every == 0:
+                self._log(running, self.evaluate(), tokens / (time.monotonic() - started))
+            if last or self.step % self.options.save_every == 0:
+                self._save()
+        progress.close()
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        """The batches from the current step to the last."""
+        seen = 0
+        epoch = 0
+        while self.step < self.options.steps:
+            epoch_batches = batches(self.corpus, self.tokenizer, self.options.batch_tokens, self.options.seed * 1000 + epoch)
+            for rows in epoch_batches[max(0, self.step - seen) :]:
+                if self.step >= self.options.steps:
+                    return
+                yield rows
+            seen, epoch = seen + len(epoch_batches), epoch + 1
+
+    def _update(self, rows: np.ndarray) -> tuple[float, int]:
+        """One optimiser step; returns nats per scored token and the number of tokens."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.learning_rate * self._schedule()
+        loss, count = self._loss(rows, self.options.seed * 1_000_003 + self.step)
+        value = float(loss.detach()) / count
+        if not math.isfinite(value):
+            raise TrainError(f"{self.directory}: the loss is {value} at step {self.step}; lower --learning-rate and resume")
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, count
+
+    def _schedule(self) -> float:
+        warm = min(1.0, (self.step + 1) / self.options.warmup)
+        return warm * (1 - self.step / self.options.steps)
+
+    def _loss(self, rows: np.ndarray, seed: int, corpus: Corpus | None = None) -> tuple[Tensor, int]:
+        tokens, padding = collate(corpus or self.corpus, rows, self.tokenizer)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.options.bf16):
+            loss = LOSSES[self.options.objective](self.network, tokens, padding, generator)
+        return loss, int((~padding).sum()) - len(tokens)  # BOS is not scored
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Nats per scored token on the same batches and the same noise every time (a bound, for diffusion)."""
+        self.network.eval()
+        losses = [self._loss(rows, number, self.valid) for number, rows in enumerate(self.valid_batches)]
+        self.network.train()
+        return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
+
+    def _log(self, running: float, valid: float, speed: float) -> None:
+        path = self.directory / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if new:
+                writer.writerow(["step", "tokens", "train_nats_per_token", "valid_nats_per_token", "tokens_per_second"])
+            writer.writerow([self.step, self.step * self.options.batch_tokens, f"{running:.4f}", f"{valid:.4f}", f"{speed:.0f}"])
+
+    def _save(self) -> None:
+        state = {"step": self.step, "options": asdict(self.options), "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        temporary = self.directory / "state.pt.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.directory / "state.pt")
+
+    def resume(self) -> None:
+        """Continue from `state.pt` if there is one. Raises TrainError if it was made with other options."""
+        path = self.directory / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["options"] != asdict(self.options):
+            changed = sorted(k for k, v in asdict(self.options).items() if state["options"].get(k) != v)
+            raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same or another directory")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
