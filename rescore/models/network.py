@@ -45,7 +45,7 @@ class NetworkConfig:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, in float32."""
+    """x / rms(x) * weight, computed in float32 or wider and returned in the dtype of x."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -53,7 +53,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x32 = x if x.dtype == torch.float64 else x.float()
-        return x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+        normed: Tensor = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+        return normed.to(x.dtype)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

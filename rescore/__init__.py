@@ -1,0 +1,45 @@
+"""dlmrescore: rescore ASR N-best lists with diffusion language models.
+
+The Python interface: `read`, `score`, `tune`, `fuse`, `evaluate` for lists, `tune_arrays` for people who have no files. `rescore.registry` is the
+map of everything else. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rescore.fusion import Fusion, fuse
+    from rescore.pipeline import read, score
+    from rescore.scorers import ScorerOptions, load_scorer
+    from rescore.tuning import tune, tune_arrays
+    from rescore.types import Hypothesis, NBest
+    from rescore.wer import evaluate
+
+__all__ = ["Fusion", "Hypothesis", "NBest", "ScorerOptions", "evaluate", "fuse", "load_scorer", "read", "score", "tune", "tune_arrays"]
+
+_HOME = {
+    "Fusion": "rescore.fusion",
+    "Hypothesis": "rescore.types",
+    "NBest": "rescore.types",
+    "ScorerOptions": "rescore.scorers",
+    "evaluate": "rescore.wer",
+    "fuse": "rescore.fusion",
+    "load_scorer": "rescore.scorers",
+    "read": "rescore.pipeline",
+    "score": "rescore.pipeline",
+    "tune": "rescore.tuning",
+    "tune_arrays": "rescore.tuning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'rescore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,78 @@
+"""The command `dlmrescore`. One file a command, imported when it is called; errors become one line and an exit status.
+
+Exit status: 0 success, 1 input or run error, 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from importlib import import_module
+
+import click
+
+from rescore.errors import RescoreError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "convert": "Read another tool's lists, write the native JSONL.",
+    "score": "Add one language-model score to every hypothesis.",
+    "tune": "Find the scales with the fewest errors on dev lists.",
+    "fuse": "Reorder lists by the tuned total score.",
+    "eval": "Count errors: WER, oracle, interval, significance.",
+    "models": "List the embedded models.",
+    "train": "Train a small MDLM, USDM or AR model on text.",
+}
+
+
+class _Lazy(click.Group):
+    """Finds `rescore.cli.<command>.command` when it is called, so that `--help` does not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of the data flow."""
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The click command called `cmd_name`, or None."""
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"rescore.cli.{cmd_name}_command").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands without importing any."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="dlmrescore")
+def cli() -> None:
+    """Rescore ASR N-best lists with diffusion language models.
+
+    \b
+    dlmrescore score dev.jsonl -o dev.scored.jsonl
+    dlmrescore tune dev.scored.jsonl --scores am,mdlm_nelbo -o fusion.json
+    dlmrescore fuse test.scored.jsonl --fusion fusion.json -o best.jsonl
+    dlmrescore eval best.jsonl --baseline test.scored.jsonl
+    """
+
+
+def main() -> None:
+    """Run the command line. Every RescoreError is one line on standard error and exit status 1."""
+    logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except RescoreError as error:
+        click.echo(" ".join(str(error).split()), err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(130)

@@ -1,0 +1,55 @@
+"""`dlmrescore fuse`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+
+from rescore import fusion
+from rescore.cli.options import Reader, input_options, output_option
+from rescore.formats import jsonl
+from rescore.formats.files import refuse_same_file
+from rescore.formats.trn import write_trn
+from rescore.registry import DECISIONS
+from rescore.types import NBest
+
+__all__ = ["command"]
+
+
+@click.command("fuse")
+@click.argument("path", metavar="LISTS")
+@input_options
+@output_option
+@click.option("--fusion", "weights", required=True, type=click.Path(dir_okay=False), help="Weights as `dlmrescore tune` wrote them.")
+@click.option("--decision", type=click.Choice(sorted(DECISIONS)), default="map", show_default=True, help="Highest total, or least expected errors.")
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Divides totals where mbr needs probabilities.")
+@click.option("--trn", type=click.Path(dir_okay=False), help="Also write the winners as sclite trn.")
+def command(path: str, output: str, weights: str, decision: str, temperature: float, trn: str | None, **options: Any) -> None:
+    """Reorder LISTS by the total score, the winner first, and add `total` to the scores.
+
+    \b
+    Example: dlmrescore fuse test.scored.jsonl --fusion fusion.json -o best.jsonl --trn hyp.trn
+    """
+    reader = Reader(path, output, **options)
+    refuse_same_file(weights, output)
+    fused = fusion.fuse(reader, fusion.load(weights), decision, temperature)
+    if trn is None:
+        jsonl.write(fused, output)
+    else:
+        _write_both(fused, output, trn)
+
+
+def _write_both(fused: Iterable[NBest], output: str, trn: str) -> None:
+    """Write the winners beside the lists: the texts alone are kept, the lists stream."""
+    refuse_same_file(output, trn)
+    winners: list[NBest] = []
+
+    def watched() -> Iterator[NBest]:
+        for nbest in fused:
+            winners.append(NBest(nbest.id, nbest.hyps[:1], where=nbest.where))
+            yield nbest
+
+    jsonl.write(watched(), output)
+    write_trn(winners, trn)

@@ -1,0 +1,28 @@
+"""`dlmrescore models`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rescore.cli.options import output_option, write_json
+from rescore.models.embedded import embedded_models
+
+__all__ = ["command"]
+
+
+@click.command("models")
+@output_option
+def command(output: str) -> None:
+    """List the embedded models: what each is, its size and its quality. Writes JSON."""
+    write_json([_card(directory) for directory in embedded_models()], output)
+
+
+def _card(directory: Path) -> dict[str, Any]:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    size = sum(file.stat().st_size for file in directory.iterdir())
+    shown = {key: config[key] for key in ("objective", "prediction", "normalizer")}
+    return {"name": directory.name, **shown, "bytes": size, "path": str(directory), **config["card"]}

@@ -1,0 +1,78 @@
+"""Options and small steps that several commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from rescore.errors import FormatError
+from rescore.formats import Skipped, read_lists
+from rescore.formats.files import atomic_writer, refuse_same_file
+from rescore.formats.references import join_references, read_references
+from rescore.registry import FORMATS
+from rescore.types import NBest
+
+__all__ = ["Reader", "input_options", "output_option", "write_json"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+output_option = click.option("-o", "--output", default="-", show_default="standard output", type=click.Path(dir_okay=False), help="Where the result goes.")
+
+_INPUT = [
+    click.option("--from", "format_name", type=click.Choice(sorted(FORMATS)), help="Format of the input; found out where the content proves it."),
+    click.option("--refs", type=click.Path(dir_okay=False), help="References: Kaldi text, .trn or .jsonl; they replace those of the lists."),
+    click.option(
+        "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="Broken records: stop, or leave out and count them."
+    ),
+]
+
+
+def input_options(command: _F) -> _F:
+    """Add --from, --refs and --on-error."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), command)
+
+
+class Reader:
+    """Reads the lists of one input as the shared options say, and reports what was left out."""
+
+    def __init__(self, path: str, output: str, format_name: str | None, refs: str | None, on_error: str) -> None:
+        for source in filter(None, (path, refs)):
+            refuse_same_file(source, output)
+        self._path, self._format, self._refs = path, format_name, refs
+        self._skipped = Skipped() if on_error == "skip" else None
+
+    def __iter__(self) -> Iterator[NBest]:
+        lists: Iterable[NBest] = read_lists(self._path, self._format, skipped=self._skipped)
+        if self._refs is not None:
+            lists = join_references(lists, read_references(self._refs))
+        count = 0
+        for count, nbest in enumerate(lists, 1):  # noqa: B007 - counted for the check below
+            yield nbest
+        if not count:
+            raise FormatError(f"{self._path}: holds no usable list; expected at least one utterance")
+        self._report()
+
+    def _report(self) -> None:
+        if self._skipped is not None and self._skipped.count:
+            for message in self._skipped.messages:
+                click.echo(f"skipped: {message}", err=True)
+            click.echo(f"{self._path}: {self._skipped.count} broken records were skipped", err=True)
+
+    def total(self) -> int | None:
+        """The number of lines of a plain native file, for progress bars; None where it would have to be guessed."""
+        path = Path(self._path)
+        if path.suffix != ".jsonl" or not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+def write_json(result: Any, output: str) -> None:
+    """Write one JSON result, indented, to a file (whole or not at all) or to standard output."""
+    with atomic_writer(output) as out:
+        out.write(json.dumps(result, indent=2, ensure_ascii=False).encode() + b"\n")

@@ -1,0 +1,50 @@
+"""`dlmrescore train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["command"]
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command("train")
+@click.option("--objective", type=click.Choice(["mdlm", "usdm", "ar"]), required=True, help="What to train.")
+@click.option("--text", multiple=True, required=True, type=_FILE, help="Training text, a sentence a line; may be repeated.")
+@click.option("--valid", multiple=True, required=True, type=_FILE, help="Validation text.")
+@click.option("--corpus", required=True, type=click.Path(path_type=Path, file_okay=False), help="Where the tokenised text is kept; models may share it.")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path, file_okay=False), help="Run directory; becomes the checkpoint.")
+@click.option("--tokenizer", type=_FILE, help="A SentencePiece model; default: train one.")
+@click.option("--vocab-size", type=click.IntRange(32), default=4096, show_default=True, help="Pieces of a vocabulary trained here.")
+@click.option("--join", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probability that a line continues the text before it.")
+@click.option("--steps", type=click.IntRange(1), default=3000, show_default=True)
+@click.option("--batch-tokens", type=click.IntRange(64), default=4096, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
+@click.option("--warmup", type=click.IntRange(1), default=150, show_default=True)
+@click.option("--width", type=click.IntRange(8), default=256, show_default=True)
+@click.option("--layers", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--heads", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--feed-forward", type=click.IntRange(8), default=704, show_default=True)
+@click.option("--start-from", type=click.Path(exists=True, file_okay=False), help="A checkpoint of the same shape whose weights the run starts with.")
+@click.option("--bf16/--float32", default=True, show_default=True, help="Arithmetic of the network's body.")
+@click.option("--save-every", type=click.IntRange(1), default=250, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--card", default="{}", help="JSON object kept in config.json: text, licence, remarks.")
+def command(
+    text: tuple[Path, ...], valid: tuple[Path, ...], corpus: Path, output: Path, tokenizer: Path | None, vocab_size: int, join: float, card: str, **options: Any
+) -> None:
+    """Train a small model, resuming where a run in the same directory stopped.
+
+    \b
+    Example: dlmrescore train --objective mdlm --text books.txt --valid held_out.txt --corpus runs/corpus -o runs/mdlm
+    """
+    from rescore.train.trainer import TrainOptions, prepare, train  # noqa: PLC0415 - torch
+
+    settings = TrainOptions(**options, evaluate_every=options["save_every"])
+    prepare(text, valid, corpus, vocab_size=vocab_size, tokenizer_path=tokenizer, join=join, seed=settings.seed, normalize=settings.normalizer)
+    train(corpus, output, settings, json.loads(card))

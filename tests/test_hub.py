@@ -1,0 +1,106 @@
+"""Hugging Face models: values equal to a plain per-sentence computation with transformers, on small random models written to disk."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from small import LINES, nbest
+
+from rescore.errors import ModelError
+from rescore.scorers import ScorerOptions, load_scorer
+
+transformers = pytest.importorskip("transformers")
+
+TEXTS = ["the old house stood at the end", "she wrote a letter", "there was no light in the window when they came", ""]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("bert")
+    words = sorted({word for line in LINES for word in line.split()})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words[::2], *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz")]
+    (directory / "vocab.txt").write_text("\n".join(pieces))
+    tokenizer = transformers.BertTokenizerFast.from_pretrained(directory)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(len(pieces), 32, 2, 2, 48, max_position_embeddings=64, initializer_range=0.5)
+    transformers.BertForMaskedLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    tokenizers = pytest.importorskip("tokenizers")
+    directory = tmp_path_factory.mktemp("gpt2")
+    base = tokenizers.ByteLevelBPETokenizer()
+    base.train_from_iterator(LINES, vocab_size=300, special_tokens=["<|endoftext|>"])
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=base._tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>"  # noqa: S106
+    )
+    wrapped.save_pretrained(directory)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(len(wrapped), 64, 32, 2, 2, initializer_range=0.3, bos_token_id=wrapped.bos_token_id, eos_token_id=wrapped.eos_token_id)
+    transformers.GPT2LMHeadModel(config).save_pretrained(directory)
+    return directory
+
+
+def plain_pll(directory, text: str) -> float:
+    """One sentence, one mask at a time, one row at a time."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = transformers.AutoModelForMaskedLM.from_pretrained(directory).eval()
+    ids = torch.tensor(tokenizer.encode(text))
+    total = 0.0
+    for i in range(1, len(ids)):
+        hidden = ids.clone()
+        hidden[i] = tokenizer.mask_token_id
+        with torch.no_grad():
+            total += float(model(input_ids=hidden[None]).logits[0, i].log_softmax(-1)[ids[i]])
+    return total
+
+
+def plain_log_prob(directory, text: str) -> float:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    model = transformers.AutoModelForCausalLM.from_pretrained(directory).eval()
+    ids = torch.tensor([tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id])
+    with torch.no_grad():
+        log_probs = model(input_ids=ids[None]).logits[0].log_softmax(-1)
+    return float(log_probs[:-1].gather(-1, ids[1:, None]).sum())
+
+
+def test_a_masked_lm_scores_as_plain_transformers_does(bert):
+    (found,) = load_scorer("mlm", ScorerOptions(model=str(bert))).score([nbest(*TEXTS)])
+    for text, value in zip(TEXTS, found.values, strict=True):
+        assert value == pytest.approx(plain_pll(bert, text), abs=1e-4)
+
+
+def test_a_causal_lm_scores_as_plain_transformers_does(gpt2):
+    (found,) = load_scorer("ar", ScorerOptions(model=str(gpt2))).score([nbest(*TEXTS)])
+    for text, value in zip(TEXTS, found.values, strict=True):
+        assert value == pytest.approx(plain_log_prob(gpt2, text), abs=1e-4)
+
+
+def test_every_masked_estimator_runs_on_a_masked_lm(bert):
+    for estimator in ("pll", "pll_within_word", "nelbo", "chain"):
+        (found,) = load_scorer("mlm", ScorerOptions(model=str(bert), estimator=estimator)).score([nbest(*TEXTS)])
+        assert all(math.isfinite(value) and value < 0 for value in found.values)
+
+
+def test_within_word_pll_differs_where_words_have_pieces(bert):
+    scores = {e: next(iter(load_scorer("mlm", ScorerOptions(model=str(bert), estimator=e)).score([nbest("zebra", "the")]))) for e in ("pll", "pll_within_word")}
+    assert scores["pll"].values[0] != pytest.approx(scores["pll_within_word"].values[0])
+
+
+def test_a_longer_text_than_the_positions_is_windowed(bert, gpt2):
+    long = " ".join(LINES)
+    for family, directory in (("mlm", bert), ("ar", gpt2)):
+        (found,) = load_scorer(family, ScorerOptions(model=str(directory))).score([nbest(long)])
+        assert math.isfinite(found.values[0])
+
+
+def test_models_of_the_wrong_kind_are_refused_in_one_line(bert, gpt2, tmp_path):
+    for family, directory, message in (("mlm", gpt2, "."), ("mlm", tmp_path, "cannot load a Hugging Face model"), ("ar", tmp_path, "cannot load a Hugging Face")):
+        with pytest.raises(ModelError, match=message) as caught:
+            load_scorer(family, ScorerOptions(model=str(directory)))
+        assert "\n" not in str(caught.value)
