@@ -1,0 +1,212 @@
+"""Bytes in and out: numbered lines of plain or gzipped UTF-8, and outputs that appear whole or not at all.
+
+Only LF and CRLF end a line: U+2028, U+0085 or a form feed inside a text never split it. `-` is standard input or output.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import secrets
+import sys
+import zlib
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from rescore.errors import FormatError
+
+__all__ = [
+    "Output",
+    "PathLike",
+    "at_line",
+    "atomic_writer",
+    "byte_lines",
+    "head",
+    "name_of",
+    "not_utf8",
+    "read_bytes",
+    "refuse_same_file",
+    "stem_of",
+    "text_lines",
+]
+
+PathLike = str | os.PathLike[str]
+
+_STANDARD = "-"
+_GZIP_MAGIC = b"\x1f\x8b"
+_ADVICE = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file in it",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.EROFS: "write somewhere else",
+    errno.ENOSPC: "free some space and run this again",
+    errno.EDQUOT: "free some space and run this again",
+}
+
+
+class Output(Protocol):
+    """What `atomic_writer` gives."""
+
+    def write(self, data: bytes, /) -> object:
+        """Add bytes to the output."""
+
+
+def name_of(path: PathLike) -> str:
+    """Return how messages name an input: its path as it was given, `stdin` for `-`."""
+    return "stdin" if os.fspath(path) == _STANDARD else os.fspath(path)
+
+
+def stem_of(path: PathLike) -> str:
+    """Return the file name without `.gz` and the suffix before it: `a/dev.json.gz` -> `dev`."""
+    return Path(name_of(path).removesuffix(".gz")).stem
+
+
+def at_line(path: PathLike) -> Callable[[int], str]:
+    """Return what names a line of this file: 12 -> `dev.jsonl:12`."""
+    name = name_of(path)
+    return lambda number: f"{name}:{number}"
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Describe a byte that is not UTF-8, for an error message that already says where."""
+    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}); convert the file first, for example with iconv"
+
+
+def byte_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line) of every line, numbered from 1, without its line end and without a byte order mark at the start of the file.
+
+    Raises FormatError if the file cannot be read or its gzip stream is damaged.
+    """
+    with _open_input(path) as file:
+        for number, line in enumerate(file, 1):
+            yield number, (line if number > 1 else line.removeprefix(BOM_UTF8)).removesuffix(b"\n").removesuffix(b"\r")
+
+
+def text_lines(path: PathLike) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) as `byte_lines` does, decoded. Raises FormatError naming the line that is not UTF-8."""
+    for number, line in byte_lines(path):
+        try:
+            yield number, line.decode()
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{name_of(path)}:{number}: {not_utf8(error)}") from error
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """Return a whole file, decompressed, without its byte order mark. Raises FormatError if it cannot be read."""
+    return head(path, -1)
+
+
+def head(path: PathLike, size: int) -> bytes:
+    """Return at most the first `size` bytes (-1: all), decompressed, without a byte order mark. Raises FormatError if they cannot be read."""
+    with _open_input(path) as file:
+        return file.read(size).removeprefix(BOM_UTF8)
+
+
+@contextmanager
+def atomic_writer(path: PathLike) -> Iterator[Output]:
+    """Give an output that takes the name `path` when the block ends well, and leaves nothing behind when it does not.
+
+    The bytes go to a hidden file in the same directory first. A name that ends in `.gz` is compressed, reproducibly (no name, no time inside).
+    `-` is standard output; it and devices and pipes are written directly, and cannot be taken back.
+    Raises FormatError if the file cannot be written: no such directory, no permission, no space.
+    """
+    target = os.path.realpath(path)
+    if os.fspath(path) == _STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    elif os.path.exists(target) and not os.path.isfile(target):
+        with _output(path, target, "wb") as output:
+            yield output
+    else:
+        part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part")
+        try:
+            with _output(path, part, "xb") as output:
+                yield output
+            with _explained(path, "written"):
+                os.replace(part, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
+
+
+def refuse_same_file(source: PathLike, target: PathLike) -> None:
+    """Raise FormatError if `target` is the very file that `source` names, by another path or a link too. `-` never clashes."""
+    if _STANDARD in (os.fspath(source), os.fspath(target)):
+        return
+    try:
+        same = os.path.samefile(source, target)
+    except OSError:  # one of them does not exist yet
+        same = os.path.realpath(source) == os.path.realpath(target)
+    if same:
+        raise FormatError(f"{os.fspath(target)}: is also the input ({os.fspath(source)}); write to another file")
+
+
+@contextmanager
+def _open_input(path: PathLike) -> Iterator[BinaryIO]:
+    with _explained(path, "read"):
+        if os.fspath(path) == _STANDARD:
+            yield _decompressed(cast(io.BufferedReader, sys.stdin.buffer))
+        else:
+            with open(path, "rb") as file:
+                yield _decompressed(file)
+
+
+def _decompressed(file: io.BufferedReader) -> BinaryIO:
+    """Decompress by content, not by name: no UTF-8 text starts with gzip's magic number."""
+    if file.peek(2)[:2] != _GZIP_MAGIC:
+        return file
+    return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), 1 << 17)
+
+
+class _Output:
+    """A binary file whose failures name the path the user gave; errors of whoever writes to it pass through untouched."""
+
+    def __init__(self, path: PathLike, file: BinaryIO) -> None:
+        self._path, self._file = path, file
+
+    def write(self, data: bytes, /) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise _failure(self._path, "written", error) from error
+
+
+@contextmanager
+def _output(path: PathLike, opened: str, mode: str) -> Iterator[Output]:
+    files = ExitStack()
+    try:
+        with _explained(path, "written"):
+            file = cast(BinaryIO, files.enter_context(open(opened, mode)))  # noqa: SIM115
+            if os.fspath(path).endswith(".gz"):
+                file = cast(BinaryIO, files.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
+        yield _Output(path, file)
+    except BaseException:
+        with suppress(OSError):
+            files.close()
+        raise
+    with _explained(path, "written"):
+        files.close()
+
+
+@contextmanager
+def _explained(path: PathLike, done: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        raise _failure(path, done, error) from error
+
+
+def _failure(path: PathLike, done: str, error: Exception) -> FormatError:
+    """One line out of what the system reports: which file, what went wrong, what to do."""
+    number = error.errno if isinstance(error, OSError) else None
+    reason = os.strerror(number) if number else f"{error}".rstrip(".")
+    advice = _ADVICE.get(number, "") if number else "get it again, it is damaged or cut off"
+    return FormatError(f"{name_of(path)}: cannot be {done}: {reason[:1].lower()}{reason[1:]}" + (f"; {advice}" if advice else ""))

@@ -1,0 +1,163 @@
+"""The native record: one utterance as a JSON object, to and from NBest, and how a new named score enters it.
+
+    {"id": "84-121123-0000", "ref": "go do you hear", "hyps": [{"text": "go do you here", "scores": {"am": -213.4, "ngram": -20.1}}]}
+
+Fields this package does not know stay where they were: `raw` keeps the object as it was read, the typed fields are a view of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Set
+from dataclasses import replace
+from typing import Any
+
+from rescore.errors import FormatError, ScoreError
+from rescore.formats.strict_json import described, field, number
+from rescore.types import Hypothesis, NBest, Score
+
+__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "from_dict", "id_of", "other_fields", "to_dict", "with_score"]
+
+RECORD_FIELDS = frozenset({"id", "ref", "hyps", "meta"})
+HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors"})
+
+_RECORD = 'an object {"id": ..., "hyps": [...]}'
+_HYPOTHESIS = 'an object {"text": ..., "scores": {...}}'
+
+
+def from_dict(record: object, where: str) -> NBest:
+    """Return the checked view of a decoded native record; the record itself becomes its `raw` and must not be changed afterwards.
+
+    Raises FormatError for whatever is not as docs/formats.md says, naming the utterance and the hypothesis.
+    """
+    if not isinstance(record, dict):
+        raise FormatError(f"{where}: the record is {described(record)}, expected {_RECORD}")
+    utterance = id_of(record, where)
+    at = f"{where}: utterance {utterance}"
+    hyps = field(record, "hyps", list, at, "a list of hypotheses")
+    if not hyps:
+        raise FormatError(f'{at}: "hyps" is an empty list, expected at least one hypothesis')
+    ref = None if record.get("ref") is None else field(record, "ref", str, at, "a string or null")
+    if "meta" in record:
+        _check_meta(field(record, "meta", dict, at, "an object"), at)
+    return NBest(utterance, tuple(_hypothesis(hyp, f"{at}, hypothesis {i}") for i, hyp in enumerate(hyps, 1)), ref, record, where)
+
+
+def id_of(record: dict[str, Any], where: str) -> str:
+    """Return the id of a record. Raises FormatError if it is missing, not a string, or blank."""
+    utterance = field(record, "id", str, where, "a string")
+    if not utterance.strip():
+        raise FormatError(f'{where}: "id" is empty, expected a string that names the utterance')
+    return utterance
+
+
+def other_fields(item: Mapping[str, Any], known: Collection[str], reserved: Set[str], at: str) -> dict[str, Any]:
+    """Return the fields of another format's object that its reader does not know, to be kept as `raw`.
+
+    Raises FormatError for one that would stand where the native record (`reserved`: RECORD_FIELDS or HYPOTHESIS_FIELDS) has its own.
+    """
+    others = {name: value for name, value in item.items() if name not in known}
+    for name in sorted(reserved & others.keys()):
+        raise FormatError(f'{at}: the field "{name}" has a meaning of its own in the native record; rename it')
+    return others
+
+
+def to_dict(nbest: NBest) -> dict[str, Any]:
+    """Return the native record: `raw` with its key order, and id, ref, hyps as the NBest has them now.
+
+    Raises ScoreError for a score that is not finite.
+    """
+    known: dict[str, Any] = {"id": nbest.id}
+    if nbest.ref is not None or "ref" in nbest.raw:
+        known["ref"] = nbest.ref
+    known["hyps"] = [_hypothesis_dict(nbest, i) for i in range(len(nbest.hyps))]
+    return _merged(nbest.raw, known, "id")
+
+
+def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -> NBest:
+    """Return a copy in which every hypothesis has the score `name`, and `meta.scores` says what made it; the input stays as it is.
+
+    Stochastic scores add `std_errors[name]` to each hypothesis, null where the error is unknown (NaN: a single draw).
+    Raises ScoreError if the score is there already and `overwrite` is false, has another length than the list, or is not finite.
+    """
+    _check_score(nbest, name, score, overwrite)
+    std_errors = score.std_errors if score.std_errors is not None else (None,) * len(nbest.hyps)
+    hyps = tuple(
+        Hypothesis(hyp.text, {**hyp.scores, name: float(value)}, _with_std_error(hyp.raw, name, std_error))
+        for hyp, value, std_error in zip(nbest.hyps, score.values, std_errors, strict=True)
+    )
+    entry = {"signature": score.signature, "kind": score.kind, "evaluations": score.evaluations}
+    meta = nbest.raw.get("meta", {})
+    return replace(nbest, hyps=hyps, raw={**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), name: entry}}})
+
+
+def _check_meta(meta: dict[str, Any], at: str) -> None:
+    if "scores" in meta:
+        field(meta, "scores", dict, f"{at}: meta", "an object of names and what made them")
+
+
+def _hypothesis(hyp: object, at: str) -> Hypothesis:
+    if not isinstance(hyp, dict):
+        raise FormatError(f"{at} is {described(hyp)}, expected {_HYPOTHESIS}")
+    text = field(hyp, "text", str, at, "a string")
+    if "std_errors" in hyp:
+        field(hyp, "std_errors", dict, at, "an object of names and numbers")
+    return Hypothesis(text, _scores(hyp, at) if "scores" in hyp else {}, hyp)
+
+
+def _scores(hyp: dict[str, Any], at: str) -> dict[str, float]:
+    """The scores as floats: the very object that was read, unless integers stand in it."""
+    scores = field(hyp, "scores", dict, at, "an object of names and numbers")
+    for value in scores.values():
+        if type(value) is not float or not math.isfinite(value):
+            return {name: number(value, at, f'score "{name}"') for name, value in scores.items()}
+    return scores
+
+
+def _hypothesis_dict(nbest: NBest, index: int) -> dict[str, Any]:
+    hyp = nbest.hyps[index]
+    for name, value in hyp.scores.items():
+        _check_finite(value, nbest, index, f'score "{name}"')
+    known: dict[str, Any] = {"text": hyp.text}
+    if hyp.scores or "scores" in hyp.raw:
+        read = hyp.raw.get("scores", {})
+        known["scores"] = read if hyp.scores is read else {name: _as_read(read.get(name), value) for name, value in hyp.scores.items()}
+    return _merged(hyp.raw, known, "text")
+
+
+def _merged(raw: Mapping[str, Any], known: dict[str, Any], key: str) -> dict[str, Any]:
+    """Known fields over raw ones: in the order they were read, or the known ones first if they come from another format."""
+    return {**raw, **known} if key in raw else {**known, **raw, **known}
+
+
+def _as_read(read: object, value: float) -> float:
+    """The integer that was read, while it still is the value: large ones have no exact float."""
+    return read if isinstance(read, int) and float(read) == value else float(value)
+
+
+def _check_score(nbest: NBest, name: str, score: Score, overwrite: bool) -> None:
+    for what, values in (("values", score.values), ("standard errors", score.std_errors)):
+        if values is not None and len(values) != len(nbest.hyps):
+            raise ScoreError(f'{nbest.place()}: score "{name}" has {len(values)} {what}, expected one for each of {len(nbest.hyps)} hypotheses')
+    known = nbest.raw.get("meta", {}).get("scores", {})
+    if not overwrite and (name in known or any(name in hyp.scores for hyp in nbest.hyps)):
+        raise ScoreError(f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name')
+    for index, value in enumerate(score.values):
+        _check_finite(value, nbest, index, f'score "{name}"')
+    for index, value in enumerate(score.std_errors or ()):
+        _check_finite(0.0 if math.isnan(value) else value, nbest, index, f'the standard error of "{name}"')
+
+
+def _check_finite(value: float, nbest: NBest, index: int, what: str) -> None:
+    if not math.isfinite(value):
+        raise ScoreError(f"{nbest.place(index)}: {what} is {described(float(value))}, expected a finite number")
+
+
+def _with_std_error(raw: Mapping[str, Any], name: str, std_error: float | None) -> Mapping[str, Any]:
+    """The raw hypothesis with this standard error (NaN: null), or without one (None)."""
+    known = raw.get("std_errors", {})
+    if std_error is not None:
+        return {**raw, "std_errors": {**known, name: None if math.isnan(std_error) else float(std_error)}}
+    if name in known:
+        return {**raw, "std_errors": {other: value for other, value in known.items() if other != name}}
+    return raw
