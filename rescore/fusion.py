@@ -1,0 +1,284 @@
+"""The total score of a hypothesis, total = sum_k scale_k * score_k + word_bonus * words, and what it does to lists.
+
+Reading order: `Fusion` (the weights, a small JSON file), `Ragged` (lists as arrays), `totals`, `fuse`. Weights come from `rescore.tuning`.
+Shapes: U utterances, H hypotheses of all of them together, F named scores. `prior_scale` (method: minus the recogniser's internal LM) is the
+scale of a score like any other, usually negative.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rescore.errors import FormatError, FusionError, ScoreError
+from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
+from rescore.formats.record import from_dict, to_dict
+from rescore.formats.strict_json import decode
+from rescore.registry import DECISIONS, lookup
+from rescore.types import NBest
+
+__all__ = ["DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "load", "save", "signature", "totals", "winners"]
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+Span: TypeAlias = tuple[float | None, float | None]
+
+RANK = "rank"
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class DevResult:
+    """What tuning saw on the development lists. Rates are fractions.
+
+    `first_pass_wer` is that of the first hypotheses as they came, `wer` that of the tuned totals, `cross_validated_wer` that of folds tuned
+    on the others (None if not asked for). `plateaus` gives for each free scale the open interval around it, the others fixed, on which the
+    error count stays the same; None is an open end. `unit` and `normalizer` say what was counted, the rest how it was searched.
+    """
+
+    utterances: int
+    reference_words: int
+    first_pass_wer: float
+    wer: float
+    oracle_wer: float
+    plateaus: Mapping[str, Span]
+    cross_validated_wer: float | None = None
+    folds: int = 0
+    unit: str = "word"
+    normalizer: str = "none"
+    restarts: int = 0
+    random_directions: int = 0
+    seed: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Weights: an ordered `scales` (the first, the acoustic score as a rule, is 1 after tuning) and nats for every word.
+
+    `signatures` holds what made each score on the tuning lists, where they said so: `fuse` refuses others. `tuned_on` holds a digest of each
+    utterance id tuned on, separated by spaces, so that `overlap` can tell. Raises FusionError for weights that are not finite, or none.
+    """
+
+    scales: Mapping[str, float]
+    word_bonus: float = 0.0
+    signatures: Mapping[str, str] = field(default_factory=dict)
+    dev: DevResult | None = None
+    tuned_on: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise FusionError("there are no scales; expected at least one named score")
+        for name, value in {**self.scales, "word_bonus": self.word_bonus}.items():
+            if not math.isfinite(value):
+                raise FusionError(f'the weight of "{name}" is {value}, expected a finite number')
+
+    @cached_property
+    def _digests(self) -> frozenset[str]:
+        return frozenset(self.tuned_on.split())
+
+    def knows(self, utterance: str) -> bool:
+        """Whether the weights were tuned on the utterance of this id."""
+        return digest(utterance) in self._digests
+
+    def overlap(self, ids: Iterable[str]) -> int:
+        """Return how many of these utterance ids the weights were tuned on: their error rate says nothing about new data."""
+        return sum(map(self.knows, ids))
+
+    @cached_property
+    def signature(self) -> str:
+        """What made a total: a digest of the weights and of the signatures of the scores."""
+        return f"fusion:{digest(json.dumps([list(self.scales.items()), self.word_bonus, sorted(self.signatures.items())]))}"
+
+
+def digest(text: str) -> str:
+    """Return 16 hexadecimal digits of a text (BLAKE2b, 64 bits): among 100,000 utterance ids two collide once in 4 billion files."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def save(fusion: Fusion, path: PathLike) -> None:
+    """Write the weights as JSON; the file appears whole or not at all. Raises FormatError if it cannot be written."""
+    with atomic_writer(path) as output:
+        output.write(msgspec.json.format(msgspec.json.encode(fusion), indent=2) + b"\n")
+
+
+def load(path: PathLike) -> Fusion:
+    """Read what `save` wrote, or weights written by hand ({"scales": {"am": 1, "mdlm": 0.4}} is enough).
+
+    Raises FormatError naming the file for anything else: broken JSON, a wrong type, a weight that is not finite, a field nobody knows.
+    """
+    where = name_of(path)
+    record = decode(read_bytes(path), where)
+    _refuse_unknown_fields(record, where)
+    try:
+        return msgspec.convert(record, Fusion)
+    except (msgspec.ValidationError, FusionError) as error:
+        raise FormatError(f"{where}: not weights as `dlmrescore tune` writes them: {error}") from error
+
+
+def _refuse_unknown_fields(record: object, where: str) -> None:
+    """A misspelt `word_bonus` must not mean 0."""
+    known = [one.name for one in fields(Fusion)]
+    for name in record if isinstance(record, dict) else ():
+        if name not in known:
+            raise FormatError(f'{where}: the field "{name}" is unknown; expected some of {", ".join(known)}')
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists as arrays: utterance u has the hypotheses offsets[u] to offsets[u + 1].
+
+    `offsets` is int64 (U + 1,), `features` float64 (H, F) with a column for each of `names`, `words` int64 (H,).
+    Raises FusionError if they do not fit each other, an utterance has no hypothesis, or a feature is not finite.
+    """
+
+    offsets: IntArray
+    features: FloatArray
+    names: tuple[str, ...]
+    words: IntArray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.words), len(self.names))
+        if self.features.shape != shape:
+            raise FusionError(f"the features have shape {self.features.shape}, expected {shape}: a row a hypothesis, a column a name")
+        if len(set(self.names)) < len(self.names) or not self.names:
+            raise FusionError(f"the score names are {', '.join(self.names) or 'missing'}, expected different ones")
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.words) or np.any(np.diff(self.offsets) < 1):
+            raise FusionError("the offsets do not cut the hypotheses into lists of at least one")
+        if not np.isfinite(self.features).all():
+            raise FusionError("a feature is not finite")
+
+    @classmethod
+    def from_arrays(
+        cls, features: Sequence[ArrayLike], words: Sequence[ArrayLike] | None = None, names: Sequence[str] | None = None
+    ) -> Ragged:
+        """Build from one (hypotheses, F) array an utterance and, for a word bonus, one (hypotheses,) array of word counts.
+
+        Names default to score_0, score_1, ... Raises FusionError as the class does, and for lists of different numbers of scores.
+        """
+        tables = [np.asarray(table, dtype=np.float64) for table in features]
+        if not tables or any(table.ndim != 2 or table.shape[1] != tables[0].shape[1] for table in tables):
+            raise FusionError(f"got arrays of shapes {sorted({table.shape for table in tables})}, expected (hypotheses, scores) of every utterance")
+        counts = [np.zeros(len(table)) for table in tables] if words is None else [np.asarray(count) for count in words]
+        if [len(count) for count in counts] != [len(table) for table in tables]:
+            raise FusionError("the word counts do not have the lengths of the features")
+        named = tuple(names) if names is not None else tuple(f"score_{k}" for k in range(tables[0].shape[1]))
+        return cls(_offsets([len(table) for table in tables]), np.concatenate(tables), named, np.concatenate(counts).astype(np.int64))
+
+    def take(self, utterances: ArrayLike) -> tuple[Ragged, IntArray]:
+        """Return these utterances, and the (H',) indices of their hypotheses in this record."""
+        chosen = np.asarray(utterances, dtype=np.int64)
+        sizes = np.diff(self.offsets)[chosen]
+        offsets = _offsets(sizes)
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[chosen] - offsets[:-1], sizes)
+        return Ragged(offsets, self.features[rows], self.names, self.words[rows]), rows
+
+
+def _offsets(sizes: Sequence[int] | IntArray) -> IntArray:
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+
+
+def gather(lists: Iterable[NBest], names: Sequence[str]) -> Ragged:
+    """Collect the named scores and the word counts of all hypotheses, reading one list at a time.
+
+    The name `rank` stands for minus the index in the list where a hypothesis carries no score of that name.
+    Raises ScoreError naming file, utterance, hypothesis and score for a value that is missing or not finite.
+    """
+    sizes: list[int] = []
+    features: list[FloatArray] = []
+    words: list[int] = []
+    for nbest in lists:
+        sizes.append(len(nbest.hyps))
+        features.append(np.array([[_feature(nbest, i, name) for name in names] for i in range(len(nbest.hyps))]))
+        words.extend(len(hyp.words) for hyp in nbest.hyps)
+    if not sizes:
+        raise FormatError("there are no lists: the input is empty")
+    return Ragged(_offsets(sizes), np.concatenate(features), tuple(names), np.array(words, dtype=np.int64))
+
+
+def _feature(nbest: NBest, index: int, name: str) -> float:
+    value = nbest.hyps[index].scores.get(name)
+    if value is None and name == RANK:
+        return -float(index)
+    if value is None:
+        raise ScoreError(f'{nbest.place(index)}: score "{name}" is missing; run `dlmrescore score` on this file again')
+    if not math.isfinite(value):
+        raise ScoreError(f'{nbest.place(index)}: score "{name}" is {value}, expected a finite number; run `dlmrescore score` on this file again')
+    return float(value)
+
+
+def totals(ragged: Ragged, scales: Mapping[str, float] | Sequence[float], word_bonus: float = 0.0) -> FloatArray:
+    """Return the total of every hypothesis, (H,), in nats times the first scale. `scales` has a value for each of `ragged.names`.
+
+    Added up name after name, elementwise: equal rows have equal totals, and a list alone has the totals it has among others.
+    Raises FusionError if the scales do not fit the names, or a total overflows.
+    """
+    weights = [scales.get(name, math.nan) for name in ragged.names] if isinstance(scales, Mapping) else list(scales)
+    if len(weights) != len(ragged.names) or len(scales) != len(ragged.names) or not np.isfinite(weights).all():
+        raise FusionError(f"the scales {scales} do not fit the scores {', '.join(ragged.names)}, expected one finite number for each")
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = weights[0] * ragged.features[:, 0]
+        for k in range(1, len(weights)):
+            total = total + weights[k] * ragged.features[:, k]
+        total = total + word_bonus * ragged.words
+    if not np.isfinite(total).all():
+        raise FusionError("a total is too large for a float; the scores or scales are unusable")
+    return total
+
+
+def winners(values: FloatArray, offsets: IntArray) -> IntArray:
+    """Return the index of the highest value of each utterance, (U,) into (H,); of equal ones the earliest."""
+    highest = np.repeat(np.maximum.reduceat(values, offsets[:-1]), np.diff(offsets))
+    hits = np.flatnonzero(values == highest)
+    return hits[np.searchsorted(hits, offsets[:-1])]
+
+
+def signature(nbest: NBest, name: str) -> str | None:
+    """Return what made this score, `meta.scores[name].signature` of the record, None where the record does not say."""
+    found: Any = nbest.raw
+    for key in ("meta", "scores", name, "signature"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperature: float = 1.0) -> Iterator[NBest]:
+    """Yield every list whole, reordered: the chosen hypothesis first, the others by descending total, equal ones as they were.
+
+    Every hypothesis gets `scores.total` (an older one is replaced), the record `meta.scores.total` with the signature of the weights and whether
+    they were tuned on this utterance; all else stays, in `raw` too, and the input is not changed. `decision` is a name from the registry;
+    `temperature` divides the totals where the decision needs probabilities.
+    Raises ScoreError for a missing score, FusionError if a score was made by another model or setting than the one tuned with, RescoreError for
+    an unknown decision.
+    """
+    choose = lookup(DECISIONS, decision, "decision")
+    for nbest in lists:
+        _check_signatures(nbest, fusion)
+        total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
+        chosen = choose([hyp.text for hyp in nbest.hyps], total, temperature)
+        order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
+        hyps = tuple(replace(nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}) for i in order)
+        yield from_dict(to_dict(replace(nbest, hyps=hyps, raw=_with_total(nbest, fusion))), nbest.where)
+
+
+def _with_total(nbest: NBest, fusion: Fusion) -> dict[str, Any]:
+    """The raw record, saying what made `total`."""
+    meta = nbest.raw.get("meta", {})
+    made = {"signature": fusion.signature, "kind": "total", "evaluations": 0, "tuned_on": fusion.knows(nbest.id)}
+    return {**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), TOTAL: made}}}
+
+
+def _check_signatures(nbest: NBest, fusion: Fusion) -> None:
+    for name, expected in fusion.signatures.items():
+        found = signature(nbest, name)
+        if found != expected:
+            made = f'was made by "{found}"' if found else "does not say what made it"
+            raise FusionError(f'{nbest.place()}: score "{name}" {made}, the weights were tuned with "{expected}"; score alike, or tune again')
