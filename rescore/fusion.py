@@ -158,9 +158,7 @@ class Ragged:
             raise FusionError("a feature is not finite")
 
     @classmethod
-    def from_arrays(
-        cls, features: Sequence[ArrayLike], words: Sequence[ArrayLike] | None = None, names: Sequence[str] | None = None
-    ) -> Ragged:
+    def from_arrays(cls, features: Sequence[ArrayLike], words: Sequence[ArrayLike] | None = None, names: Sequence[str] | None = None) -> Ragged:
         """Build from one (hypotheses, F) array an utterance and, for a word bonus, one (hypotheses,) array of word counts.
 
         Names default to score_0, score_1, ... Raises FusionError as the class does, and for lists of different numbers of scores.

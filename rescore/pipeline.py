@@ -1,11 +1,11 @@
 """Streams of lists through a scorer, and the five calls of the Python interface.
 
-    import rescore
+import rescore
 
-    dev, test = (list(rescore.score(rescore.read(path), "mdlm")) for path in ("dev.jsonl", "test.jsonl"))
-    fusion = rescore.tune(dev, ["am", "mdlm_nelbo"])
-    best = list(rescore.fuse(test, fusion))
-    print(rescore.evaluate(best, baseline=test))
+dev, test = (list(rescore.score(rescore.read(path), "mdlm")) for path in ("dev.jsonl", "test.jsonl"))
+fusion = rescore.tune(dev, ["am", "mdlm_nelbo"])
+best = list(rescore.fuse(test, fusion))
+print(rescore.evaluate(best, baseline=test))
 """
 
 from __future__ import annotations

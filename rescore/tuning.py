@@ -1,11 +1,10 @@
 """Find the weights that make the fewest errors on development lists: exact line search, no grid.
 
-Along a direction the total of a hypothesis is a line, intercept + step * slope, so the 1-best of a list changes only at the corners of an upper
-envelope, and the error count of the corpus is a staircase known exactly from its corners (Och 2003, "Minimum error rate training in statistical
-machine translation", ACL P03-1021, section 5). Sweep it, take the middle of the best plateau, go on along axes and random directions.
+Sweep the error count along a direction (`rescore.staircase`), take the middle of the best plateau, go on along axes and random directions, from
+several points, until nothing improves (Och 2003, ACL P03-1021).
 
-Reading order: `staircase` (the sweep, all lists at once), `_Problem` (the search), `minimize_errors` (arrays in, weights out), `tune` (lists in,
-a `Fusion` out). Shapes: U utterances, H hypotheses of all of them, K weights (the named scales, then the word bonus).
+Reading order: `Settings` and `Optimum`, `_Problem` (the search), `minimize_errors` (arrays in, weights out), `tune` (lists in, a `Fusion` out).
+Shapes: U utterances, H hypotheses of all of them, K weights (the named scales, then the word bonus).
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rescore.errors import FormatError, FusionError
 from rescore.fusion import DevResult, Fusion, Ragged, Span, digest, gather, signature, totals, winners
-from rescore.text import Normalizer
+from rescore.staircase import Staircase, staircase
 from rescore.text import normalizer as named_normalizer
 from rescore.types import NBest
 from rescore.wer import Unit, list_errors, reference, reference_length
 
-__all__ = ["HeldOut", "Optimum", "Settings", "Staircase", "cross_validation", "minimize_errors", "staircase", "tune", "tune_arrays"]
+__all__ = ["HeldOut", "Optimum", "Settings", "cross_validation", "minimize_errors", "tune", "tune_arrays"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -35,124 +34,8 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 WORD_BONUS = "word_bonus"
 
-_NARROW = 1e-9  # plateaus narrower than this, relative to their place, are rounding of corners that coincide
-_FAR = 1e100  # corners farther out than this only come from slopes that differ by rounding
 _SAMPLES = 8  # random points counted for each one the search starts from
 _PAIRS = 1 << 21  # pairs held at once
-
-
-@dataclass(frozen=True)
-class Staircase:
-    """The error count as a function of the step: `counts[i]` on the open interval between `corners[i - 1]` and `corners[i]`.
-
-    `corners` is float64 (C,), ascending, `counts` int64 (C + 1,); the ends are `low` and `high`. At a corner itself hypotheses tie.
-    """
-
-    low: float
-    high: float
-    corners: FloatArray
-    counts: IntArray
-
-    def plateau(self, step: float) -> tuple[float, float, int]:
-        """Return the plateau around a step: its two ends and its error count."""
-        edges = self._edges()
-        i = int(np.searchsorted(self.corners, step))
-        return float(edges[i]), float(edges[i + 1]), int(self.counts[i])
-
-    def best(self, reach: float = 1.0) -> tuple[float, int]:
-        """Return (step, errors): the middle of the plateau with the fewest errors, of equal ones the widest.
-
-        A plateau without end counts as 2 * `reach` wide, so its middle is `reach` beyond the last corner (or the bound; or 0).
-        """
-        edges = self._edges()
-        if edges[0] == -math.inf:
-            edges[0] = edges[1] - 2 * reach if math.isfinite(edges[1]) else -reach
-        if edges[-1] == math.inf:
-            edges[-1] = edges[-2] + 2 * reach
-        left, right = edges[:-1], edges[1:]
-        widths = np.where(right - left > _NARROW * np.maximum(np.abs(left), np.abs(right)), right - left, 0.0)
-        fewest = self.counts[widths > 0].min()
-        best = np.argmax(np.where(self.counts == fewest, widths, 0.0))
-        return float((left[best] + right[best]) / 2), int(fewest)
-
-    def _edges(self) -> FloatArray:
-        return np.concatenate([[self.low], self.corners, [self.high]])
-
-
-class _Lines(NamedTuple):
-    """Lines still in question: their numbers, intercepts and slopes, and the gap between two known lines that each lies in."""
-
-    line: IntArray
-    intercept: FloatArray
-    slope: FloatArray
-    gap: IntArray
-
-    def take(self, rows: IntArray) -> _Lines:
-        return _Lines(self.line[rows], self.intercept[rows], self.slope[rows], self.gap[rows])
-
-
-def staircase(
-    intercept: FloatArray, slope: FloatArray, errors: IntArray, offsets: IntArray, *, low: float = -math.inf, high: float = math.inf
-) -> Staircase:
-    """Return sum_u errors[1-best of u at intercept + step * slope] as a function of the step, exactly, on low < step < high.
-
-    `intercept`, `slope`, `errors` are (H,); `offsets` (U + 1,) cuts them into lists. Of equal hypotheses the earliest is the 1-best.
-
-    Quickhull over all lists at once: between two lines of the upper envelope no line matters that is not above them where they cross; the
-    highest one there is on the envelope too, and divides the rest. A gap with nothing above it is a corner. Finished lists drop out.
-    Exact check: tests/test_tune.py::test_staircase_equals_every_interval_of_a_brute_force_sweep.
-    """
-    left, right = _outermost(intercept, slope, offsets, low), _outermost(intercept, -slope, offsets, -high)
-    start, corners, changes = errors[left].sum(), [], []
-    lines = _Lines(np.arange(len(slope)), intercept, slope, np.repeat(np.arange(len(left)), np.diff(offsets)))
-    while True:
-        cross, lines, height = _above(lines, _Lines(left, intercept[left], slope[left], left), _Lines(right, intercept[right], slope[right], right))
-        closed = np.ones(len(left), dtype=bool)
-        closed[lines.gap] = False
-        corners.append(cross[closed])
-        changes.append(errors[right[closed]] - errors[left[closed]])
-        if closed.all():
-            break
-        runs = np.append(np.flatnonzero(np.append(True, lines.gap[1:] != lines.gap[:-1])), len(height))
-        top = winners(height, runs)
-        parent, vertex = lines.gap[top], lines.line[top]
-        beyond = lines.slope > np.repeat(lines.slope[top], np.diff(runs))
-        lines = lines._replace(gap=np.repeat(2 * np.arange(len(top)), np.diff(runs)) + beyond)
-        left, right = np.column_stack([left[parent], vertex]).ravel(), np.column_stack([vertex, right[parent]]).ravel()
-    where, change = _summed(np.concatenate(corners), np.concatenate(changes))
-    return Staircase(low, high, np.clip(where, low, high), np.cumsum(np.append(start, change)))
-
-
-def _outermost(intercept: FloatArray, slope: FloatArray, offsets: IntArray, at: float) -> IntArray:
-    """Return the 1-best of each utterance just right of `at`, (U,). Mirror the slopes and `at` for the one just left."""
-    first, second = (-slope, intercept) if at == -math.inf else (intercept + at * slope, slope)
-    tied = np.flatnonzero(first == np.repeat(np.maximum.reduceat(first, offsets[:-1]), np.diff(offsets)))
-    return tied[winners(second[tied], np.searchsorted(tied, offsets))]
-
-
-def _above(lines: _Lines, left: _Lines, right: _Lines) -> tuple[FloatArray, _Lines, FloatArray]:
-    """Return where the two ends of each gap cross; the lines above that corner, sorted by gap; and their heights there."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # equal ends: nothing lies between them, NaN compares false
-        cross = (left.intercept - right.intercept) / (right.slope - left.slope)
-        level = left.intercept + cross * left.slope
-        height = lines.intercept + cross[lines.gap] * lines.slope
-    rows = np.flatnonzero(height > level[lines.gap])
-    gap, slope = lines.gap[rows], lines.slope[rows]
-    rows = rows[(slope > left.slope[gap]) & (slope < right.slope[gap])]  # not the ends themselves, nor their copies
-    rows = rows[np.argsort(lines.gap[rows], kind="stable")]
-    return cross, lines.take(rows), height[rows]
-
-
-def _summed(corners: FloatArray, changes: IntArray) -> tuple[FloatArray, IntArray]:
-    """Sort the corners, add up the changes at equal ones, and drop those that change nothing."""
-    moving = np.flatnonzero(changes)
-    corners, changes = np.clip(np.nan_to_num(corners[moving]), -_FAR, _FAR), changes[moving]
-    if not len(moving):
-        return corners, changes
-    order = np.argsort(corners)
-    begins = np.flatnonzero(np.append(True, np.diff(corners[order]) > 0))
-    changes = np.add.reduceat(changes[order], begins)
-    return corners[order][begins][changes != 0], changes[changes != 0]
 
 
 @dataclass(frozen=True)
@@ -160,12 +43,13 @@ class Settings:
     """How to search. `bounds` maps a score name or "word_bonus" to (lowest, highest) scale.
 
     By default scores have scales from 0 up, the word bonus and names that contain "prior" are free, and the first name is fixed at 1. The search
-    starts from the best of each single scale and from `restarts` random points; each round tries all axes and `random_directions` others.
+    starts from the best single scale and from `restarts` random points; each round tries all axes and `random_directions` others, and the better
+    half of the points that it improves goes on.
     """
 
     word_bonus: bool = True
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    restarts: int = 3
+    restarts: int = 4
     random_directions: int = 4
     seed: int = 0
 
@@ -451,7 +335,7 @@ class _Dev:
 
     names: Sequence[str]
     unit: Unit
-    normalize: Normalizer
+    normalizer: str
     ids: list[str] = field(default_factory=list)
     errors: list[IntArray] = field(default_factory=list)
     reference_words: int = 0
@@ -459,15 +343,36 @@ class _Dev:
 
     def watch(self, lists: Iterable[NBest]) -> Iterator[NBest]:
         """Pass the lists on. Raises FormatError for a missing reference, FusionError for a score made in two ways."""
+        normalize = named_normalizer(self.normalizer)
         for nbest in lists:
             self.ids.append(nbest.id)
-            self.errors.append(list_errors(nbest, self.unit, self.normalize))
-            self.reference_words += reference_length(self.normalize(reference(nbest)), self.unit)
+            self.errors.append(list_errors(nbest, self.unit, normalize))
+            self.reference_words += reference_length(normalize(reference(nbest)), self.unit)
             for name in self.names:
-                made = signature(nbest, name)
-                if self.signatures.setdefault(name, made) != made:
-                    raise FusionError(f'{nbest.place()}: score "{name}" was made by "{made}", others here by "{self.signatures[name]}"; score alike')
+                made, others = signature(nbest, name), self.signatures.setdefault(name, signature(nbest, name))
+                if made != others:
+                    message = f'score "{name}" was made by "{made or "unknown"}", earlier ones by "{others or "unknown"}"; score all lists alike'
+                    raise FusionError(f"{nbest.place()}: {message}")
             yield nbest
+
+    def result(self, offsets: IntArray, optimum: Optimum, held_out: int | None, settings: Settings) -> DevResult:
+        """What tuning found, as rates."""
+        errors, words = np.concatenate(self.errors), self.reference_words
+        return DevResult(
+            utterances=len(self.ids),
+            reference_words=words,
+            first_pass_wer=int(errors[offsets[:-1]].sum()) / words,
+            wer=optimum.errors / words,
+            oracle_wer=int(np.minimum.reduceat(errors, offsets[:-1]).sum()) / words,
+            plateaus=optimum.plateaus,
+            cross_validated_wer=None if held_out is None else held_out / words,
+            unit=self.unit,
+            normalizer=self.normalizer,
+            restarts=settings.restarts,
+            random_directions=settings.random_directions,
+            seed=settings.seed,
+            version=_version(),
+        )
 
 
 def tune(
@@ -490,29 +395,14 @@ def tune(
     a score made in two ways, bounds that do not fit, or fewer utterances than folds.
     """
     settings = Settings(word_bonus, bounds or {}, restarts, random_directions, seed)
-    dev = _Dev(names, unit, named_normalizer(normalizer))
+    dev = _Dev(names, unit, normalizer)
     ragged = gather(dev.watch(lists), names)
     if not dev.reference_words:
         raise FormatError("the references hold no words: an error rate is not defined")
     errors = np.concatenate(dev.errors)
     optimum = minimize_errors(ragged, errors, settings)
     held_out = cross_validation(ragged, errors, cross_validate, settings).errors if cross_validate else None
-    result = DevResult(
-        utterances=len(dev.ids),
-        reference_words=dev.reference_words,
-        first_pass_wer=int(errors[ragged.offsets[:-1]].sum()) / dev.reference_words,
-        wer=optimum.errors / dev.reference_words,
-        oracle_wer=int(np.minimum.reduceat(errors, ragged.offsets[:-1]).sum()) / dev.reference_words,
-        plateaus=optimum.plateaus,
-        cross_validated_wer=None if held_out is None else held_out / dev.reference_words,
-        folds=cross_validate,
-        unit=unit,
-        normalizer=normalizer,
-        restarts=restarts,
-        random_directions=random_directions,
-        seed=seed,
-        version=_version(),
-    )
+    result = replace(dev.result(ragged.offsets, optimum, held_out, settings), folds=cross_validate)
     signatures = {name: made for name, made in dev.signatures.items() if made is not None}
     return Fusion(optimum.scales, optimum.word_bonus, signatures, result, " ".join(sorted(map(digest, dev.ids))))
 

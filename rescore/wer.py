@@ -106,9 +106,7 @@ def oracle(nbest: NBest, unit: Unit = "word", normalize: Normalizer = identity) 
     return int(list_errors(nbest, unit, normalize).argmin())
 
 
-def bootstrap_sums(
-    counts: ArrayLike, clusters: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0
-) -> IntArray:
+def bootstrap_sums(counts: ArrayLike, clusters: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0) -> IntArray:
     """Resample utterances (or whole clusters of them) with replacement and return the column sums, (resamples, columns) int64.
 
     `counts` is (utterances, columns); `clusters` names the cluster of each utterance, such as its speaker. Utterances with equal
@@ -141,9 +139,7 @@ def _by_cluster(table: IntArray, clusters: Sequence[Hashable] | None) -> IntArra
     return sums
 
 
-def bootstrap_ci(
-    errors: ArrayLike, reference_words: ArrayLike, clusters: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0
-) -> Interval:
+def bootstrap_ci(errors: ArrayLike, reference_words: ArrayLike, clusters: Sequence[Hashable] | None = None, resamples: int = 10_000, seed: int = 0) -> Interval:
     """Return the 95 % percentile interval (low, high) of sum(errors) / sum(reference_words), as fractions.
 
     `errors` and `reference_words` are (utterances,) integers; `errors` may be a difference of two systems and then negative. Resamples
@@ -307,9 +303,7 @@ def _baseline_errors(rows: dict[str, _Row], baseline: Iterable[NBest], unit: Uni
     return _column(errors[name] for name in rows)
 
 
-def _compare(
-    errors: IntArray, baseline: IntArray, words: IntArray, clusters: Sequence[Hashable], *, oracle_wer: float, seed: int
-) -> Comparison:
+def _compare(errors: IntArray, baseline: IntArray, words: IntArray, clusters: Sequence[Hashable], *, oracle_wer: float, seed: int) -> Comparison:
     total = int(words.sum())
     wer, baseline_wer = int(errors.sum()) / total, int(baseline.sum()) / total
     reduction, gap = baseline_wer - wer, baseline_wer - oracle_wer

@@ -13,9 +13,7 @@ from rescore.decide import expected_errors, map_choice, mbr_choice, posterior
 from rescore.errors import FusionError
 from rescore.registry import DECISIONS, lookup
 
-texts_and_totals = st.lists(
-    st.tuples(st.lists(st.sampled_from("abc"), max_size=4).map(" ".join), st.integers(-4, 4)), min_size=1, max_size=7
-)
+texts_and_totals = st.lists(st.tuples(st.lists(st.sampled_from("abc"), max_size=4).map(" ".join), st.integers(-4, 4)), min_size=1, max_size=7)
 
 
 def edits(a, b):

@@ -24,7 +24,15 @@ def bert(tmp_path_factory):
     (directory / "vocab.txt").write_text("\n".join(pieces))
     tokenizer = transformers.BertTokenizerFast.from_pretrained(directory)
     torch.manual_seed(0)
-    config = transformers.BertConfig(len(pieces), 32, 2, 2, 48, max_position_embeddings=64, initializer_range=0.5)
+    config = transformers.BertConfig(
+        vocab_size=len(pieces),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=64,
+        initializer_range=0.5,
+    )
     transformers.BertForMaskedLM(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
@@ -37,11 +45,23 @@ def gpt2(tmp_path_factory):
     base = tokenizers.ByteLevelBPETokenizer()
     base.train_from_iterator(LINES, vocab_size=300, special_tokens=["<|endoftext|>"])
     wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=base._tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>", unk_token="<|endoftext|>"  # noqa: S106
+        tokenizer_object=base._tokenizer,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
     )
     wrapped.save_pretrained(directory)
     torch.manual_seed(0)
-    config = transformers.GPT2Config(len(wrapped), 64, 32, 2, 2, initializer_range=0.3, bos_token_id=wrapped.bos_token_id, eos_token_id=wrapped.eos_token_id)
+    config = transformers.GPT2Config(
+        vocab_size=len(wrapped),
+        n_positions=64,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.3,
+        bos_token_id=wrapped.bos_token_id,
+        eos_token_id=wrapped.eos_token_id,
+    )
     transformers.GPT2LMHeadModel(config).save_pretrained(directory)
     return directory
 
@@ -100,7 +120,11 @@ def test_a_longer_text_than_the_positions_is_windowed(bert, gpt2):
 
 
 def test_models_of_the_wrong_kind_are_refused_in_one_line(bert, gpt2, tmp_path):
-    for family, directory, message in (("mlm", gpt2, "."), ("mlm", tmp_path, "cannot load a Hugging Face model"), ("ar", tmp_path, "cannot load a Hugging Face")):
+    for family, directory, message in (
+        ("mlm", gpt2, "."),
+        ("mlm", tmp_path, "cannot load a Hugging Face model"),
+        ("ar", tmp_path, "cannot load a Hugging Face"),
+    ):
         with pytest.raises(ModelError, match=message) as caught:
             load_scorer(family, ScorerOptions(model=str(directory)))
         assert "\n" not in str(caught.value)

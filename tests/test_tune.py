@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rescore import tuning
 from rescore.errors import FormatError, FusionError, ScoreError
 from rescore.fusion import Ragged, fuse, gather, totals, winners
-from rescore.tuning import Settings, cross_validation, minimize_errors, staircase, tune, tune_arrays
+from rescore.staircase import Staircase, staircase
+from rescore.tuning import Settings, cross_validation, minimize_errors, tune, tune_arrays
 from rescore.types import Hypothesis, NBest
 from rescore.wer import evaluate
 
@@ -105,7 +106,7 @@ def test_corners_of_two_lists_that_cancel_are_no_corner():
 
 @pytest.mark.parametrize(("low", "high", "step"), [(-math.inf, math.inf, 0.0), (-2.0, math.inf, -1.0), (-math.inf, 9.0, 8.0), (-2.0, 9.0, 3.5)])
 def test_the_middle_of_a_staircase_without_steps(low, high, step):
-    assert tuning.Staircase(low, high, np.array([]), np.array([7])).best() == (step, 7)
+    assert Staircase(low, high, np.array([]), np.array([7])).best() == (step, 7)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_the_middle_of_a_staircase_without_steps(low, high, step):
     ],
 )
 def test_the_best_step_is_the_middle_of_the_best_plateau(corners, counts, low, high, expected):
-    stairs = tuning.Staircase(low, high, np.array(corners, dtype=float), np.array(counts))
+    stairs = Staircase(low, high, np.array(corners, dtype=float), np.array(counts))
     assert stairs.best(reach=0.5) == pytest.approx(expected)
 
 
@@ -348,7 +349,7 @@ def test_a_move_that_does_not_keep_its_promise_is_not_made(monkeypatch):
     problem = tuning._problem(*made_up(0), Settings())
     point, [axis, *_] = problem.at(np.array([1.0, 0.0, 0.0, 0.0])), problem.axes()
     assert problem.move(point, axis).errors < point.errors
-    monkeypatch.setattr(tuning.Staircase, "best", lambda *_: (1.0, 0))
+    monkeypatch.setattr(Staircase, "best", lambda *_: (1.0, 0))
     assert problem.move(point, axis) is point
 
 
@@ -431,8 +432,8 @@ def test_characters_and_normalisers_are_what_is_counted():
         (lambda lists: [replace(one, ref="") for one in lists], FormatError, "the references hold no words"),
         (lambda lists: [], FormatError, "there are no lists"),
         (lambda lists: [*lists, replace(lists[3], hyps=(Hypothesis("a", {"am": 1.0}),))], ScoreError, 'u3, hypothesis 1: score "lm" is missing'),
-        (lambda lists: lists + dev_lists(1, "m:2"), FusionError, 'utterance u0: score "lm" was made by "m:2", others here by "m:1"; score alike'),
-        (lambda lists: [*lists, replace(lists[0], raw={})], FusionError, 'score "lm" was made by "None", others here by "m:1"'),
+        (lambda lists: lists + dev_lists(1, "m:2"), FusionError, 'utterance u0: score "lm" was made by "m:2", earlier ones by "m:1"; score all lists alike'),
+        (lambda lists: [*lists, replace(lists[0], raw={})], FusionError, 'score "lm" was made by "unknown", earlier ones by "m:1"'),
     ],
 )
 def test_bad_lists_are_named(change, error, message):

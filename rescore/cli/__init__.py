@@ -66,7 +66,7 @@ def main() -> None:
     """Run the command line. Every RescoreError is one line on standard error and exit status 1."""
     logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
     try:
-        sys.exit(cli.main(standalone_mode=False) or 0)
+        sys.exit(cli.main(prog_name="dlmrescore", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -74,5 +74,5 @@ def main() -> None:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo("interrupted; no output file was written; run the same command again", err=True)
         sys.exit(130)

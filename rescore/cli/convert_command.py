@@ -25,5 +25,7 @@ def command(path: str, output: str, target: str, **options: Any) -> None:
     Example: dlmrescore convert lists.json --from hyporadise -o nbest.jsonl
     """
     chosen: Format = lookup(FORMATS, target, "format")
+    if not chosen.is_writable:
+        raise click.BadParameter(f"{target} can be read but not written", param_hint="--to")
     count = chosen.write(Reader(path, output, **options), output)
     click.echo(f"{count} utterances", err=True)

@@ -38,18 +38,21 @@ def command(path: str, output: str, weights: str, decision: str, temperature: fl
     if trn is None:
         jsonl.write(fused, output)
     else:
+        for other in filter(None, (path, weights, options["refs"], output)):
+            refuse_same_file(other, trn)
+        if trn == output:
+            raise click.UsageError("the lists and --trn cannot both go to standard output; give -o")
         _write_both(fused, output, trn)
 
 
 def _write_both(fused: Iterable[NBest], output: str, trn: str) -> None:
-    """Write the winners beside the lists: the texts alone are kept, the lists stream."""
-    refuse_same_file(output, trn)
+    """Write the winners beside the lists: the texts alone are kept, the lists stream. The trn is written first, so a failure leaves no lists."""
     winners: list[NBest] = []
 
     def watched() -> Iterator[NBest]:
         for nbest in fused:
             winners.append(NBest(nbest.id, nbest.hyps[:1], where=nbest.where))
             yield nbest
+        write_trn(winners, trn)
 
     jsonl.write(watched(), output)
-    write_trn(winners, trn)

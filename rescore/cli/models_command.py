@@ -17,7 +17,11 @@ __all__ = ["command"]
 @click.command("models")
 @output_option
 def command(output: str) -> None:
-    """List the embedded models: what each is, its size and its quality. Writes JSON."""
+    """List the embedded models: what each is, its size and its quality. Writes JSON.
+
+    \b
+    Example: dlmrescore models
+    """
     write_json([_card(directory) for directory in embedded_models()], output)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ import click
 
 from rescore.errors import FormatError
 from rescore.formats import Skipped, read_lists
-from rescore.formats.files import atomic_writer, refuse_same_file
+from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import join_references, read_references
 from rescore.registry import FORMATS
 from rescore.types import NBest
@@ -49,19 +49,28 @@ class Reader:
     def __iter__(self) -> Iterator[NBest]:
         lists: Iterable[NBest] = read_lists(self._path, self._format, skipped=self._skipped)
         if self._refs is not None:
-            lists = join_references(lists, read_references(self._refs))
+            lists = self._joined(lists, read_references(self._refs))
         count = 0
         for count, nbest in enumerate(lists, 1):  # noqa: B007 - counted for the check below
             yield nbest
-        if not count:
-            raise FormatError(f"{self._path}: holds no usable list; expected at least one utterance")
         self._report()
+        if not count:
+            raise FormatError(f"{name_of(self._path)}: holds no usable list; expected at least one utterance")
+
+    def _joined(self, lists: Iterable[NBest], references: Mapping[str, str]) -> Iterator[NBest]:
+        for nbest in lists:
+            try:
+                yield from join_references([nbest], references)
+            except FormatError as error:
+                if self._skipped is None:
+                    raise
+                self._skipped.add(error)
 
     def _report(self) -> None:
         if self._skipped is not None and self._skipped.count:
             for message in self._skipped.messages:
                 click.echo(f"skipped: {message}", err=True)
-            click.echo(f"{self._path}: {self._skipped.count} broken records were skipped", err=True)
+            click.echo(f"{name_of(self._path)}: {self._skipped.count} broken records were skipped", err=True)
 
     def total(self) -> int | None:
         """The number of lines of a plain native file, for progress bars; None where it would have to be guessed."""

@@ -45,7 +45,7 @@ def command(path: str, output: str, **options: Any) -> None:
     family, name, overwrite = (options.pop(key) for key in ("scorer", "name", "overwrite"))
     scorer = load_scorer(family, ScorerOptions(**options))
     started = time.monotonic()
-    with tqdm(total=reader.total(), desc=name or scorer.name, unit="utt") as progress:
+    with tqdm(total=reader.total(), desc=name or scorer.name, unit="utt", disable=None) as progress:  # None: only on a terminal
         work = Work(advance=progress.update)
         jsonl.write(score(reader, scorer, name=name, overwrite=overwrite, work=work), output)
     seconds = time.monotonic() - started

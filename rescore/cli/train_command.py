@@ -13,6 +13,16 @@ __all__ = ["command"]
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
+def _object(_context: click.Context, _parameter: click.Parameter, value: str) -> dict[str, Any]:
+    try:
+        card = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"got {value!r}, which is not JSON ({error})") from error
+    if not isinstance(card, dict):
+        raise click.BadParameter(f"got {value!r}, expected a JSON object")
+    return card
+
+
 @click.command("train")
 @click.option("--objective", type=click.Choice(["mdlm", "usdm", "ar"]), required=True, help="What to train.")
 @click.option("--text", multiple=True, required=True, type=_FILE, help="Training text, a sentence a line; may be repeated.")
@@ -34,9 +44,17 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--bf16/--float32", default=True, show_default=True, help="Arithmetic of the network's body.")
 @click.option("--save-every", type=click.IntRange(1), default=250, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--card", default="{}", help="JSON object kept in config.json: text, licence, remarks.")
+@click.option("--card", default="{}", callback=_object, help="JSON object kept in config.json: text, licence, remarks.")
 def command(
-    text: tuple[Path, ...], valid: tuple[Path, ...], corpus: Path, output: Path, tokenizer: Path | None, vocab_size: int, join: float, card: str, **options: Any
+    text: tuple[Path, ...],
+    valid: tuple[Path, ...],
+    corpus: Path,
+    output: Path,
+    tokenizer: Path | None,
+    vocab_size: int,
+    join: float,
+    card: dict[str, Any],
+    **options: Any,
 ) -> None:
     """Train a small model, resuming where a run in the same directory stopped.
 
@@ -47,4 +65,4 @@ def command(
 
     settings = TrainOptions(**options, evaluate_every=options["save_every"])
     prepare(text, valid, corpus, vocab_size=vocab_size, tokenizer_path=tokenizer, join=join, seed=settings.seed, normalize=settings.normalizer)
-    train(corpus, output, settings, json.loads(card))
+    train(corpus, output, settings, card)

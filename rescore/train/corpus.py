@@ -91,7 +91,7 @@ def encode_corpus(lines: Iterable[str], tokenizer: Tokenizer, directory: Path, c
             lengths.append(np.array([len(tokens) for tokens in encoded], dtype=np.int64))
             out.write(np.concatenate([np.array(tokens, dtype=kind) for tokens in encoded]).tobytes())
     if not lengths:
-        raise TrainError("the training text holds no words; check --text")
+        raise TrainError("the text holds no words; check --text and --valid")
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     np.save(directory / "offsets.npy", offsets)
     return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), offsets, words)
@@ -111,7 +111,7 @@ def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
 def batches(corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: int) -> list[np.ndarray]:
     """One epoch of batches: arrays of sentence numbers of nearly equal length, at most `tokens_per_batch` padded tokens each, shuffled by `seed`.
 
-    Raises TrainError if the corpus does not fill one batch.
+    A sentence that is longer than that is alone. Raises TrainError if the corpus does not fill one batch.
     """
     if int(corpus.lengths.sum()) < tokens_per_batch:
         raise TrainError(f"the corpus has {int(corpus.lengths.sum())} tokens, fewer than one batch of {tokens_per_batch}; give more text or smaller batches")
@@ -121,7 +121,8 @@ def batches(corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: i
     lengths = corpus.lengths[order]
     out, start = [], 0
     while start < len(order):
-        size = max(1, tokens_per_batch // int(lengths[min(len(order), start + max(1, tokens_per_batch // int(lengths[start]))) - 1]))
+        fitting = max(1, tokens_per_batch // int(lengths[start]))
+        size = max(1, tokens_per_batch // int(lengths[start : start + fitting].max()))
         out.append(order[start : start + size])
         start += size
     return [out[i] for i in chance.permutation(len(out))]

@@ -65,11 +65,30 @@ def prepare(
         return
     directory.mkdir(parents=True, exist_ok=True)
     clean = normalizer(normalize)
-    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else train_tokenizer(read_text(text, clean), vocab_size)
+    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else _trained_tokenizer(read_text(text, clean), vocab_size)
     (directory / "tokenizer.model").write_bytes(tokenizer.serialized)
     encode_corpus(joined(read_text(text, clean), join, seed), tokenizer, directory / "train")
     encode_corpus(joined(read_text(valid, clean), join, seed), tokenizer, directory / "valid")
     (directory / "ready").touch()
+
+
+def _trained_tokenizer(lines: Iterator[str], vocab_size: int) -> Tokenizer:
+    """Train a vocabulary; what goes wrong while the text is read stays what it is, where SentencePiece would make it an error of its own."""
+    failed: list[BaseException] = []
+
+    def watched() -> Iterator[str]:
+        try:
+            yield from lines
+        except (TrainError, KeyboardInterrupt) as error:
+            failed.append(error)
+            raise
+
+    try:
+        return train_tokenizer(watched(), vocab_size)
+    except ModelError as error:
+        if failed:
+            raise failed[0] from error
+        raise
 
 
 def _open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
@@ -89,23 +108,22 @@ def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
     )  # fmt: skip
 
 
-def start_from(network: Network, directory: Path) -> None:
+def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
     """Copy every weight that another checkpoint shares; a mask row is dropped or stays fresh, a time input that it lacks stays fresh.
 
-    Raises ModelError if the checkpoint's sizes differ.
+    Raises ModelError if the checkpoint's sizes or its vocabulary differ: the same numbers would mean something else.
     """
-    ours = network.state_dict()
-    theirs = load(directory).network.state_dict()
+    checkpoint = load(directory)
+    if checkpoint.tokenizer.serialized != tokenizer.serialized:
+        raise ModelError(f"{directory}: its vocabulary is not the corpus's; prepare the corpus with --tokenizer {directory / 'tokenizer.model'}")
+    for size in ("width", "layers", "heads", "feed_forward"):
+        found, expected = getattr(checkpoint.network.config, size), getattr(network.config, size)
+        if found != expected:
+            raise ModelError(f"{directory}: its {size} is {found}, expected {expected}; start from a model of the same size")
+    ours, theirs = network.state_dict(), checkpoint.network.state_dict()
     rows = min(len(ours["embedding.weight"]), len(theirs["embedding.weight"]))
     ours["embedding.weight"][:rows] = theirs.pop("embedding.weight")[:rows]
-    for name, weight in theirs.items():
-        if name in ours and ours[name].shape != weight.shape:
-            raise ModelError(
-                f"{directory}: tensor {name!r} has shape {tuple(weight.shape)}, expected {tuple(ours[name].shape)}; start from a model of the same size"
-            )
-        if name in ours:
-            ours[name] = weight
-    network.load_state_dict(ours)
+    network.load_state_dict({**ours, **{name: weight for name, weight in theirs.items() if name in ours}})
 
 
 def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, Any]) -> Checkpoint:
@@ -131,9 +149,9 @@ class _Run:
         self.options, self.tokenizer, self.corpus, self.directory = options, tokenizer, corpus, directory
         self.network = build_network(options, tokenizer)
         if options.start_from is not None:
-            start_from(self.network, Path(options.start_from))
+            start_from(self.network, Path(options.start_from), tokenizer)
         self.optimizer = self._optimizer()
-        self.step = 0
+        self.step, self.running = 0, 0.0  # running: the smoothed training loss
         self.valid_batches = batches(valid, tokenizer, min(options.batch_tokens, int(valid.lengths.sum())), seed=0)[:16]
         self.valid = valid
 
@@ -145,17 +163,17 @@ class _Run:
 
     def fit(self) -> None:
         """Run to the last step, logging and saving on the way."""
-        started, tokens, running = time.monotonic(), 0, 0.0
+        started, tokens = time.monotonic(), 0
         progress = tqdm(total=self.options.steps, initial=self.step, desc=f"train {self.options.objective}", unit="step", mininterval=5)
         for rows in self._batches():
             loss, count = self._update(rows)
-            tokens, running = tokens + count, loss if not running else 0.98 * running + 0.02 * loss
+            tokens, self.running = tokens + count, loss if not self.running else 0.98 * self.running + 0.02 * loss
             self.step += 1
             progress.update()
-            progress.set_postfix_str(f"{running:.3f} nats/token, {tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
+            progress.set_postfix_str(f"{self.running:.3f} nats/token, {tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
             last = self.step == self.options.steps
             if last or self.step % self.options.evaluate_every == 0:
-                self._log(running, self.evaluate(), tokens / (time.monotonic() - started))
+                self._log(self.evaluate(), tokens / (time.monotonic() - started))
             if last or self.step % self.options.save_every == 0:
                 self._save()
         progress.close()
@@ -179,7 +197,7 @@ class _Run:
         loss, count = self._loss(rows, self.options.seed * 1_000_003 + self.step)
         value = float(loss.detach()) / count
         if not math.isfinite(value):
-            raise TrainError(f"{self.directory}: the loss is {value} at step {self.step}; lower --learning-rate and resume")
+            raise TrainError(f"{self.directory}: the loss is {value} at step {self.step}; start again in another directory with a lower --learning-rate")
         (loss / count).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
         self.optimizer.step()
@@ -205,17 +223,20 @@ class _Run:
         self.network.train()
         return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
 
-    def _log(self, running: float, valid: float, speed: float) -> None:
+    def _log(self, valid: float, speed: float) -> None:
         path = self.directory / "log.csv"
         new = not path.exists()
         with path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
                 writer.writerow(["step", "tokens", "train_nats_per_token", "valid_nats_per_token", "tokens_per_second"])
-            writer.writerow([self.step, self.step * self.options.batch_tokens, f"{running:.4f}", f"{valid:.4f}", f"{speed:.0f}"])
+            writer.writerow([self.step, self.step * self.options.batch_tokens, f"{self.running:.4f}", f"{valid:.4f}", f"{speed:.0f}"])
 
     def _save(self) -> None:
-        state = {"step": self.step, "options": asdict(self.options), "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state = {
+            "step": self.step, "running": self.running, "options": asdict(self.options),
+            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+        }  # fmt: skip
         temporary = self.directory / "state.pt.tmp"
         torch.save(state, temporary)
         temporary.replace(self.directory / "state.pt")
@@ -223,12 +244,25 @@ class _Run:
     def resume(self) -> None:
         """Continue from `state.pt` if there is one. Raises TrainError if it was made with other options."""
         path = self.directory / "state.pt"
-        if not path.exists():
-            return
+        if path.exists():
+            self._load(path)
+        self._trim_log()
+
+    def _load(self, path: Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["options"] != asdict(self.options):
             changed = sorted(k for k, v in asdict(self.options).items() if state["options"].get(k) != v)
-            raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same or another directory")
+            raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same options or another directory")
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = int(state["step"])
+        self.step, self.running = int(state["step"]), float(state.get("running", 0.0))
+
+    def _trim_log(self) -> None:
+        """Drop the lines of steps that were done after the last save: they are done, and logged, again."""
+        path = self.directory / "log.csv"
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = [line for i, line in enumerate(lines) if line.endswith(b"\n") and (i == 0 or int(line.split(b",")[0]) <= self.step)]
+        if len(kept) > 1:
+            path.write_bytes(b"".join(kept))
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,59 @@
+# `make demo` and `make test` are all a newcomer needs: both make the environment first.
+PYTHON ?= python3
+# A python3.10 that runs: the one on the path, or the newest that pyenv has (its shims exist whether or not a version is switched on).
+PYTHON310 ?= $(shell for p in python3.10 $$(ls -d "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python3.10 2>/dev/null | tail -1); do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
+VENV ?= .venv
+VENV310 ?= .venv310
+BIN := $(VENV)/bin
+RUN := OMP_NUM_THREADS=$$(nproc 2>/dev/null || echo 2) $(BIN)
+
+.PHONY: help setup demo test test-py310 lint types bench docs wheel check clean
+
+help: ## Show the targets.
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/ready ## Make the environment in .venv.
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,hf,plot]"
+	touch $@
+
+demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
+	$(RUN)/python recipes/compare.py
+
+test: setup ## Run the tests.
+	$(BIN)/python -m pytest
+
+test-py310: ## Import and score with Python 3.10 and torch 1.13.1, where k2 lives.
+	@test -n "$(PYTHON310)" || { echo "test-py310: no Python 3.10 on this machine; install one or set PYTHON310" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(VENV310)/ready
+	$(VENV310)/bin/python -m pytest -p no:cacheprovider tests/test_network.py tests/test_scorers.py tests/test_fusion.py tests/test_jsonl.py tests/test_cli.py
+
+$(VENV310)/ready: pyproject.toml constraints-py310.txt
+	$(PYTHON310) -m venv $(VENV310)
+	$(VENV310)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV310)/bin/python -m pip install --quiet --constraint constraints-py310.txt --editable . pytest hypothesis
+	touch $@
+
+lint: setup ## Check style and format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## Check types.
+	$(BIN)/mypy -p rescore
+
+bench: setup ## Measure tuning against a grid (a ratio in one run).
+	$(RUN)/python recipes/bench/tune_speed.py
+
+docs: setup ## Run every command and example that the documentation shows.
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_docs_format.py
+
+wheel: setup ## Build the wheel, install it into a fresh environment, score a list with it.
+	$(BIN)/python recipes/wheel_smoke.py
+
+check: lint types wheel test-py310 test ## Everything CI runs; the tests come last.
+
+clean: ## Remove environments and build products.
+	rm -rf $(VENV) $(VENV310) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,804 @@
+"""The command line: what each command writes, what it says when the input is wrong, and that the Python interface gives the same numbers."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import safetensors.torch
+from small import LINES, save_small
+
+import rescore
+from rescore.cli import cli, main
+from rescore.fusion import load as load_fusion
+from rescore.scorers.ar import CausalScorer
+from rescore.types import Hypothesis, NBest
+from rescore.wer import list_errors
+
+COMMANDS = ["convert", "score", "tune", "fuse", "eval", "models", "train"]
+
+#: (id, reference, [(text, am, ngram)]): the first pass makes 4 errors, the oracle 1.
+TEXTS = [
+    ("u1", "the old house", [("the old horse", -10.0, -9.0), ("the old house", -10.5, -6.0), ("the cold house", -12.0, -8.0)]),
+    ("u2", "she wrote a letter", [("she wrote a letter", -20.0, -8.0), ("she wrote letter", -19.0, -12.0)]),
+    ("u3", "no light", [("no light there", -5.0, -9.0), ("no light", -5.5, -4.0), ("", -30.0, -1.0)]),
+    ("u4", "we walked along", [("we walked a long", -7.0, -9.5), ("we walk along", -7.2, -6.5)]),
+]
+RECORDS = [
+    {"id": name, "ref": ref, "speaker": f"s{number % 2}", "hyps": [{"text": text, "scores": {"am": am, "ngram": ngram}} for text, am, ngram in hyps]}
+    for number, (name, ref, hyps) in enumerate(TEXTS)
+]
+BARE = [{"id": name, "hyps": [{"text": text} for text, _, _ in hyps]} for name, _, hyps in TEXTS]
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def records(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def dlm(capsys, monkeypatch):
+    """Run a command in this process."""
+
+    def call(*argv):
+        monkeypatch.setattr(sys, "argv", ["dlmrescore", *map(str, argv)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return Done(stopped.value.code, *capsys.readouterr())
+
+    return call
+
+
+def process(*argv, stdin=b""):
+    """Run a command in a process of its own."""
+    command = [sys.executable, "-c", "from rescore.cli import main; main()", *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, input=stdin, check=False)
+    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    return {objective: save_small(root / objective, objective) for objective in ("mdlm", "usdm", "ar")}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Every test works in a folder of its own, so that messages name files as a user types them."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name, records):
+    """One line a record; text lines are written as they are."""
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    Path(name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return name
+
+
+def read(name):
+    return [json.loads(line) for line in Path(name).read_text(encoding="utf-8").splitlines()]
+
+
+def good(done):
+    assert done.status == 0, done.err
+    return done
+
+
+def refused(done):
+    """The one line of an error: status 1, nothing on standard output."""
+    assert (done.status, done.out) == (1, ""), done
+    [line] = done.err.splitlines()
+    return line
+
+
+def files():
+    return sorted(os.listdir())
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- convert
+
+HYPORADISE = [{"input": ["a b", "a c", "a b"], "output": "a b"}, {"input": ["x"], "output": "y"}]
+
+
+def test_convert_reads_hyporadise_and_writes_jsonl(dlm):
+    Path("lists.json").write_text(json.dumps(HYPORADISE))
+    assert good(dlm("convert", "lists.json", "--from", "hyporadise", "-o", "nbest.jsonl")).err == "2 utterances\n"
+    assert read("nbest.jsonl") == [
+        {"id": "lists-000001", "ref": "a b", "hyps": [{"text": "a b", "scores": {"rank": 0.0}}, {"text": "a c", "scores": {"rank": -1.0}}]},
+        {"id": "lists-000002", "ref": "y", "hyps": [{"text": "x", "scores": {"rank": 0.0}}]},
+    ]
+    assert good(dlm("convert", "lists.json", "--from", "hyporadise")).records == read("nbest.jsonl")  # standard output, JSON only
+    assert good(dlm("convert", "lists.json")).records == read("nbest.jsonl")  # the content proves the format
+
+
+def test_convert_goes_to_mlm_scoring_and_back(dlm):
+    write("in.jsonl", [{"id": "a", "ref": "x y", "hyps": [{"text": "x", "scores": {"first_pass": -1.5}}]}])
+    good(dlm("convert", "in.jsonl", "--to", "mlm-scoring", "-o", "out.json"))
+    assert json.loads(Path("out.json").read_text()) == {"a": {"hyp_1": {"score": -1.5, "text": "x"}, "ref": "x y"}}
+    [record] = good(dlm("convert", "out.json")).records
+    assert record == {"id": "a", "ref": "x y", "hyps": [{"text": "x", "scores": {"first_pass": -1.5, "rank": 0.0}}]}
+
+
+def test_convert_to_a_format_without_writer_is_a_usage_error(dlm):
+    write("in.jsonl", RECORDS)
+    done = dlm("convert", "in.jsonl", "--to", "hyporadise", "-o", "out.json")
+    assert done.status == 2
+    assert "hyporadise can be read but not written" in done.err
+    assert files() == ["in.jsonl"]
+
+
+def test_standard_input_needs_its_format_by_name(dlm, monkeypatch):
+    def stdin():
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "a", "hyps": [{"text": "x"}]}\n{"id": 1}\n')))
+
+    stdin()
+    assert refused(dlm("convert", "-")).startswith("stdin: its content does not prove its format")
+    stdin()
+    assert refused(dlm("convert", "-", "--from", "jsonl", "-o", "out.jsonl")).startswith("stdin:2: ")
+    assert files() == []
+
+
+# --------------------------------------------------------------------------------------------------------------------------------- score
+
+
+@pytest.mark.parametrize(
+    ("scorer", "options", "name", "kind", "evaluations"),
+    [
+        ("mdlm", [], "mdlm_nelbo", "neg_nelbo", 8),
+        ("mdlm", ["--estimator", "nelbo", "--draws", "3", "--seed", "7"], "mdlm_nelbo", "neg_nelbo", 3),
+        ("mdlm", ["--estimator", "pll"], "mdlm_pll", "pll", None),
+        ("mdlm", ["--estimator", "pll_within_word"], "mdlm_pll_within_word", "pll", None),
+        ("mdlm", ["--estimator", "chain"], "mdlm_chain", "log_prob", None),
+        ("usdm", [], "usdm_pll", "pll", 1),
+        ("usdm", ["--t", "0.3"], "usdm_pll", "pll", 1),
+        ("usdm", ["--estimator", "nelbo", "--draws", "4"], "usdm_nelbo", "neg_nelbo", 4),
+        ("ar", [], "ar", "log_prob", 1),
+    ],
+)
+def test_score_adds_one_named_score_and_leaves_the_rest(dlm, models, scorer, options, name, kind, evaluations):
+    source = [{**RECORDS[0], "odd": {"deep": [1, {"x": None}]}, "meta": {"mine": 1}}, {**RECORDS[1], "big": 2**70}]
+    source[0]["hyps"][0]["confidence"] = [0.5]
+    write("in.jsonl", source)
+    before = Path("in.jsonl").read_bytes()
+    done = good(dlm("score", "in.jsonl", "--scorer", scorer, "--model", models[scorer], *options, "-o", "out.jsonl"))
+    assert (Path("in.jsonl").read_bytes(), done.out) == (before, "")
+    assert re.fullmatch(r"2 utterances, 5 hypotheses, \d+\.\d evaluations a hypothesis, \d+\.\d s\n", done.err)
+
+    for record, original in zip(read("out.jsonl"), source, strict=True):
+        made = record["meta"]["scores"].pop(name)
+        assert (made["kind"], record["meta"]["scores"]) == (kind, {})
+        assert made["signature"].startswith(f"{scorer}.")
+        assert evaluations is None or made["evaluations"] == evaluations * len(record["hyps"])
+        for hyp in record["hyps"]:
+            value = hyp["scores"].pop(name)
+            assert math.isfinite(value)
+            assert value < 0
+            assert ("std_errors" in hyp) == ("nelbo" in name)
+            assert hyp.pop("std_errors", {name: 1}).keys() == {name}
+        del record["meta"]["scores"]
+        assert record == {"meta": {}, **original}
+
+
+def test_scores_of_another_run_stay_and_the_seed_decides(dlm, models):
+    write("in.jsonl", RECORDS)
+    score = ["--model", models["mdlm"], "--draws", 2]
+    good(dlm("score", "in.jsonl", *score, "-o", "once.jsonl"))
+    good(dlm("score", "once.jsonl", *score, "--seed", 1, "--name", "again", "-o", "twice.jsonl"))
+    good(dlm("score", "in.jsonl", *score, "-o", "copy.jsonl"))
+    assert Path("copy.jsonl").read_bytes() == Path("once.jsonl").read_bytes()
+    for one, two in zip(read("once.jsonl"), read("twice.jsonl"), strict=True):
+        assert [hyp["scores"]["mdlm_nelbo"] for hyp in one["hyps"]] == [hyp["scores"]["mdlm_nelbo"] for hyp in two["hyps"]]
+        assert [hyp["scores"]["again"] for hyp in two["hyps"]] != [hyp["scores"]["mdlm_nelbo"] for hyp in two["hyps"]]
+        assert set(two["meta"]["scores"]) == {"mdlm_nelbo", "again"}
+
+
+def test_score_works_on_lists_without_any_score_and_writes_json_lines_only(dlm, models):
+    write("in.jsonl", BARE)
+    done = good(dlm("score", "in.jsonl", "--scorer", "usdm", "--model", models["usdm"]))
+    assert [record["id"] for record in done.records] == ["u1", "u2", "u3", "u4"]
+    assert all(set(hyp["scores"]) == {"usdm_pll"} for record in done.records for hyp in record["hyps"])
+
+
+def test_score_reads_and_writes_gzip(dlm, models):
+    Path("in.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(record) + "\n" for record in RECORDS).encode()))
+    good(dlm("score", "in.jsonl.gz", "--scorer", "ar", "--model", models["ar"], "-o", "out.jsonl.gz"))
+    records = [json.loads(line) for line in gzip.decompress(Path("out.jsonl.gz").read_bytes()).splitlines()]
+    assert [record["hyps"][0]["scores"]["am"] for record in records] == [-10.0, -20.0, -5.0, -7.0]
+    good(dlm("convert", "out.jsonl.gz", "-o", "plain.jsonl"))
+    assert read("plain.jsonl") == records
+
+
+def test_score_reads_other_formats_too(dlm, models):
+    Path("lists.json").write_text(json.dumps(HYPORADISE))
+    records = good(dlm("score", "lists.json", "--from", "hyporadise", "--scorer", "ar", "--model", models["ar"])).records
+    assert [set(hyp["scores"]) for hyp in records[0]["hyps"]] == [{"rank", "ar"}] * 2
+
+
+def test_an_existing_name_is_an_error_unless_overwritten(dlm, models):
+    score = ["--scorer", "ar", "--model", models["ar"]]
+    write("in.jsonl", [RECORDS[0], {**RECORDS[1], "hyps": [{"text": "x", "scores": {"ar": -1}}]}])
+    assert refused(dlm("score", "in.jsonl", *score, "-o", "out.jsonl")) == (
+        'in.jsonl:2: utterance u2: score "ar" is there already; use --overwrite to replace it or --name to add it under another name'
+    )
+    assert files() == ["in.jsonl"]
+    good(dlm("score", "in.jsonl", *score, "-o", "out.jsonl", "--overwrite"))
+    assert read("out.jsonl")[1]["hyps"][0]["scores"]["ar"] < -1
+    good(dlm("score", "in.jsonl", *score, "-o", "named.jsonl", "--name", "mine"))
+    assert set(read("named.jsonl")[1]["hyps"][0]["scores"]) == {"ar", "mine"}
+
+
+@pytest.mark.parametrize("name", ["refs.txt", "refs.trn", "refs.jsonl"])
+def test_references_of_another_file_replace_those_of_the_lists(dlm, models, name):
+    lines = {
+        "refs.txt": [f"{name} new {ref}" for name, ref, _ in TEXTS],
+        "refs.trn": [f"new {ref} ({name})" for name, ref, _ in TEXTS],
+        "refs.jsonl": [{"id": name, "ref": f"new {ref}"} for name, ref, _ in TEXTS],
+    }
+    write(name, reversed(lines[name]))
+    write("in.jsonl", RECORDS)
+    records = good(dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "--refs", name)).records
+    assert [record["ref"] for record in records] == [f"new {ref}" for _, ref, _ in TEXTS]
+    write("bare.jsonl", BARE)
+    assert good(dlm("convert", "bare.jsonl", "--refs", name)).records[0]["ref"] == "new the old house"
+
+
+def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
+    monkeypatch.setattr("rescore.models.embedded.EMBEDDED", models["mdlm"].parent)
+    write("in.jsonl", RECORDS)
+    embedded = good(dlm("score", "in.jsonl")).records
+    assert embedded == good(dlm("score", "in.jsonl", "--model", models["mdlm"])).records
+    listed = json.loads(good(dlm("models")).out)
+    assert [(one["name"], one["objective"], one["normalizer"]) for one in listed] == [(name, name, "librispeech") for name in ("ar", "mdlm", "usdm")]
+    assert all(one["bytes"] > 10_000 and Path(one["path"]).is_dir() for one in listed)
+    assert [one["prediction"] for one in listed] == ["causal", "masked", "leave_one_out"]
+    good(dlm("models", "-o", "models.json"))
+    assert json.loads(Path("models.json").read_text()) == listed
+
+
+@pytest.mark.parametrize("scorer", ["mdlm", "usdm", "ar"])
+def test_odd_hypotheses_have_finite_scores_and_unknown_script_is_counted(dlm, models, scorer, caplog):
+    long, script = " ".join(LINES * 3), "\u0432\u0441\u0435 \u6211"
+    write("in.jsonl", [{"id": "a", "hyps": [{"text": text} for text in (long, script, "", "   ", "x", "\u00a0")]}, {"id": "b", "hyps": [{"text": ""}]}])
+    records = good(dlm("score", "in.jsonl", "--scorer", scorer, "--model", models[scorer], "--window", 32)).records
+    values = [next(iter(hyp["scores"].values())) for record in records for hyp in record["hyps"]]
+    assert len(values) == 7
+    assert all(math.isfinite(value) and value < 0 for value in values)
+    assert values[0] < 20 * values[4]
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"\d+ of \d+ tokens are unknown to the model's vocabulary and were scored as its unknown token", warning)
+
+
+# -------------------------------------------------------------------------------------------------------------------- tune, fuse, evaluate
+
+
+@pytest.fixture
+def scored(dlm, models):
+    """dev.jsonl and test.jsonl: the same texts under other ids, with an `ar` and an `mdlm_nelbo` score."""
+    for half, prefix in (("dev", "d"), ("test", "t")):
+        write("bare.jsonl", [{**record, "id": prefix + record["id"]} for record in RECORDS])
+        good(dlm("score", "bare.jsonl", "--scorer", "ar", "--model", models["ar"], "-o", "ar.jsonl"))
+        good(dlm("score", "ar.jsonl", "--draws", 4, "--model", models["mdlm"], "-o", f"{half}.jsonl"))
+    for name in ("bare.jsonl", "ar.jsonl"):
+        Path(name).unlink()
+
+
+def test_tune_writes_weights_and_says_what_they_do(dlm, scored):
+    done = good(dlm("tune", "dev.jsonl", "--scores", "am, ngram,mdlm_nelbo", "-o", "fusion.json", "--cross-validate", 2))
+    assert done.out == ""
+    assert re.match(r"dev error rate 33\.33 -> \d+\.\d\d, \d+\.\d\d cross-validated \(oracle 8\.33\); scales: am 1, ngram [\d.e+-]+, mdlm_nelbo ", done.err)
+    assert len(done.err.splitlines()) == 1
+    fusion = json.loads(Path("fusion.json").read_text())
+    assert list(fusion["scales"]) == ["am", "ngram", "mdlm_nelbo"]
+    assert fusion["scales"]["am"] == 1
+    assert set(fusion["signatures"]) == {"mdlm_nelbo"}
+    assert (fusion["dev"]["utterances"], fusion["dev"]["reference_words"], fusion["dev"]["folds"]) == (4, 12, 2)
+    assert fusion["dev"]["wer"] == fusion["dev"]["oracle_wer"] == 1 / 12  # am + ngram reach the oracle of these lists
+    assert fusion["dev"]["first_pass_wer"] == 4 / 12
+    assert fusion["dev"]["cross_validated_wer"] >= 1 / 12
+    assert json.loads(good(dlm("tune", "dev.jsonl", "--scores", "am,ngram,mdlm_nelbo", "--cross-validate", 2)).out) == fusion
+
+
+def test_tune_has_the_rank_without_being_given_one_and_a_bonus_only_if_wanted(dlm):
+    write("bare.jsonl", [{**record, "ref": ref} for record, (_, ref, _) in zip(BARE, TEXTS, strict=True)])
+    fusion = json.loads(good(dlm("tune", "bare.jsonl", "--scores", "rank", "--no-word-bonus")).out)
+    assert (fusion["scales"], fusion["word_bonus"]) == ({"rank": 1.0}, 0.0)
+    assert fusion["dev"]["wer"] == fusion["dev"]["first_pass_wer"]
+
+
+def test_fuse_puts_the_winner_first_with_totals(dlm):
+    write("in.jsonl", RECORDS)
+    write("fusion.json", [{"scales": {"am": 1, "ngram": 0.5}, "word_bonus": 0.25}])
+    done = good(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl", "--trn", "hyp.trn"))
+    assert (done.out, done.err) == ("", "")
+    assert [record["hyps"][0]["text"] for record in read("best.jsonl")] == ["the old house", "she wrote a letter", "no light", "we walk along"]
+    assert Path("hyp.trn").read_text() == "the old house (u1)\nshe wrote a letter (u2)\nno light (u3)\nwe walk along (u4)\n"
+    for record, original in zip(read("best.jsonl"), RECORDS, strict=True):
+        totals = [hyp["scores"].pop("total") for hyp in record["hyps"]]
+        assert totals == [h["scores"]["am"] + 0.5 * h["scores"]["ngram"] + 0.25 * len(h["text"].split()) for h in record["hyps"]]
+        assert totals == sorted(totals, reverse=True)
+        assert sorted(record["hyps"], key=str) == sorted(original["hyps"], key=str)
+        assert {key: record[key] for key in original if key != "hyps"} == {key: original[key] for key in original if key != "hyps"}
+
+
+def test_mbr_may_choose_another_winner_than_map(dlm):
+    hyps = [{"text": text, "scores": {"am": am}} for text, am in (("a b c", 0.0), ("x y z", -0.2), ("x y w", -0.2))]
+    write("in.jsonl", [{"id": "a", "hyps": hyps}])
+    write("fusion.json", [{"scales": {"am": 1}}])
+    for options, winner in ([], "a b c"), (["--decision", "mbr"], "x y z"), (["--decision", "mbr", "--temperature", 0.01], "a b c"):
+        [record] = good(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", *options)).records
+        assert record["hyps"][0]["text"] == winner
+        assert len(record["hyps"]) == 3
+
+
+def test_eval_reports_errors_oracle_interval_and_gain(dlm, scored):
+    good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "-o", "fusion.json"))
+    good(dlm("fuse", "test.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
+    done = good(dlm("eval", "best.jsonl", "--baseline", "test.jsonl"))
+    assert done.err == ""
+    result = json.loads(done.out)
+    assert (result["wer"], result["oracle_wer"], result["baseline_wer"], result["utterances"]) == (1 / 12, 1 / 12, 4 / 12, 4)
+    assert result["errors"] == {"substitutions": 1, "insertions": 0, "deletions": 0, "reference_words": 12}
+    assert result["oracle_gap_closed"] == 1
+    low, high = result["ci95"]
+    assert 0 <= low <= 1 / 12 <= high <= 1
+    assert 0.9 < result["probability_better"] <= 1
+    assert result["tuned_on"] == 0
+    good(dlm("eval", "best.jsonl", "--baseline", "test.jsonl", "-o", "result.json"))
+    assert json.loads(Path("result.json").read_text()) == result
+
+
+def test_eval_of_a_plain_file_counts_the_first_hypotheses(dlm):
+    write("in.jsonl", RECORDS)
+    result = json.loads(good(dlm("eval", "in.jsonl")).out)
+    assert (result["wer"], result["oracle_wer"]) == (4 / 12, 1 / 12)
+    assert result["errors"] == {"substitutions": 2, "insertions": 2, "deletions": 0, "reference_words": 12}
+    assert "probability_better" not in result
+    by_speaker = json.loads(good(dlm("eval", "in.jsonl", "--cluster", "speaker")).out)
+    assert (by_speaker["clusters"], result["clusters"]) == (2, 4)
+    characters = json.loads(good(dlm("eval", "in.jsonl", "--cer")).out)
+    assert characters["errors"]["reference_words"] == sum(len(ref) for _, ref, _ in TEXTS)
+    write("loud.jsonl", [{**record, "ref": record["ref"].upper() + "."} for record in RECORDS])
+    assert json.loads(good(dlm("eval", "loud.jsonl", "--normalizer", "librispeech")).out)["wer"] == 4 / 12
+    assert json.loads(good(dlm("eval", "loud.jsonl")).out)["wer"] > 0.9
+
+
+def test_eval_on_the_utterances_tuned_on_says_so(dlm, scored):
+    good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "-o", "fusion.json"))
+    write("mixed.jsonl", [*read("dev.jsonl")[:3], *read("test.jsonl")[3:]])
+    for name, count in (("dev.jsonl", 4), ("mixed.jsonl", 3), ("test.jsonl", 0)):
+        good(dlm("fuse", name, "--fusion", "fusion.json", "-o", f"best.{name}"))
+        done = good(dlm("eval", f"best.{name}", "--baseline", name))
+        assert json.loads(done.out)["tuned_on"] == count
+        assert bool(done.err) == bool(count)
+        assert not count or f"the weights were tuned on {count} of these 4 utterances" in done.err
+
+
+def test_fuse_refuses_scores_of_another_model_or_setting(dlm, models, scored):
+    good(dlm("tune", "dev.jsonl", "--scores", "am,mdlm_nelbo", "-o", "fusion.json"))
+    good(dlm("score", "test.jsonl", "--draws", 5, "--model", models["mdlm"], "--overwrite", "-o", "other.jsonl"))
+    line = refused(dlm("fuse", "other.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
+    assert line.startswith('other.jsonl:1: utterance tu1: score "mdlm_nelbo" was made by "mdlm.nelbo|')
+    assert "draws=5" in line
+    assert "draws=4" in line
+    assert not Path("best.jsonl").exists()
+    good(dlm("fuse", "test.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
+
+
+# --------------------------------------------------------------------------------------------------- the same in Python, and a model of one's own
+
+
+def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
+    write("dev.jsonl", RECORDS)
+    write("test.jsonl", [{**record, "id": "t" + record["id"]} for record in RECORDS[::-1]])
+    model = str(models["mdlm"])
+    for half in ("dev", "test"):
+        good(dlm("score", f"{half}.jsonl", "--model", model, "--draws", 4, "-o", f"{half}.scored.jsonl"))
+    good(dlm("tune", "dev.scored.jsonl", "--scores", "am,ngram,mdlm_nelbo", "-o", "fusion.json"))
+    good(dlm("fuse", "test.scored.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
+    result = json.loads(good(dlm("eval", "best.jsonl", "--baseline", "test.scored.jsonl")).out)
+
+    dev, test = (list(rescore.score(rescore.read(f"{half}.jsonl"), "mdlm", model=model, draws=4)) for half in ("dev", "test"))
+    fusion = rescore.tune(dev, ["am", "ngram", "mdlm_nelbo"])
+    best = list(rescore.fuse(test, fusion))
+    evaluation = rescore.evaluate(best, baseline=test)
+
+    for lists, name in ((dev, "dev.scored.jsonl"), (test, "test.scored.jsonl"), (best, "best.jsonl")):
+        known = list(rescore.read(name))
+        assert [(one.id, one.hyps, one.ref) for one in lists] == [(one.id, one.hyps, one.ref) for one in known]
+    assert fusion == load_fusion("fusion.json")
+    assert evaluation.to_json() == result
+
+
+def test_arrays_give_the_weights_that_lists_give():
+    lists = list(rescore.read(write("dev.jsonl", RECORDS)))
+    names = ["am", "ngram"]
+    features = [np.array([[hyp.scores[name] for name in names] for hyp in one.hyps]) for one in lists]
+    errors, words = [list_errors(one) for one in lists], [[len(hyp.words) for hyp in one.hyps] for one in lists]
+    optimum, fusion = rescore.tune_arrays(features, errors, words=words, names=names), rescore.tune(lists, names)
+    assert (optimum.scales, optimum.word_bonus) == (fusion.scales, fusion.word_bonus)
+    assert (optimum.errors, optimum.errors_before) == (1, 3)  # the am score alone makes one error less than the order of the lists
+
+
+def test_lists_made_in_python_need_no_file(models):
+    lists = [NBest("a", (Hypothesis("the old horse"), Hypothesis("the old house")), "the old house")]
+    [scored] = rescore.score(lists, "ar", model=str(models["ar"]))
+    assert [set(hyp.scores) for hyp in scored.hyps] == [{"ar"}] * 2
+    assert lists[0].hyps[0].scores == {}
+    assert rescore.evaluate([scored]).wer == 1 / 3
+
+
+def test_a_model_trained_by_the_command_scores(dlm):
+    Path("text.txt").write_text("\n".join(LINES))
+    sizes = ["--width", 16, "--layers", 1, "--heads", 2, "--feed-forward", 24, "--vocab-size", 64, "--batch-tokens", 128, "--steps", 2, "--warmup", 1]
+    train = ["train", "--objective", "usdm", "--text", "text.txt", "--valid", "text.txt", "--corpus", "corpus", "-o", "run", *sizes, "--float32"]
+    good(dlm(*train, "--card", '{"text": "ours"}'))
+    assert json.loads(Path("run/config.json").read_text())["card"]["text"] == "ours"
+    write("in.jsonl", BARE)
+    good(dlm("score", "in.jsonl", "--scorer", "usdm", "--model", "run", "-o", "out.jsonl"))
+    assert refused(Done(*dlm(*train, "--seed", 1)[:2], dlm(*train, "--seed", 1).err.splitlines()[-1])).endswith("use the same options or another directory")
+    for card in ("[1]", "{"):
+        done = dlm(*train, "--card", card)
+        assert (done.status, "--card" in done.err) == (2, True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------------- bad records
+
+GOOD = '{"id": "good", "ref": "x", "hyps": [{"text": "x", "scores": {"am": -1}}]}'
+BAD = {
+    '{"id": "b", "hyps": [{"text": "x"}]': "broken JSON",
+    "not json": "broken JSON",
+    '{"id": "b", "hyps": [{"text": "x"}]} {}': "more than one JSON value",
+    "[1, 2]": "a list, expected an object",
+    "null": "null, expected an object",
+    '{"hyps": [{"text": "x"}]}': '"id" is missing',
+    '{"id": 7, "hyps": [{"text": "x"}]}': '"id" is a number (7)',
+    '{"id": " ", "hyps": [{"text": "x"}]}': '"id" is empty',
+    '{"id": "good", "hyps": [{"text": "x"}]}': "already at in.jsonl:1",
+    '{"id": "b"}': '"hyps" is missing',
+    '{"id": "b", "hyps": []}': '"hyps" is an empty list',
+    '{"id": "b", "hyps": {"text": "x"}}': '"hyps" is an object',
+    '{"id": "b", "hyps": ["x"]}': "hypothesis 1 is a string",
+    '{"id": "b", "hyps": [{"text": "x"}, {"scores": {"am": 1}}]}': 'hypothesis 2: "text" is missing',
+    '{"id": "b", "hyps": [{"text": null}]}': 'hypothesis 1: "text" is null',
+    '{"id": "b", "hyps": [{"text": 5}]}': 'hypothesis 1: "text" is a number (5)',
+    '{"id": "b", "hyps": [{"text": "x", "scores": {"am": "-1"}}]}': 'score "am" is a string',
+    '{"id": "b", "hyps": [{"text": "x", "scores": {"am": true}}]}': 'score "am" is a boolean',
+    '{"id": "b", "hyps": [{"text": "x", "scores": {"am": null}}]}': 'score "am" is null',
+    '{"id": "b", "hyps": [{"text": "x", "scores": {"am": NaN}}]}': 'score "am" is NaN',
+    '{"id": "b", "hyps": [{"text": "x", "scores": {"am": -Infinity}}]}': 'score "am" is infinite',
+    '{"id": "b", "hyps": [{"text": "x", "scores": {"am": 1e999}}]}': 'score "am" is infinite',
+    '{"id": "b", "hyps": [{"text": "x", "scores": [1]}]}': '"scores" is a list',
+    '{"id": "b", "ref": 1, "hyps": [{"text": "x"}]}': '"ref" is a number',
+}
+
+
+@pytest.mark.parametrize(("line", "message"), BAD.items(), ids=BAD.values())
+def test_a_bad_record_is_one_line_with_its_place_and_no_output(dlm, models, line, message):
+    write("in.jsonl", [GOOD, line])
+    Path("old.jsonl").write_text("as it was\n")
+    before = files()
+    for output in ("out.jsonl", "old.jsonl"):
+        for command in (["score", "--scorer", "ar", "--model", models["ar"]], ["convert"]):
+            complaint = refused(dlm(*command, "in.jsonl", "-o", output))
+            assert complaint.startswith("in.jsonl:2: ")
+            assert message in complaint
+    assert files() == before
+    assert Path("old.jsonl").read_text() == "as it was\n"
+
+
+@pytest.mark.parametrize(("line", "message"), BAD.items(), ids=BAD.values())
+def test_bad_records_are_counted_and_left_out_only_on_demand(dlm, models, line, message):
+    write("in.jsonl", [GOOD, line, BARE[0]])
+    done = good(dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "--on-error", "skip", "-o", "out.jsonl"))
+    assert [record["id"] for record in read("out.jsonl")] == ["good", "u1"]
+    skipped, count, summary = done.err.splitlines()
+    assert skipped.startswith("skipped: in.jsonl:2: ")
+    assert message in skipped
+    assert (count, summary[:13]) == ("in.jsonl: 1 broken records were skipped", "2 utterances,")
+
+
+def test_a_first_line_that_is_bad_is_named_where_the_format_is(dlm):
+    write("in.jsonl", ['{"id": "b", "hyps": []}', GOOD])
+    assert refused(dlm("convert", "in.jsonl", "--from", "jsonl", "-o", "out.jsonl")).startswith('in.jsonl:1: utterance b: "hyps" is an empty list')
+    assert files() == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("command", [["tune", "--scores", "am"], ["fuse", "--fusion", "fusion.json"], ["eval"], ["eval", "good.jsonl", "--baseline"]])
+def test_every_command_names_the_bad_record(dlm, command):
+    write("in.jsonl", [GOOD, '{"id": "b", "hyps": [{"text": "x", "scores": {"am": NaN}}]}'])
+    write("good.jsonl", [GOOD, '{"id": "b", "ref": "x", "hyps": [{"text": "x"}]}'])
+    write("fusion.json", [{"scales": {"am": 1}}])
+    before = files()
+    complaint = refused(dlm(*command, "in.jsonl", "-o", "out.json"))
+    assert complaint.startswith('in.jsonl:2: utterance b, hypothesis 1: score "am" is NaN')
+    assert files() == before
+
+
+def test_when_nothing_usable_is_left_the_reasons_are_said(dlm):
+    write("in.jsonl", ["broken", "[]"])
+    done = dlm("convert", "in.jsonl", "--from", "jsonl", "--on-error", "skip", "-o", "out.jsonl")
+    assert done.status == 1
+    assert [line[:22] for line in done.err.splitlines()] == [
+        "skipped: in.jsonl:1: b",
+        "skipped: in.jsonl:2: t",
+        "in.jsonl: 2 broken rec",
+        "in.jsonl: holds no usa",
+    ]
+    assert files() == ["in.jsonl"]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_file_is_an_error(dlm, models, content):
+    Path("in.jsonl").write_text(content)
+    for command in (["convert"], ["score", "--model", models["mdlm"]], ["tune", "--scores", "am"], ["eval"]):
+        assert refused(dlm(*command, "in.jsonl", "--from", "jsonl", "-o", "out.jsonl")).startswith("in.jsonl: holds no usable list")
+        assert refused(dlm(*command, "in.jsonl", "-o", "out.jsonl")).startswith("in.jsonl: ")
+    assert files() == ["in.jsonl"]
+
+
+def test_a_missing_score_is_named_with_utterance_and_hypothesis(dlm):
+    records = json.loads(json.dumps(RECORDS))
+    del records[1]["hyps"][1]["scores"]["ngram"]
+    write("in.jsonl", records)
+    write("fusion.json", [{"scales": {"am": 1, "ngram": 0.5}}])
+    before = files()
+    expected = 'in.jsonl:2: utterance u2, hypothesis 2: score "ngram" is missing; run `dlmrescore score` on this file again'
+    assert refused(dlm("tune", "in.jsonl", "--scores", "am,ngram", "-o", "weights.json")) == expected
+    assert refused(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl")) == expected
+    assert refused(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl", "--trn", "hyp.trn")) == expected
+    assert files() == before
+
+
+def test_references_that_lack_an_id_are_named_or_skipped_on_demand(dlm, models):
+    write("in.jsonl", BARE)
+    write("refs.txt", ["u1 the old house", "u3 no light", "u4 we walked along"])
+    for command in (["convert"], ["eval"], ["tune", "--scores", "rank"], ["score", "--scorer", "ar", "--model", models["ar"]]):
+        line = refused(dlm(*command, "in.jsonl", "--refs", "refs.txt", "-o", "out.jsonl"))
+        assert line == "in.jsonl:2: utterance u2: there is no reference with this id; give the references of this very set"
+    assert files() == ["in.jsonl", "refs.txt"]
+    done = good(dlm("eval", "in.jsonl", "--refs", "refs.txt", "--on-error", "skip"))
+    assert json.loads(done.out)["utterances"] == 3
+    assert done.err.splitlines()[-1] == "in.jsonl: 1 broken records were skipped"
+    assert refused(dlm("eval", "in.jsonl")).startswith('in.jsonl:1: utterance u1: the reference ("ref") is missing')
+    write("refs.txt", ["u1 x", "u1 y"])
+    assert refused(dlm("eval", "in.jsonl", "--refs", "refs.txt")).startswith("refs.txt:2: ")
+    assert refused(dlm("eval", "in.jsonl", "--refs", "gone.txt")).startswith("gone.txt: ")
+
+
+def test_an_error_rate_needs_reference_words(dlm):
+    write("in.jsonl", [{"id": "a", "ref": " ", "hyps": [{"text": "x"}]}])
+    for command in (["eval"], ["tune", "--scores", "rank"]):
+        assert "hold no words: an error rate is not defined" in refused(dlm(*command, "in.jsonl", "-o", "out.json"))
+    assert files() == ["in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        (RECORDS[:3], "utterance u4: it is missing from the baseline"),
+        ([*RECORDS, {"id": "u5", "hyps": [{"text": "x"}]}], "base.jsonl:5: utterance u5: it is in the baseline and not among the evaluated lists"),
+        ([{**record, "ref": "other"} for record in RECORDS], "base.jsonl:1: utterance u1: the baseline's reference differs"),
+    ],
+)
+def test_a_baseline_of_other_utterances_is_refused(dlm, baseline, message):
+    write("in.jsonl", RECORDS)
+    write("base.jsonl", baseline)
+    assert refused(dlm("eval", "in.jsonl", "--baseline", "base.jsonl", "-o", "out.json")).startswith(message)
+    assert files() == ["base.jsonl", "in.jsonl"]
+
+
+# ------------------------------------------------------------------------------------------------------------------- bad models, weights, paths
+
+
+def test_a_checkpoint_of_another_kind_or_with_a_missing_tensor_is_named(dlm, models, tmp_path):
+    write("in.jsonl", RECORDS)
+    before = files()
+    for scorer, other in (("mdlm", "usdm"), ("usdm", "ar"), ("ar", "mdlm")):
+        line = refused(dlm("score", "in.jsonl", "--scorer", scorer, "--model", models[other], "-o", "out.jsonl"))
+        assert line.startswith(f"{models[other]}: checkpoint holds objective '{other}', expected '{scorer}'")
+    assert refused(dlm("score", "in.jsonl", "--model", "nowhere", "-o", "out.jsonl")).startswith("nowhere: no such checkpoint directory")
+    assert refused(dlm("score", "in.jsonl", "--scorer", "mlm", "-o", "out.jsonl")).startswith("--scorer mlm needs --model")
+    assert refused(dlm("score", "in.jsonl", "--model", models["mdlm"], "--estimator", "magic")).startswith("estimator 'magic' of --scorer mdlm is unknown")
+    assert refused(dlm("score", "in.jsonl", "--model", models["mdlm"], "--normalizer", "magic")).startswith("normaliser 'magic' is unknown")
+    assert files() == before
+
+    broken = save_small(tmp_path / "broken", "mdlm")
+    weights = safetensors.torch.load_file(broken / "model.safetensors")
+    del weights["blocks.1.down.weight"]
+    safetensors.torch.save_file(weights, broken / "model.safetensors")
+    line = refused(dlm("score", "in.jsonl", "--model", "broken", "-o", "out.jsonl"))
+    assert line == "broken/model.safetensors: tensor 'blocks.1.down.weight' is missing; restore the file"
+    assert "out.jsonl" not in files()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "fusion.json: broken JSON"),
+        ("[]", "fusion.json: not weights"),
+        ('{"scales": {}}', "fusion.json: not weights"),
+        ('{"scales": {"am": 1}, "wordbonus": 1}', 'fusion.json: the field "wordbonus" is unknown'),
+        (None, "fusion.json: cannot be read"),
+    ],
+)
+def test_broken_weights_are_named(dlm, content, message):
+    write("in.jsonl", RECORDS)
+    if content is not None:
+        Path("fusion.json").write_text(content)
+    before = files()
+    assert refused(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl")).startswith(message)
+    assert files() == before
+
+
+def test_an_output_that_is_also_an_input_is_refused(dlm, models):
+    write("in.jsonl", RECORDS)
+    write("base.jsonl", RECORDS)
+    write("fusion.json", [{"scales": {"am": 1}}])
+    write("refs.txt", [f"{name} {ref}" for name, ref, _ in TEXTS])
+    Path("link.jsonl").symlink_to("in.jsonl")
+    fuse = ["fuse", "in.jsonl", "--fusion", "fusion.json", "--refs", "refs.txt"]
+    before = {name: Path(name).read_bytes() for name in files()}
+    for output, *command in [
+        ("in.jsonl", "score", "in.jsonl", "--scorer", "ar", "--model", models["ar"]),
+        ("./in.jsonl", "convert", "in.jsonl"),
+        ("link.jsonl", "convert", "in.jsonl"),
+        ("in.jsonl", "tune", "in.jsonl", "--scores", "am"),
+        ("in.jsonl", "eval", "in.jsonl"),
+        ("base.jsonl", "eval", "in.jsonl", "--baseline", "base.jsonl"),
+        ("refs.txt", "convert", "in.jsonl", "--refs", "refs.txt"),
+        ("in.jsonl", *fuse),
+        ("fusion.json", *fuse),
+        ("refs.txt", *fuse),
+    ]:
+        assert refused(dlm(*command, "-o", output)).startswith(f"{output}: is also the input ("), command
+    for trn in ("in.jsonl", "fusion.json", "refs.txt", "best.jsonl", "link.jsonl"):
+        assert refused(dlm(*fuse, "-o", "best.jsonl", "--trn", trn)).startswith(f"{trn}: is also the input ("), trn
+    assert dlm(*fuse, "--trn", "-").status == 2
+    assert {name: Path(name).read_bytes() for name in files()} == before
+
+
+def test_an_output_in_a_missing_directory_is_refused(dlm, models):
+    write("in.jsonl", RECORDS)
+    write("fusion.json", [{"scales": {"am": 1}}])
+    for command in (
+        ["score", "in.jsonl", "--scorer", "ar", "--model", models["ar"]],
+        ["convert", "in.jsonl"],
+        ["tune", "in.jsonl", "--scores", "am"],
+        ["eval", "in.jsonl"],
+        ["fuse", "in.jsonl", "--fusion", "fusion.json"],
+        ["models"],
+    ):
+        assert refused(dlm(*command, "-o", "gone/out.json")).startswith("gone/out.json: cannot be written: no such file or directory")
+    assert refused(dlm("convert", "gone.jsonl", "-o", "out.jsonl")).startswith("gone.jsonl: cannot be read: no such file or directory")
+    assert files() == ["fusion.json", "in.jsonl"]
+
+
+@pytest.mark.parametrize(("utterance", "trn"), [("with space", "hyp.trn"), ("u1", "gone/hyp.trn")])
+def test_a_trn_that_cannot_be_written_leaves_no_lists_either(dlm, utterance, trn):
+    write("in.jsonl", [{**RECORDS[0], "id": utterance}])
+    write("fusion.json", [{"scales": {"am": 1}}])
+    assert "trn" in refused(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl", "--trn", trn))
+    assert files() == ["fusion.json", "in.jsonl"]
+
+
+# ------------------------------------------------------------------------------------------------------------------- usage, interruption, help
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["score", "in.jsonl", "--scorer", "magic"],
+        ["score"],
+        ["score", "in.jsonl", "--draws", "0"],
+        ["score", "in.jsonl", "--t", "1"],
+        ["score", "in.jsonl", "--dtype", "float8"],
+        ["convert", "in.jsonl", "--from", "magic"],
+        ["tune", "in.jsonl"],
+        ["tune", "in.jsonl", "--scores", "am,am"],
+        ["tune", "in.jsonl", "--scores", " ,"],
+        ["tune", "in.jsonl", "--scores", "am", "--cross-validate", "1"],
+        ["fuse", "in.jsonl"],
+        ["fuse", "in.jsonl", "--fusion", "fusion.json", "--decision", "magic"],
+        ["eval", "in.jsonl", "--normalizer", "magic"],
+        ["magic"],
+    ],
+    ids=" ".join,
+)
+def test_a_usage_error_has_status_2(dlm, argv):
+    write("in.jsonl", RECORDS)
+    write("fusion.json", [{"scales": {"am": 1}}])
+    done = dlm(*argv)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("Usage: dlmrescore")
+    assert files() == ["fusion.json", "in.jsonl"]
+
+
+def test_ctrl_c_has_status_130_and_leaves_no_output(dlm, models, monkeypatch):
+    whole = CausalScorer.score
+
+    def interrupted(self, lists):
+        yield next(whole(self, lists))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CausalScorer, "score", interrupted)
+    write("in.jsonl", RECORDS)
+    Path("old.jsonl").write_text("as it was\n")
+    for output in ("out.jsonl", "old.jsonl"):
+        done = dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "-o", output)
+        assert (done.status, done.out) == (130, "")
+        assert done.err.strip() == "interrupted; no output file was written; run the same command again"
+    assert files() == ["in.jsonl", "old.jsonl"]
+    assert Path("old.jsonl").read_text() == "as it was\n"
+
+
+def test_a_real_ctrl_c_has_status_130_and_leaves_no_output():
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from rescore.cli import main; main()"
+    command = [sys.executable, "-c", code, "convert", "-", "--from", "jsonl", "-o", "out.jsonl"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdin.write(GOOD.encode() + b"\n")
+        running.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not any(name.endswith(".part") for name in os.listdir()):  # it has begun to write
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        running.send_signal(signal.SIGINT)
+        running.wait(timeout=60)
+        assert (running.returncode, files()) == (130, [])
+        assert b"interrupted" in running.stderr.read()
+
+
+def test_a_process_has_json_on_standard_output_and_the_rest_on_standard_error(models):
+    write("in.jsonl", [{"id": "a", "hyps": [{"text": "the old house \u0432\u0441\u0435"}, {"text": ""}]}])
+    done = good(process("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"]))
+    assert [set(hyp["scores"]) for hyp in done.records[0]["hyps"]] == [{"ar"}] * 2
+    warning, summary = done.err.splitlines()
+    assert re.fullmatch(r"dlmrescore: \d+ of \d+ tokens are unknown to the model's vocabulary and were scored as its unknown token", warning)
+    assert summary.startswith("1 utterances, 2 hypotheses, 1.0 evaluations a hypothesis")
+
+
+def test_a_process_reads_standard_input_and_fails_with_status_1():
+    done = process("convert", "-", "--from", "jsonl", stdin=(GOOD + "\n").encode())
+    assert good(done).records == [json.loads(GOOD)]
+    done = process("eval", "-", "--from", "jsonl", stdin=(GOOD + "\n{\n").encode())
+    assert refused(done).startswith("stdin:2: broken JSON")
+
+
+def test_the_command_is_installed():
+    [script] = [point for point in entry_points(group="console_scripts") if point.name == "dlmrescore"]
+    assert script.load() is main
+
+
+def test_the_version_is_the_packages(dlm):
+    assert good(dlm("--version")).out == f"dlmrescore, version {version('dlmrescore')}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_shows_an_example_and_explains_its_options(dlm, command):
+    done = good(dlm(command, "--help"))
+    assert f"Example: dlmrescore {command}" in done.out
+    assert done.err == ""
+    assert command in good(dlm("--help")).out
+
+
+def test_no_command_is_forgotten_here():
+    assert cli.list_commands(None) == COMMANDS

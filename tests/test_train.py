@@ -1,0 +1,473 @@
+"""The trainer: it learns, it resumes to the same bits, its losses are the likelihoods of rescore.diffusion, and bad text is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors
+import torch
+from small import LINES, small_checkpoint, small_tokenizer
+
+from rescore.diffusion import masked, uniform
+from rescore.errors import ModelError, RescoreError, TrainError
+from rescore.models.adapters import NetworkCausalLM, NetworkDenoiser
+from rescore.models.checkpoint import Checkpoint, load, save
+from rescore.models.network import Network, NetworkConfig
+from rescore.scorers.ar import log_prob
+from rescore.scorers.sequences import Sequencer
+from rescore.text import identity
+from rescore.train import objectives, trainer
+from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, read_text
+from rescore.train.trainer import TrainOptions, prepare, train
+from rescore.types import Hypothesis, NBest
+
+TINY = TrainOptions(
+    "mdlm", steps=12, batch_tokens=256, learning_rate=5e-3, warmup=3, width=16, layers=1, heads=2, feed_forward=24, bf16=False, evaluate_every=4, save_every=4
+)
+OBJECTIVES = ["mdlm", "usdm", "ar"]
+TEXT = "\n".join(LINES)
+
+
+def prepared(directory, *, text=TEXT, valid=TEXT, join=0.0, **options):
+    """A corpus of these texts; returns its directory."""
+    directory.mkdir(exist_ok=True)
+    (directory / "text.txt").write_text(text)
+    (directory / "valid.txt").write_text(valid)
+    settings = {"vocab_size": 64, "tokenizer_path": None, "seed": 0, "normalize": "librispeech", **options}
+    prepare([directory / "text.txt"], [directory / "valid.txt"], directory / "corpus", join=join, **settings)
+    return directory / "corpus"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return prepared(tmp_path_factory.mktemp("text"))
+
+
+def log_of(directory):
+    """The log without its last column, the speed."""
+    with (directory / "log.csv").open(newline="") as file:
+        return [row[:-1] for row in csv.reader(file)]
+
+
+def read_corpus(lines, directory):
+    return encode_corpus(iter(lines), small_tokenizer(), directory)
+
+
+# ---------------------------------------------------------------------------------------------------------------------------------- learning
+
+
+@pytest.mark.parametrize(("objective", "share"), [("mdlm", 0.8), ("usdm", 0.93), ("ar", 0.2)])
+def test_each_objective_lowers_its_validation_loss(objective, share, tmp_path):
+    corpus = prepared(tmp_path / "text", text=TEXT * 8, valid=TEXT * 4)
+    options = replace(TINY, objective=objective, steps=150, batch_tokens=512, warmup=20, width=64, feed_forward=128, evaluate_every=50, save_every=150)
+    parts = [trainer._open_corpus(corpus / part, small_tokenizer()) for part in ("train", "valid")]
+    before = trainer._Run(options, small_tokenizer(), *parts, tmp_path).evaluate()
+    after = train(corpus, tmp_path, options, {}).card["training"]["valid_nats_per_token"]
+    assert before == pytest.approx(math.log(64), rel=0.3 if objective == "usdm" else 0.02)  # knows nothing; few draws of a uniform bound are rough
+    assert after < share * before
+    assert float(log_of(tmp_path)[-1][3]) == pytest.approx(after, abs=1e-4)
+
+
+def test_bfloat16_learns_too(corpus, tmp_path):
+    checkpoint = train(corpus, tmp_path, replace(TINY, bf16=True, steps=20, learning_rate=1e-2), {})
+    assert checkpoint.card["training"]["valid_nats_per_token"] < math.log(64)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_checkpoint_is_fp16_on_disk_and_loads(objective, corpus, tmp_path):
+    made = train(corpus, tmp_path, replace(TINY, objective=objective, steps=2), {"text": "six sentences"})
+    with safetensors.safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118 - no mapping
+    loaded = load(tmp_path, objective)
+    for name, weight in made.network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], weight.half().float()), name
+    assert (loaded.objective, loaded.normalizer, loaded.card["text"]) == (objective, "librispeech", "six sentences")
+    assert loaded.network.config.causal == (objective == "ar")
+    assert loaded.network.config.time_input == (objective == "usdm")
+    assert json.loads((tmp_path / "config.json").read_text())["card"]["training"]["steps"] == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------------------------- resuming
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it on the way out."""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(corpus, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("uninterrupted")
+    train(corpus, directory, TINY, {})
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("_update", 2),  # before anything was saved
+        ("_update", 7),  # between two saves
+        ("_save", 2),  # after the log has the line of a state that is not saved
+        ("_save", 3),  # after the last step
+    ],
+)
+def test_a_killed_and_resumed_run_ends_with_the_same_bits_and_log(method, call, corpus, uninterrupted, tmp_path, monkeypatch):
+    calls, whole = [], getattr(trainer._Run, method)
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return whole(*arguments)
+
+    monkeypatch.setattr(trainer._Run, method, killed)
+    with pytest.raises(Killed):
+        train(corpus, tmp_path, TINY, {})
+    monkeypatch.undo()
+    assert not (tmp_path / "config.json").exists()
+    train(corpus, tmp_path, TINY, {})
+    assert (tmp_path / "model.safetensors").read_bytes() == (uninterrupted / "model.safetensors").read_bytes()
+    assert (tmp_path / "config.json").read_bytes() == (uninterrupted / "config.json").read_bytes()
+    assert log_of(tmp_path) == log_of(uninterrupted)
+    assert [row[0] for row in log_of(tmp_path)] == ["step", "4", "8", "12"]
+
+
+def test_a_log_line_cut_off_by_a_crash_is_written_again(corpus, uninterrupted, tmp_path):
+    train(corpus, tmp_path, TINY, {})
+    log = (tmp_path / "log.csv").read_bytes()
+    (tmp_path / "log.csv").write_bytes(log + b"1")
+    train(corpus, tmp_path, TINY, {})
+    assert (tmp_path / "log.csv").read_bytes() == log
+
+
+def test_a_finished_run_is_finished(corpus, uninterrupted, tmp_path, monkeypatch):
+    before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
+    monkeypatch.setattr(trainer._Run, "_update", lambda *_: pytest.fail("a step was done"))
+    train(corpus, uninterrupted, TINY, {})
+    assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+def test_epochs_go_on_after_a_resume_where_they_were(corpus, tmp_path):
+    tokenizer = small_tokenizer()
+    parts = [trainer._open_corpus(corpus / part, tokenizer) for part in ("train", "valid")]
+    run = trainer._Run(TINY, tokenizer, *parts, tmp_path)
+
+    def following(step, count):
+        run.step, found = step, []
+        for rows in run._batches():
+            found.append(rows.tolist())
+            run.step += 1
+            if len(found) == count:
+                break
+        return found
+
+    whole = following(0, 12)
+    assert len(batches(parts[0], tokenizer, TINY.batch_tokens, 0)) < 5  # so the run has several epochs
+    for step in range(12):
+        assert following(step, 12 - step) == whole[step:]
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"objective": "ar"}, {"steps": 20}])
+def test_other_options_for_the_same_directory_are_refused_in_one_line(change, corpus, uninterrupted):
+    before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
+    with pytest.raises(TrainError, match=rf"state\.pt: the run was started with other options \({next(iter(change))}\)") as caught:
+        train(corpus, uninterrupted, replace(TINY, **change), {})
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+def test_an_exploding_loss_stops_the_run(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(trainer.LOSSES, "mdlm", lambda *_: torch.tensor(math.nan, requires_grad=True))
+    with pytest.raises(TrainError, match=r"the loss is nan at step 0; .* --learning-rate"):
+        train(corpus, tmp_path, TINY, {})
+
+
+# ------------------------------------------------------------------------------------------------------------------- starting from a checkpoint
+
+
+def small_start(directory, objective="mdlm", tokenizer=None, **sizes):
+    made = small_checkpoint(objective)
+    config = replace(made.network.config, **{"width": 16, "layers": 1, "heads": 2, "feed_forward": 24, **sizes})
+    tokenizer = tokenizer or made.tokenizer
+    config = replace(config, vocab_size=tokenizer.size + (objective == "mdlm"))
+    save(Checkpoint(Network(config), tokenizer, objective, made.prediction), directory)
+    return str(directory)
+
+
+@pytest.mark.parametrize(("start", "objective"), [("mdlm", "usdm"), ("usdm", "mdlm"), ("ar", "mdlm")])
+def test_start_from_copies_every_shared_weight(start, objective, corpus, tmp_path):
+    options = replace(TINY, objective=objective)
+    fresh = trainer.build_network(options, small_tokenizer()).state_dict()
+    network = trainer.build_network(options, small_tokenizer())
+    other = load(trainer.Path(small_start(tmp_path, start))).network.state_dict()
+    trainer.start_from(network, tmp_path, small_tokenizer())
+    found = network.state_dict()
+    rows = 64  # a mask symbol's row stays out of the others' way
+    assert torch.equal(found.pop("embedding.weight")[:rows], other["embedding.weight"][:rows])
+    for name, weight in found.items():
+        expected = other[name] if name in other else fresh[name]
+        assert torch.equal(weight, expected), name
+    assert any("modulation" in name for name in found) == (objective == "usdm")
+
+
+def test_a_run_starts_with_the_copied_weights(corpus, tmp_path):
+    start = small_start(tmp_path / "start")
+    copied = train(corpus, tmp_path / "run", replace(TINY, objective="usdm", start_from=start, steps=1, learning_rate=1e-12), {})
+    name = "blocks.0.qkv.weight"
+    assert torch.allclose(copied.network.state_dict()[name], load(tmp_path / "start").network.state_dict()[name], atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "value"), [("width", 32), ("layers", 2), ("heads", 1), ("feed_forward", 48)])
+def test_start_from_refuses_other_sizes(size, value, corpus, tmp_path):
+    start = small_start(tmp_path / "start", **{size: value})
+    with pytest.raises(ModelError, match=f"start: its {size} is {value}, expected {getattr(TINY, size)}; start from a model of the same size"):
+        train(corpus, tmp_path / "run", replace(TINY, objective="usdm", start_from=start), {})
+
+
+def test_start_from_refuses_another_vocabulary(corpus, tmp_path):
+    other = trainer.train_tokenizer([line[::-1] for line in LINES], 64)
+    start = small_start(tmp_path / "start", tokenizer=other)
+    with pytest.raises(ModelError, match="its vocabulary is not the corpus's"):
+        train(corpus, tmp_path / "run", replace(TINY, start_from=start), {})
+
+
+# ------------------------------------------------------------------------------------------------------------------------------------ losses
+
+LENGTHS = [3, 4, 2]  # scored tokens; the batch is padded
+
+
+def batch(vocab, lengths=LENGTHS, copies=1):
+    """Random sentences: tokens (B, L) with BOS first, padding (B, L), and the sentences alone."""
+    rng = np.random.default_rng(0)
+    sentences = [np.concatenate([[2], rng.integers(vocab, size=length)]) for length in lengths] * copies
+    padded = np.zeros((len(sentences), 1 + max(lengths)), dtype=np.int64)
+    padding = np.ones(padded.shape, dtype=bool)
+    for row, sentence in enumerate(sentences):
+        padded[row, : len(sentence)], padding[row, : len(sentence)] = sentence, False
+    return torch.from_numpy(padded), torch.from_numpy(padding), sentences
+
+
+def opinionated(vocab, *, causal=False, time_input=False):
+    torch.manual_seed(0)
+    network = Network(NetworkConfig(vocab, 16, 1, 2, 24, causal, time_input))
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.3 * torch.randn_like(weight))
+    return network.eval()
+
+
+class Table:
+    """A network as a denoiser, without the tokenizer a checkpoint needs."""
+
+    def __init__(self, network, mask_id, prediction):
+        self.network, self.mask_id, self.prediction = network, mask_id, prediction
+        self.vocab_size = network.config.vocab_size
+
+    def log_probs(self, noisy, noise, padding):
+        logits = self.network(noisy, noise.float(), padding)
+        if self.mask_id is not None:
+            logits[..., self.mask_id] = -torch.inf
+        return logits.log_softmax(-1)
+
+
+@torch.no_grad()
+def mean_of(loss, network, tokens, padding, count):
+    """(mean, standard error) of a loss over generators."""
+    values = np.array([float(loss(network, tokens, padding, torch.Generator().manual_seed(seed))) for seed in range(count)])
+    return values.mean(), values.std(ddof=1) / math.sqrt(count)
+
+
+def test_the_ar_loss_is_minus_the_score():
+    checkpoint = small_checkpoint("ar")
+    nbest = NBest("a", tuple(Hypothesis(text) for text in ("the old house", "", "no light in the window when they came")))
+    sequences = [window for windows in Sequencer(checkpoint.tokenizer, identity, 128)(nbest) for window in windows]
+    expected = -log_prob(NetworkCausalLM(checkpoint), sequences).sum()
+    rows = np.arange(3)
+    offsets = np.cumsum([0, *(len(s.tokens) - 2 for s in sequences)])
+    corpus = Corpus(np.concatenate([s.tokens[1:-1] for s in sequences]), offsets, 0)
+    loss = objectives.ar_loss(checkpoint.network, *collate(corpus, rows, checkpoint.tokenizer), torch.Generator())
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("time_input", [False, True])
+def test_the_mdlm_loss_averages_to_the_exact_nelbo(time_input):
+    network = opinionated(7, time_input=time_input)
+    denoiser = Table(network, 6, "masked")
+    tokens, padding, sentences = batch(6)
+    with torch.no_grad():
+        exact = sum(masked.nelbo_exact(denoiser, sentence, scored=np.arange(len(sentence)) > 0).value for sentence in sentences)
+    tokens, padding, _ = batch(6, copies=8)
+    mean, error = mean_of(objectives.mdlm_loss, network, tokens, padding, 300)
+    assert abs(mean / 8 - exact) < 4 * error / 8
+    assert error / 8 < 0.02 * exact
+
+
+def test_the_usdm_loss_averages_to_the_uniform_nelbo(monkeypatch):
+    monkeypatch.setattr(objectives, "EPS", 1e-6)  # scoring has none
+    network = opinionated(6, time_input=True)
+    denoiser = Table(network, None, "leave_one_out")
+    tokens, padding, sentences = batch(6)
+    found = [uniform.nelbo(denoiser, sentence, scored=np.arange(len(sentence)) > 0, draws=8192) for sentence in sentences]
+    expected, spread = sum(one.value for one in found), math.sqrt(sum(one.std_error**2 for one in found))
+    tokens, padding, _ = batch(6, copies=32)
+    mean, error = mean_of(objectives.usdm_loss, network, tokens, padding, 300)
+    assert abs(mean / 32 - expected) < 4 * math.hypot(error / 32, spread)
+    assert math.hypot(error / 32, spread) < 0.02 * expected
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_padding_and_company_change_no_loss_on_average_and_bos_is_never_scored(objective):
+    network = opinionated(7, causal=objective == "ar", time_input=objective == "usdm")
+    loss = objectives.LOSSES[objective]
+    tokens, padding, sentences = batch(6, copies=16)
+    together, error = mean_of(loss, network, tokens, padding, 60)
+    garbage = tokens.masked_fill(padding, 5)
+    assert mean_of(loss, network, garbage, padding, 60)[0] == pytest.approx(together, rel=1e-5)
+    alone = [mean_of(loss, network, torch.from_numpy(np.tile(s, (16, 1))), torch.zeros(16, len(s), dtype=torch.bool), 60) for s in sentences[:3]]
+    difference = math.hypot(error, *(one[1] for one in alone))
+    assert abs(together - sum(one[0] for one in alone)) < 4 * difference + 1e-4 * together
+    if objective == "mdlm":  # one token: it is hidden, always
+        single = torch.tensor([[2, 4]])
+        values = {float(loss(network, single, single < 0, torch.Generator().manual_seed(seed)).detach()) for seed in range(5)}
+        assert len(values) == 1
+
+
+def test_a_batch_covers_the_noise_levels_evenly():
+    for seed in range(20):
+        levels = objectives._even(16, torch.Generator().manual_seed(seed))
+        assert sorted((levels * 16).long().tolist()) == list(range(16))
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ text and batches
+
+
+@pytest.mark.parametrize("budget", [40, 64, 101, 400])
+def test_an_epoch_has_each_sentence_once_within_the_budget(budget, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(LINES[0].split(), size=rng.integers(1, 9))) for _ in range(300)]
+    corpus, tokenizer = read_corpus(lines, tmp_path), small_tokenizer()
+    assert corpus.lengths.max() <= 40
+    for seed in range(3):
+        epoch = batches(corpus, tokenizer, budget, seed)
+        assert sorted(np.concatenate(epoch).tolist()) == list(range(300))
+        sizes = [collate(corpus, rows, tokenizer)[0].numel() for rows in epoch]
+        assert max(sizes) <= budget
+    assert sum(sizes) < 1.25 * corpus.lengths.sum()  # sentences of nearly equal length: little padding
+    assert [rows.tolist() for rows in batches(corpus, tokenizer, budget, 0)] != [rows.tolist() for rows in epoch]
+
+
+def test_a_sentence_beyond_the_budget_is_a_batch_of_its_own(tmp_path):
+    corpus = read_corpus(["the old house", " ".join(LINES[:3]), "no light"], tmp_path)
+    epoch = batches(corpus, small_tokenizer(), 32, 0)
+    assert sorted(map(tuple, epoch)) in ([(0,), (1,), (2,)], [(0, 2), (1,)], [(1,), (2, 0)])
+
+
+def test_a_collated_batch_is_the_sentences_between_bos_and_eos(tmp_path):
+    tokenizer = small_tokenizer()
+    corpus = read_corpus(LINES[:4], tmp_path)
+    tokens, padding = collate(corpus, np.array([2, 0]), tokenizer)
+    for row, line in zip(range(2), (LINES[2], LINES[0]), strict=True):
+        kept = tokens[row][~padding[row]].tolist()
+        assert kept == [tokenizer.bos_id, *tokenizer.encode([line])[0], tokenizer.eos_id]
+    assert set(tokens[padding].tolist()) <= {tokenizer.pad_id}
+    assert corpus.words == sum(len(line.split()) for line in LINES[:4])
+
+
+def test_a_corpus_tokenised_in_chunks_is_the_same(tmp_path):
+    whole = read_corpus(LINES, tmp_path / "a")
+    pieces = encode_corpus(iter(LINES), small_tokenizer(), tmp_path / "b", chunk=4)
+    assert np.array_equal(whole.tokens, pieces.tokens)
+    assert np.array_equal(whole.offsets, pieces.offsets)
+
+
+def test_empty_lines_hold_nothing_and_every_word_is_kept(tmp_path):
+    (tmp_path / "text").write_bytes(b"\nThe old house.\r\n\n   \n...\nno light\n")
+    assert list(read_text([tmp_path / "text"], trainer.normalizer("librispeech"))) == ["the old house", "no light"]
+
+
+@pytest.mark.parametrize("join", [0.0, 0.5, 1.0])
+def test_joined_lines_keep_every_word_in_order_and_are_cut_at_60(join):
+    lines = [" ".join(f"{line}_{word}" for word in range(count)) for line, count in enumerate([3, 60, 61, 1, 150, 10, 50, 11, 120])]
+    found = list(joined(lines, join, seed=0))
+    assert " ".join(found).split() == " ".join(lines).split()
+    assert max(len(text.split()) for text in found) <= 60
+    assert list(joined(lines, join, seed=0)) == found
+    short = [f"word_{i}" for i in range(200)]
+    count = len(list(joined(short, join, seed=0)))
+    assert count == 200 if join == 0 else 80 < count < 120 if join == 0.5 else count == 4
+
+
+def test_a_corpus_smaller_than_a_batch_is_refused(corpus, tmp_path):
+    with pytest.raises(TrainError, match=r"the corpus has \d+ tokens, fewer than one batch of 100000; give more text or smaller batches"):
+        train(corpus, tmp_path, replace(TINY, batch_tokens=100_000), {})
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_text_that_is_not_utf_8_is_named_with_its_line(given, tmp_path):
+    (tmp_path / "given.model").write_bytes(small_tokenizer().serialized)
+    (tmp_path / "books.txt").write_bytes("fine\nalso fine\nd\u00e9j\u00e0 vu\n".encode("latin-1"))
+    vocabulary = tmp_path / "given.model" if given else None
+    with pytest.raises(TrainError, match=r"books\.txt:3: not UTF-8 \(.* at byte 1\); convert the text to UTF-8$"):
+        prepare([tmp_path / "books.txt"], [], tmp_path / "corpus", vocab_size=64, tokenizer_path=vocabulary, join=0, seed=0, normalize="none")
+    assert not (tmp_path / "corpus" / "ready").exists()
+
+
+def test_a_missing_text_is_named(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT)
+    for paths in (["gone.txt"], ["text.txt", "gone.txt"]):
+        with pytest.raises(TrainError, match=r"gone\.txt: cannot read the training text \(No such file or directory\)"):
+            prepare([tmp_path / path for path in paths], [], tmp_path / "corpus", vocab_size=64, tokenizer_path=None, join=0, seed=0, normalize="none")
+
+
+def test_an_interrupted_vocabulary_is_an_interruption(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "text.txt").write_text(TEXT)
+    monkeypatch.setattr(trainer, "read_text", lambda *_: (line or interrupted(line) for line in [*LINES, ""]))
+    with pytest.raises(KeyboardInterrupt):
+        prepare([tmp_path / "text.txt"], [], tmp_path / "corpus", vocab_size=64, tokenizer_path=None, join=0, seed=0, normalize="none")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"valid": "\n...\n"}, "the text holds no words"),
+        ({"vocab_size": 5000}, "vocabulary of 5000 pieces cannot be trained on this text"),
+        ({"text": "a\n"}, "vocabulary of 64 pieces cannot be trained"),
+        ({"normalize": "magic"}, "normaliser 'magic' is unknown"),
+    ],
+)
+def test_text_that_cannot_be_used_is_refused_in_one_line(options, message, tmp_path):
+    with pytest.raises(RescoreError, match=message):
+        prepared(tmp_path, **options)
+    assert not (tmp_path / "corpus" / "ready").exists()
+
+
+def test_a_corpus_is_prepared_once_and_an_unfinished_one_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "encode_corpus", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        prepared(tmp_path)
+    monkeypatch.undo()
+    corpus = prepared(tmp_path)
+    before = {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
+    monkeypatch.setattr(trainer, "encode_corpus", lambda *_: pytest.fail("tokenised again"))
+    prepared(tmp_path)
+    assert {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()} == before
+
+
+def test_a_given_vocabulary_is_used(tmp_path):
+    serialized = small_tokenizer().serialized
+    (tmp_path / "given.model").write_bytes(serialized)
+    corpus = prepared(tmp_path, text="the old house\n", valid="no light\n", tokenizer_path=tmp_path / "given.model")
+    assert (corpus / "tokenizer.model").read_bytes() == serialized
+
+
+def test_trained_checkpoints_score(corpus, uninterrupted):
+    checkpoint = load(uninterrupted, "mdlm")
+    value = masked.pll(NetworkDenoiser(checkpoint), np.array([2, *checkpoint.tokenizer.encode(["the old house"])[0], 3])).value
+    assert -1000 < value < 0
