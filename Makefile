@@ -21,7 +21,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
-	$(RUN)/python recipes/compare.py
+	$(RUN)/python recipes/compare.py --depth 20 --scores ar,mdlm_nelbo,usdm_pll,usdm_nelbo
 
 test: setup ## Run the tests.
 	$(BIN)/python -m pytest

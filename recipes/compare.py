@@ -7,7 +7,7 @@ second run in the same folder goes on from there.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -96,13 +96,14 @@ def report(dev: list[NBest], test: list[NBest], base: list[str], costs: dict[str
 @click.option("--test", "test_path", default=str(DATA / "test.jsonl"), help="Lists to report on.")
 @click.option("--base", default="am,ngram", show_default=True, help="The recogniser's own scores; `rank` for lists without any.")
 @click.option("--scores", default=",".join(SCORES), show_default=True, help="Which scores to add.")
+@click.option("--depth", type=click.IntRange(1), help="Use only the first N hypotheses of every list.")
 @click.option("--dtype", default="float32", show_default=True, help="Of the networks' bodies.")
 @click.option("-o", "--output", default="demo", show_default=True, help="Folder for the scored lists, the weights and the table.")
-def main(dev: str, test_path: str, base: str, scores: str, dtype: str, output: str) -> None:
+def main(dev: str, test_path: str, base: str, scores: str, depth: int | None, dtype: str, output: str) -> None:
     """Score, tune on DEV, evaluate on TEST."""
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {"dev": list(rescore.read(dev)), "test": list(rescore.read(test_path))}
+    halves = {half: [replace(nbest, hyps=nbest.hyps[:depth]) for nbest in rescore.read(path)] for half, path in (("dev", dev), ("test", test_path))}
     costs: dict[str, Cost] = {}
     for number, name in enumerate(scores.split(",")):
         for half, lists in list(halves.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import io
 import json
@@ -23,6 +24,7 @@ from small import LINES, save_small
 
 import rescore
 from rescore.cli import cli, main
+from rescore.formats import jsonl
 from rescore.fusion import load as load_fusion
 from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
@@ -149,7 +151,7 @@ def test_convert_to_a_format_without_writer_is_a_usage_error(dlm):
 
 def test_standard_input_needs_its_format_by_name(dlm, monkeypatch):
     def stdin():
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"id": "a", "hyps": [{"text": "x"}]}\n{"id": 1}\n')))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(GOOD.encode() + b"\nbroken\n"))))
 
     stdin()
     assert refused(dlm("convert", "-")).startswith("stdin: its content does not prove its format")
@@ -176,7 +178,7 @@ def test_standard_input_needs_its_format_by_name(dlm, monkeypatch):
     ],
 )
 def test_score_adds_one_named_score_and_leaves_the_rest(dlm, models, scorer, options, name, kind, evaluations):
-    source = [{**RECORDS[0], "odd": {"deep": [1, {"x": None}]}, "meta": {"mine": 1}}, {**RECORDS[1], "big": 2**70}]
+    source = [{**copy.deepcopy(RECORDS[0]), "odd": {"deep": [1, {"x": None}]}, "meta": {"mine": 1}}, {**RECORDS[1], "big": 2**70}]
     source[0]["hyps"][0]["confidence"] = [0.5]
     write("in.jsonl", source)
     before = Path("in.jsonl").read_bytes()
@@ -423,8 +425,7 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
     evaluation = rescore.evaluate(best, baseline=test)
 
     for lists, name in ((dev, "dev.scored.jsonl"), (test, "test.scored.jsonl"), (best, "best.jsonl")):
-        known = list(rescore.read(name))
-        assert [(one.id, one.hyps, one.ref) for one in lists] == [(one.id, one.hyps, one.ref) for one in known]
+        assert [jsonl.encode(one) for one in lists] == Path(name).read_bytes().splitlines()
     assert fusion == load_fusion("fusion.json")
     assert evaluation.to_json() == result
 
@@ -436,7 +437,7 @@ def test_arrays_give_the_weights_that_lists_give():
     errors, words = [list_errors(one) for one in lists], [[len(hyp.words) for hyp in one.hyps] for one in lists]
     optimum, fusion = rescore.tune_arrays(features, errors, words=words, names=names), rescore.tune(lists, names)
     assert (optimum.scales, optimum.word_bonus) == (fusion.scales, fusion.word_bonus)
-    assert (optimum.errors, optimum.errors_before) == (1, 3)  # the am score alone makes one error less than the order of the lists
+    assert (optimum.errors, optimum.errors_before) == (1, 5)  # the am score alone makes one error more than the order of the lists
 
 
 def test_lists_made_in_python_need_no_file(models):
@@ -455,7 +456,7 @@ def test_a_model_trained_by_the_command_scores(dlm):
     assert json.loads(Path("run/config.json").read_text())["card"]["text"] == "ours"
     write("in.jsonl", BARE)
     good(dlm("score", "in.jsonl", "--scorer", "usdm", "--model", "run", "-o", "out.jsonl"))
-    assert refused(Done(*dlm(*train, "--seed", 1)[:2], dlm(*train, "--seed", 1).err.splitlines()[-1])).endswith("use the same options or another directory")
+    assert refused(dlm(*train, "--seed", 1)).endswith("the run was started with other options (seed); use the same options or another directory")
     for card in ("[1]", "{"):
         done = dlm(*train, "--card", card)
         assert (done.status, "--card" in done.err) == (2, True)
@@ -557,7 +558,7 @@ def test_an_empty_file_is_an_error(dlm, models, content):
 
 
 def test_a_missing_score_is_named_with_utterance_and_hypothesis(dlm):
-    records = json.loads(json.dumps(RECORDS))
+    records = copy.deepcopy(RECORDS)
     del records[1]["hyps"][1]["scores"]["ngram"]
     write("in.jsonl", records)
     write("fusion.json", [{"scales": {"am": 1, "ngram": 0.5}}])

@@ -171,6 +171,18 @@ def test_epochs_go_on_after_a_resume_where_they_were(corpus, tmp_path):
         assert following(step, 12 - step) == whole[step:]
 
 
+def test_every_step_has_noise_of_its_own(corpus, tmp_path, monkeypatch):
+    seeds, loss = [], objectives.mdlm_loss
+
+    def spied(network, tokens, padding, generator):
+        seeds.append(generator.initial_seed())
+        return loss(network, tokens, padding, generator)
+
+    monkeypatch.setitem(trainer.LOSSES, "mdlm", spied)
+    train(corpus, tmp_path, replace(TINY, evaluate_every=100, seed=3), {})
+    assert len(set(seeds[:12])) == 12
+
+
 @pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"objective": "ar"}, {"steps": 20}])
 def test_other_options_for_the_same_directory_are_refused_in_one_line(change, corpus, uninterrupted):
     before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
@@ -334,6 +346,23 @@ def test_padding_and_company_change_no_loss_on_average_and_bos_is_never_scored(o
         single = torch.tensor([[2, 4]])
         values = {float(loss(network, single, single < 0, torch.Generator().manual_seed(seed)).detach()) for seed in range(5)}
         assert len(values) == 1
+
+
+@pytest.mark.parametrize("objective", ["mdlm", "usdm"])
+def test_bos_is_never_noised_and_everything_else_is_somewhere(objective, monkeypatch):
+    network = opinionated(7, time_input=objective == "usdm")
+    tokens, padding, _ = batch(6, copies=16)
+    changed, encode = torch.zeros(tokens.shape[1]), network.encode
+
+    def spied(noisy, noise, mask):
+        changed.add_(((noisy != tokens) & ~mask).sum(0))
+        return encode(noisy, noise, mask)
+
+    monkeypatch.setattr(network, "encode", spied)
+    for seed in range(10):
+        objectives.LOSSES[objective](network, tokens, padding, torch.Generator().manual_seed(seed))
+    assert changed[0] == 0
+    assert (changed[1:] > 20).all()
 
 
 def test_a_batch_covers_the_noise_levels_evenly():

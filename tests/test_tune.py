@@ -345,6 +345,21 @@ def test_bad_settings_are_named(call, message):
         call(*made_up(0))
 
 
+def test_of_the_points_that_improve_the_better_half_goes_on_and_none_is_forgotten(monkeypatch):
+    problem = tuning._problem(*made_up(0), Settings())
+    script = {5: 5, 9: 8, 8: 7, 12: 10, 10: 1, 1: 1, 20: 11}  # errors before and after a round: 11 has no second one, 7 no third
+    monkeypatch.setattr(tuning._Problem, "one_round", lambda _self, point, *_: replace(point, errors=script[point.errors]))
+    points = [tuning._Point(np.zeros(4), np.zeros(1), errors) for errors in (5, 9, 12, 20)]
+    assert [point.errors for point in problem.descend(points, np.random.default_rng(0), 0)] == [5, 1]
+
+
+def test_directions_are_turned_into_the_bounds():
+    problem = tuning._problem(*made_up(0), Settings(bounds={"score_2": (0.0, 1.0)}))
+    turned = problem.inward(np.array([1.0, 0.0, 1.0, -3.0]), np.array([0.0, -2.0, 2.0, -2.0]))
+    assert turned.tolist() == [0.0, 2.0, -2.0, -2.0]
+    assert problem.reachable(np.array([1.0, 4.0, 0.5, -3.0]), np.array([0.0, -2.0, 0.5, 7.0])) == (-1.0, 1.0)
+
+
 def test_a_move_that_does_not_keep_its_promise_is_not_made(monkeypatch):
     problem = tuning._problem(*made_up(0), Settings())
     point, [axis, *_] = problem.at(np.array([1.0, 0.0, 0.0, 0.0])), problem.axes()
