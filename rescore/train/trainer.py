@@ -7,6 +7,7 @@ The run directory holds `corpus/`, `state.pt` (weights, optimiser, step; written
 from __future__ import annotations
 
 import csv
+import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -233,10 +234,8 @@ class _Run:
             writer.writerow([self.step, self.step * self.options.batch_tokens, f"{self.running:.4f}", f"{valid:.4f}", f"{speed:.0f}"])
 
     def _save(self) -> None:
-        state = {
-            "step": self.step, "running": self.running, "options": asdict(self.options),
-            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-        }  # fmt: skip
+        run = json.dumps({"step": self.step, "running": self.running, "options": asdict(self.options)})
+        state = {"run": run, "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()["state"]}
         temporary = self.directory / "state.pt.tmp"
         torch.save(state, temporary)
         temporary.replace(self.directory / "state.pt")
@@ -250,12 +249,13 @@ class _Run:
 
     def _load(self, path: Path) -> None:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["options"] != asdict(self.options):
-            changed = sorted(k for k, v in asdict(self.options).items() if state["options"].get(k) != v)
+        run = json.loads(state["run"])  # text, because torch 1.13 reads no floats with weights_only
+        if run["options"] != asdict(self.options):
+            changed = sorted(k for k, v in asdict(self.options).items() if run["options"].get(k) != v)
             raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same options or another directory")
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.running = int(state["step"]), float(state.get("running", 0.0))
+        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.step, self.running = run["step"], run["running"]
 
     def _trim_log(self) -> None:
         """Drop the lines of steps that were done after the last save: they are done, and logged, again."""
