@@ -353,3 +353,11 @@ def only_format_errors(path, data):
             list(reader(path))
     with suppress(FormatError):
         list(JSONL.read(path, skipped=Skipped()))
+
+
+def test_a_broken_first_line_is_named_where_the_name_promises_the_native_format(tmp_path):
+    for name in ("x.jsonl", "x.jsonl.gz"):
+        path = tmp_path / name
+        path.write_text('{"id": "u", "hyps": [\n')
+        with pytest.raises(FormatError, match=f"^{path}:1: "):
+            list(read_lists(path))

@@ -231,3 +231,15 @@ def test_a_network_that_returns_nan_is_named_with_utterance_and_hypothesis(model
             network.final_norm.weight.fill_(math.nan)
         with pytest.raises(ScoreError, match="utterance utt-1, hypothesis 1"):
             list(scorer.score([nbest("the old house")]))
+
+
+def test_a_device_that_torch_does_not_have_is_one_line(models):
+    for device in ("nonsense", "cuda:99"):
+        with pytest.raises(ModelError, match="cannot be used") as caught:
+            build(models, "mdlm", "pll", device=device)
+        assert "\n" not in str(caught.value)
+
+
+def test_one_draw_has_an_unknown_standard_error(models):
+    (scored,) = rescore.score([nbest("the old house")], "mdlm", model=models["mdlm"], draws=1)
+    assert scored.hyps[0].raw["std_errors"]["mdlm_nelbo"] is None

@@ -442,7 +442,7 @@ def test_text_that_is_not_utf_8_is_named_with_its_line(given, tmp_path):
     vocabulary = tmp_path / "given.model" if given else None
     with pytest.raises(TrainError, match=r"books\.txt:3: not UTF-8 \(.* at byte 1\); convert the text to UTF-8$"):
         prepare([tmp_path / "books.txt"], [], tmp_path / "corpus", vocab_size=64, tokenizer_path=vocabulary, join=0, seed=0, normalize="none")
-    assert not (tmp_path / "corpus" / "ready").exists()
+    assert not (tmp_path / "corpus" / "ready.json").exists()
 
 
 def test_a_missing_text_is_named(tmp_path):
@@ -474,7 +474,7 @@ def test_an_interrupted_vocabulary_is_an_interruption(tmp_path, monkeypatch):
 def test_text_that_cannot_be_used_is_refused_in_one_line(options, message, tmp_path):
     with pytest.raises(RescoreError, match=message):
         prepared(tmp_path, **options)
-    assert not (tmp_path / "corpus" / "ready").exists()
+    assert not (tmp_path / "corpus" / "ready.json").exists()
 
 
 def test_a_corpus_is_prepared_once_and_an_unfinished_one_again(tmp_path, monkeypatch):
@@ -500,3 +500,24 @@ def test_trained_checkpoints_score(corpus, uninterrupted):
     checkpoint = load(uninterrupted, "mdlm")
     value = masked.pll(NetworkDenoiser(checkpoint), np.array([2, *checkpoint.tokenizer.encode(["the old house"])[0], 3])).value
     assert -1000 < value < 0
+
+
+def test_a_prepared_corpus_is_not_taken_for_another(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("\n".join(LINES))
+    settings = {"vocab_size": 64, "tokenizer_path": None, "join": 0.0, "seed": 0, "normalize": "librispeech"}
+    prepare([text], [text], tmp_path / "corpus", **settings)
+    prepare([text], [text], tmp_path / "corpus", **settings)
+    with pytest.raises(TrainError, match="prepared from other text or settings"):
+        prepare([text], [text], tmp_path / "corpus", **{**settings, "join": 0.5})
+
+
+def test_a_damaged_state_is_one_line(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("\n".join(LINES * 3))
+    prepare([text], [text], tmp_path / "corpus", vocab_size=64, tokenizer_path=None, join=0.0, seed=0, normalize="librispeech")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").write_bytes(b"no state")
+    with pytest.raises(TrainError, match="the saved state cannot be read") as caught:
+        train(tmp_path / "corpus", tmp_path / "run", TrainOptions("ar", steps=2, batch_tokens=64, width=16, layers=1, heads=2, feed_forward=16), {})
+    assert "\n" not in str(caught.value)

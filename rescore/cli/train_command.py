@@ -64,5 +64,5 @@ def command(
     from rescore.train.trainer import TrainOptions, prepare, train  # noqa: PLC0415 - torch
 
     settings = TrainOptions(**options, evaluate_every=options["save_every"])
-    prepare(text, valid, corpus, vocab_size=vocab_size, tokenizer_path=tokenizer, join=join, seed=settings.seed, normalize=settings.normalizer)
+    prepare(text, valid, corpus, vocab_size=vocab_size, tokenizer_path=tokenizer, join=join, seed=0, normalize=settings.normalizer)
     train(corpus, output, settings, card)

@@ -27,10 +27,16 @@ def read_lists(path: PathLike, name: str | None = None, *, skipped: Skipped | No
 
 
 def format_of(path: PathLike) -> Format:
-    """Return the one format that the first 16 MB of the file prove. Raises FormatError if none does: the caller has to say which it is."""
+    """Return the one format that the first 16 MB of the file prove; where they prove none, a name that ends in `.jsonl` promises the native one.
+
+    Raises FormatError otherwise: the caller has to say which it is.
+    """
     known = sorted(FORMATS)
     start = _start_of(path)
     proven: list[Format] = [found for found in (lookup(FORMATS, name, "format") for name in known) if found.proven_by(start)]
+    if not proven and name_of(path).removesuffix(".gz").endswith(".jsonl"):
+        native: Format = lookup(FORMATS, "jsonl", "format")  # so that a broken first line is named by file and line
+        return native
     if len(proven) != 1:
         raise FormatError(f"{name_of(path)}: its content does not prove its format; name it with --from: {', '.join(known)}")
     return proven[0]

@@ -89,5 +89,5 @@ class DiffusionScorer:
     def _close(self, opened: _Open) -> Score:
         estimates = opened.estimates
         errors = tuple(e.std_error for e in estimates)
-        stochastic = any(errors) and all(map(math.isfinite, errors))
+        stochastic = any(errors)  # NaN, the unknown error of a single draw, counts as one
         return Score(tuple(e.value for e in estimates), self.signature, self.kind, sum(e.evaluations for e in estimates), errors if stochastic else None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from rescore.errors import ScoreError
+from rescore.errors import ModelError, ScoreError
 from rescore.registry import SCORERS, lookup
 from rescore.types import NBest, Score, ScoreKind
 
@@ -59,5 +59,18 @@ class ScorerOptions:
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model."""
-    scorer: Scorer = lookup(SCORERS, name, "scorer")(options or ScorerOptions())
+    options = options or ScorerOptions()
+    build = lookup(SCORERS, name, "scorer")
+    _check_device(options.device)
+    scorer: Scorer = build(options)
     return scorer
+
+
+def _check_device(device: str) -> None:
+    """Raise ModelError for a device that torch does not know or does not have."""
+    import torch  # noqa: PLC0415 - options are plain data until a scorer is built
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu or a device that torch has") from error

@@ -36,10 +36,10 @@ class TrainOptions:
     """What decides a run. Two runs with equal options on the same machine have the same curve."""
 
     objective: Objective
-    steps: int = 4500
+    steps: int = 3000
     batch_tokens: int = 4096
     learning_rate: float = 2e-3
-    warmup: int = 200
+    warmup: int = 150
     weight_decay: float = 0.1
     clip: float = 1.0
     seed: int = 0
@@ -62,7 +62,12 @@ def prepare(
 
     `join` is the probability that a line continues the text before it. Raises TrainError or ModelError on unusable text.
     """
-    if (directory / "ready").exists():
+    settings = {"text": list(map(str, text)), "valid": list(map(str, valid)), "join": join, "seed": seed, "normalizer": normalize}
+    settings |= {"tokenizer": str(tokenizer_path)} if tokenizer_path else {"vocab_size": vocab_size}
+    ready = directory / "ready.json"
+    if ready.exists():
+        if json.loads(ready.read_text(encoding="utf-8")) != settings:
+            raise TrainError(f"{ready}: this corpus was prepared from other text or settings; use the same ones or another --corpus folder")
         return
     directory.mkdir(parents=True, exist_ok=True)
     clean = normalizer(normalize)
@@ -70,7 +75,7 @@ def prepare(
     (directory / "tokenizer.model").write_bytes(tokenizer.serialized)
     encode_corpus(joined(read_text(text, clean), join, seed), tokenizer, directory / "train")
     encode_corpus(joined(read_text(valid, clean), join, seed), tokenizer, directory / "valid")
-    (directory / "ready").touch()
+    ready.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 
 def _trained_tokenizer(lines: Iterator[str], vocab_size: int) -> Tokenizer:
@@ -248,7 +253,10 @@ class _Run:
         self._trim_log()
 
     def _load(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # noqa: BLE001 - torch raises half a dozen kinds for a damaged file
+            raise TrainError(f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); delete it to start over") from error
         run = json.loads(state["run"])  # text, because torch 1.13 reads no floats with weights_only
         if run["options"] != asdict(self.options):
             changed = sorted(k for k, v in asdict(self.options).items() if run["options"].get(k) != v)
