@@ -36,7 +36,7 @@ def test_aligned_tokens_share_their_numbers_and_inserted_ones_have_their_own():
     a, b = first.tokens(3, 4, Stream.HIDE), other.tokens(4, 4, Stream.HIDE)
     assert np.array_equal(a, b[:, [0, 1, 3]])
     assert not np.isin(b[:, 2], a).any()
-    assert np.array_equal(first.shared(4), other.shared(4))
+    assert np.array_equal(first.shared(4, Stream.LEVEL), other.shared(4, Stream.LEVEL))
 
 
 def test_numbers_do_not_depend_on_how_many_are_drawn():

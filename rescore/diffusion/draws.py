@@ -13,6 +13,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from rescore.errors import ScoreError
+
 __all__ = ["Draws", "Stream", "utterance_key"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -63,9 +65,16 @@ class Draws:
     anchors: np.ndarray | None = field(default=None)
     offsets: np.ndarray | None = field(default=None)
 
-    def shared(self, draws: int, stream: Stream = Stream.LEVEL) -> np.ndarray:
+    def shared(self, draws: int, stream: Stream) -> np.ndarray:
         """(draws,) numbers that all hypotheses of the utterance share."""
         return _hash(self.seed, self.utterance, np.arange(draws), int(stream))
+
+    def levels(self, draws: int, strata: bool) -> np.ndarray:
+        """(draws,) shared numbers that set noise levels: one in each stratum (k, k + 1) / draws, or independent. Raises ScoreError without a draw."""
+        if draws < 1:
+            raise ScoreError(f"draws must be at least 1, got {draws}")
+        shared = self.shared(draws, Stream.LEVEL)
+        return (np.arange(draws) + shared) / draws if strata else shared
 
     def tokens(self, length: int, draws: int, stream: Stream) -> np.ndarray:
         """(draws, length) numbers, one per token and draw."""

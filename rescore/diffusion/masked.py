@@ -134,14 +134,6 @@ ESTIMATORS: dict[str, Callable[[np.ndarray, np.ndarray], _Sets]] = {
 }
 
 
-def _levels(random: Draws, draws: int, strata: bool) -> np.ndarray:
-    """(draws,) numbers in (0, 1): one in each stratum (k, k + 1) / draws, or independent."""
-    if draws < 1:
-        raise ScoreError(f"draws must be at least 1, got {draws}")
-    shared = random.shared(draws)
-    return (np.arange(draws) + shared) / draws if strata else shared
-
-
 def _sets_plan(tokens: np.ndarray, scored: np.ndarray, sets: _Sets, draws: int, mask_id: int, strata: bool) -> Plan:
     """The plan of hidden sets over the scored tokens; empty sets contribute 0 and cost nothing."""
     where = np.flatnonzero(scored)
@@ -157,7 +149,7 @@ def plan_nelbo(
     """The plan of `nelbo` for tokens (length,) and scored (length,) that have been checked."""
     if estimator not in ESTIMATORS:
         raise ScoreError(f"estimator {estimator!r} is unknown; known: {', '.join(ESTIMATORS)}")
-    levels = _levels(random, draws, strata)
+    levels = random.levels(draws, strata)
     u = random.tokens(len(tokens), draws, Stream.HIDE)[:, scored]
     return _sets_plan(tokens, scored, ESTIMATORS[estimator](levels, u), draws, mask_id, strata)
 
@@ -236,7 +228,7 @@ def paper_score(
         raise ScoreError(f"normalization {normalization!r} is unknown; known: {', '.join(NORMALIZATIONS)}")
     random, size = Draws(seed), int(mask.sum())
     u = random.tokens(len(ids), draws, Stream.HIDE)[:, mask]
-    sets = ESTIMATORS[estimator](_levels(random, draws, strata=False), u)
+    sets = ESTIMATORS[estimator](random.levels(draws, strata=False), u)
     if normalization == "coupled":
         sets = [(k, side, size / max(1, int(side.sum()))) for k, hidden, _ in sets for side in (hidden, ~hidden)]
     counts = np.array([int(hidden.sum()) for _, hidden, _ in sets])

@@ -93,8 +93,7 @@ def plan_nelbo(tokens: np.ndarray, scored: np.ndarray, vocab_size: int, random: 
     """The plan of `nelbo` for tokens (length,) and scored (length,) that have been checked."""
     if draws < 1 or power < 1:
         raise ScoreError(f"draws and power must be at least 1, got draws {draws}, power {power}")
-    shared = random.shared(draws)
-    u = (np.arange(draws) + shared) / draws if strata else shared
+    u = random.levels(draws, strata)
     t = np.minimum(u**power, 1 - 1e-9)  # t has density (1 / power) u^(1 - power): the weight is its inverse
     hide, move = (random.tokens(len(tokens), draws, stream) for stream in (Stream.HIDE, Stream.MOVE))
     moved = scored & (hide < t[:, None])  # (draws, length)

@@ -255,7 +255,7 @@ class _Run:
     def _load(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # noqa: BLE001 - torch raises half a dozen kinds for a damaged file
+        except Exception as error:
             raise TrainError(f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); delete it to start over") from error
         run = json.loads(state["run"])  # text, because torch 1.13 reads no floats with weights_only
         if run["options"] != asdict(self.options):
