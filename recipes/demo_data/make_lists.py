@@ -17,6 +17,7 @@ import tempfile
 import wave
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -251,7 +252,7 @@ def main(sentences: Path, out_dir: Path, slf_dir: Path | None, part: tuple[str, 
         require_tools()
         chosen = [sentence for sentence in read_sentences(sentences) if not part or sentence.part in part]
         save(make_all(chosen, depth, jobs), out_dir, slf_dir)
-    except (DemoError, OSError) as error:
+    except (DemoError, OSError, BrokenProcessPool) as error:
         raise click.ClickException(str(error)) from error
 
 
