@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rescore.diffusion import masked
 from rescore.diffusion.denoiser import Denoiser, Plan, Prediction, Query, Readout, check_tokens, run
 from rescore.diffusion.draws import Draws, Stream
 from rescore.errors import ScoreError
@@ -65,23 +66,14 @@ def leave_one_out(log_posterior: Tensor, noisy: Tensor, noise: Tensor) -> Tensor
     return shifted.log_softmax(-1)
 
 
-def _read_loss(log_probs: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    return token_loss(log_probs, noisy, clean, noise)
-
-
-def _read_token(log_probs: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
-    del noisy, noise
-    return log_probs.gather(-1, clean[:, None]).squeeze(-1)
-
-
 def read_loss(prediction: Prediction) -> Readout:
     """The read-out of `nelbo`: the token loss, converting a posterior first."""
-    return _read_loss if prediction == "leave_one_out" else lambda lp, z, x, b: token_loss(leave_one_out(lp, z, b), z, x, b)
+    return token_loss if prediction == "leave_one_out" else lambda lp, z, x, b: token_loss(leave_one_out(lp, z, b), z, x, b)
 
 
 def read_token(prediction: Prediction) -> Readout:
     """The read-out of `pll`: log of the leave-one-out predictive at the true token, converting a posterior first."""
-    return _read_token if prediction == "leave_one_out" else lambda lp, z, x, b: _read_token(leave_one_out(lp, z, b), z, x, b)
+    return masked.read_token if prediction == "leave_one_out" else lambda lp, z, x, b: masked.read_token(leave_one_out(lp, z, b), z, x, b)
 
 
 def _check(denoiser: Denoiser) -> None:
