@@ -19,7 +19,7 @@ from rescore.errors import TrainError
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import Normalizer
 
-__all__ = ["Corpus", "batches", "encode_corpus", "read_text"]
+__all__ = ["Corpus", "batches", "encode_corpus", "open_corpus", "read_text"]
 
 MAX_WORDS = 60
 
@@ -97,6 +97,12 @@ def encode_corpus(lines: Iterable[str], tokenizer: Tokenizer, directory: Path, c
     return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), offsets, words)
 
 
+def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
+    """The corpus that `encode_corpus` wrote, memory-mapped; its words are not counted again."""
+    kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
+    return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), np.load(directory / "offsets.npy", mmap_mode="r"), 0)
+
+
 def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
     block: list[str] = []
     for line in lines:
@@ -130,11 +136,12 @@ def batches(corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: i
 
 def collate(corpus: Corpus, rows: np.ndarray, tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
     """Tokens (B, L) int64 with BOS and EOS, and padding (B, L) bool, True = padding."""
-    lengths = corpus.lengths[rows]
-    tokens = np.full((len(rows), int(lengths.max())), tokenizer.pad_id, dtype=np.int64)
-    for row, (sentence, length) in enumerate(zip(rows, lengths, strict=True)):
-        tokens[row, 0] = tokenizer.bos_id
-        tokens[row, 1 : length - 1] = corpus.tokens[corpus.offsets[sentence] : corpus.offsets[sentence + 1]]
-        tokens[row, length - 1] = tokenizer.eos_id
-    padding = np.arange(tokens.shape[1])[None] >= lengths[:, None]
+    starts, lengths = corpus.offsets[rows], corpus.offsets[rows + 1] - corpus.offsets[rows]
+    columns = np.arange(int(lengths.max()))
+    inner = columns[None] < lengths[:, None]
+    tokens = np.full((len(rows), len(columns) + 2), tokenizer.pad_id, dtype=np.int64)
+    tokens[:, 0] = tokenizer.bos_id
+    tokens[:, 1:-1][inner] = corpus.tokens[(starts[:, None] + columns)[inner]]
+    tokens[np.arange(len(rows)), lengths + 1] = tokenizer.eos_id
+    padding = np.arange(tokens.shape[1])[None] > lengths[:, None] + 1
     return torch.from_numpy(tokens), torch.from_numpy(padding)
