@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from rescore.errors import ModelError, TrainError
 from rescore.models.checkpoint import PREDICTIONS, Checkpoint, Objective, Prediction, load, save
+from rescore.models.embedded import EMBEDDED
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
 from rescore.text import normalizer
@@ -38,6 +39,9 @@ _VALID_BATCHES, _VALID_TOKENS = 16, 4096
 
 #: Steps between two looks at the loss: on a GPU every look waits for it.
 _LOOK_EVERY = 10
+
+
+_SIZES = ("width", "layers", "heads", "feed_forward")
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,21 @@ def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
     )  # fmt: skip
 
 
+def start_of(model: str | None, sizes: dict[str, Any]) -> Path | None:
+    """The directory of the checkpoint to start from: a path, or the name of an embedded model. Unset (None) sizes in `sizes` are filled from it.
+
+    Raises ModelError if there is no such checkpoint.
+    """
+    directory = None if model is None else EMBEDDED / model if (EMBEDDED / model).is_dir() else Path(model)
+    if directory is not None and not (directory / "config.json").is_file():
+        raise ModelError(f"--start-from {model}: no such checkpoint; give a directory that `dlmrescore train` made, or one of mdlm, usdm, ar")
+    config = TrainOptions("mdlm") if directory is None else load(directory).network.config
+    for size in _SIZES:
+        if sizes[size] is None:
+            sizes[size] = getattr(config, size)
+    return directory
+
+
 def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
     """Copy every weight that another checkpoint shares; a mask row is dropped or stays fresh, a time input that it lacks stays fresh.
 
@@ -140,7 +159,7 @@ def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
     checkpoint = load(directory)
     if checkpoint.tokenizer.serialized != tokenizer.serialized:
         raise ModelError(f"{directory}: its vocabulary is not the corpus's; prepare the corpus with --tokenizer {directory / 'tokenizer.model'}")
-    for size in ("width", "layers", "heads", "feed_forward"):
+    for size in _SIZES:
         found, expected = getattr(checkpoint.network.config, size), getattr(network.config, size)
         if found != expected:
             raise ModelError(f"{directory}: its {size} is {found}, expected {expected}; start from a model of the same size")
