@@ -188,7 +188,7 @@ def test_every_step_has_noise_of_its_own(corpus, tmp_path, monkeypatch):
     assert len(set(seeds[:12])) == 12
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"objective": "ar"}, {"steps": 20}])
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"optimizer": "muon"}, {"steps": 20}])
 def test_other_options_for_the_same_directory_are_refused_in_one_line(change, corpus, uninterrupted):
     before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
     with pytest.raises(TrainError, match=rf"state\.pt: the run was started with other options \({next(iter(change))}\)") as caught:
@@ -620,6 +620,23 @@ def test_joined_lines_keep_every_word_in_order_and_are_cut_at_60(join):
     short = [f"word_{i}" for i in range(200)]
     count = len(list(joined(short, join, seed=0)))
     assert count == 200 if join == 0 else 80 < count < 120 if join == 0.5 else count == 4
+
+
+def test_a_line_of_one_endless_word_is_cut_and_trained_on(tmp_path):
+    corpus = prepared(tmp_path, text=TEXT + "\n" + "tonight" * 800 + "\n\n" + "\n".join(LINES))
+    opened = open_corpus(corpus / "train", read_tokenizer(corpus / "tokenizer.model"))
+    assert opened.lengths.max() == 258  # with BOS and EOS
+    train(corpus, tmp_path / "run", replace(TINY, steps=30), {})
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("objective", "message"), [("ar", "a checkpoint of objective mdlm here, expected ar"), ("mdlm", "no run to go on with")])
+def test_a_directory_that_holds_a_checkpoint_is_not_written_over(objective, message, corpus, tmp_path):
+    small_start(tmp_path / "made")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    with pytest.raises(TrainError, match=message):
+        train(corpus, tmp_path / "made", replace(TINY, objective=objective), {})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == before
 
 
 def test_a_corpus_smaller_than_a_batch_is_refused(corpus, tmp_path):

@@ -23,6 +23,9 @@ __all__ = ["Corpus", "batches", "encode_corpus", "open_corpus", "read_text"]
 
 MAX_WORDS = 60
 
+#: Longest sentence in tokens: a line of odd "words" is cut here, so that no batch needs a network evaluation of unbounded length.
+MAX_TOKENS = 256
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -86,15 +89,20 @@ def encode_corpus(lines: Iterable[str], tokenizer: Tokenizer, directory: Path, c
     words = 0
     with (directory / "tokens.bin").open("wb") as out:
         for block in _chunks(lines, chunk):
-            encoded = tokenizer.encode(block)
+            encoded = [part for tokens in tokenizer.encode(block) for part in _cut(tokens)]
             words += sum(len(line.split()) for line in block)
             lengths.append(np.array([len(tokens) for tokens in encoded], dtype=np.int64))
-            out.write(np.concatenate([np.array(tokens, dtype=kind) for tokens in encoded]).tobytes())
-    if not lengths:
+            out.write(np.array([token for tokens in encoded for token in tokens], dtype=kind).tobytes())
+    if not sum(map(len, lengths)):
         raise TrainError("the text holds no words; check --text and --valid")
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     np.save(directory / "offsets.npy", offsets)
     return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), offsets, words)
+
+
+def _cut(tokens: list[int]) -> Iterator[list[int]]:
+    """Pieces of at most 256 tokens; a text without tokens (it holds nothing the vocabulary could say) is none."""
+    return (tokens[at : at + MAX_TOKENS] for at in range(0, len(tokens), MAX_TOKENS))
 
 
 def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:

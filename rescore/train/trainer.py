@@ -174,7 +174,7 @@ def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, 
 
     Raises TrainError if the corpus is too small, the state belongs to other options or the disk is full (the last state stays).
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    _check_directory(directory, options.objective)
     tokenizer = read_tokenizer(corpus / "tokenizer.model")
     run = _Run(options, tokenizer, open_corpus(corpus / "train", tokenizer), open_corpus(corpus / "valid", tokenizer), directory)
     run.resume()
@@ -188,6 +188,17 @@ def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, 
     with _disk(directory):
         save(checkpoint, directory, torch.float16)
     return checkpoint
+
+
+def _check_directory(directory: Path, objective: Objective) -> None:
+    """Make the run directory. Raises TrainError if a finished checkpoint of another objective, or one without its run, is there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "config.json").exists():
+        found = load(directory).objective
+        if found != objective:
+            raise TrainError(f"{directory}: there is a checkpoint of objective {found} here, expected {objective}; give another --output")
+        if not (directory / "state.pt").exists():
+            raise TrainError(f"{directory}: there is a checkpoint here but no run to go on with; give another --output, or fine-tune it with --start-from")
 
 
 @dataclass(frozen=True)
