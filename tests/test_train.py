@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -730,3 +732,18 @@ def test_a_damaged_state_is_one_line(tmp_path):
     with pytest.raises(TrainError, match="the saved state cannot be read") as caught:
         train(tmp_path / "corpus", tmp_path / "run", TrainOptions("ar", steps=2, batch_tokens=64, width=16, layers=1, heads=2, feed_forward=16), {})
     assert "\n" not in str(caught.value)
+
+
+def test_the_recipe_of_the_twins_runs(tmp_path):
+    (tmp_path / "a.txt").write_text(TEXT * 3)
+    (tmp_path / "b.txt").write_text(TEXT * 3)
+    size = "--width 16 --layers 1 --heads 2 --feed-forward 24"
+    wanted = {"TEXT": "a.txt b.txt", "VALID": "a.txt", "DEVICE": "cpu", "STEPS": "2", "BATCH": "256", "SIZE": size, "OBJECTIVES": "ar mdlm"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **wanted, "EXTRA": "--vocab-size 64 --optimizer adamw", "PATH": path}
+    recipe = Path(__file__).parents[1] / "recipes" / "train_twins.sh"
+    done = subprocess.run(["bash", recipe], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = [load(tmp_path / "runs" / objective, objective) for objective in ("ar", "mdlm")]
+    assert made[0].tokenizer.serialized == made[1].tokenizer.serialized
+    assert "name the training files" in subprocess.run(["bash", recipe], capture_output=True, text=True, check=False).stderr
