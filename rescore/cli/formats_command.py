@@ -14,7 +14,7 @@ __all__ = ["command"]
 
 @click.command("formats")
 def command() -> None:
-    """List the formats of N-best lists: read or written, what proves them, their options.
+    """List the formats of N-best lists: read or written, what proves them, their options (-O for reading, -W for writing).
 
     \b
     Example: dlmrescore formats

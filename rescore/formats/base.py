@@ -18,6 +18,7 @@ __all__ = [
     "ascii_words",
     "convert_each",
     "each_once",
+    "line_id",
     "optional",
     "parse_number",
     "parse_options",
@@ -165,6 +166,13 @@ def each_once(lists: Iterable[NBest]) -> Iterator[NBest]:
             raise FormatError(f"{nbest.place()}: this id was written before; every utterance needs its own")
         seen.add(nbest.id)
         yield nbest
+
+
+def line_id(nbest: NBest) -> str:
+    """Return the id for a format whose lines begin with it. Raises FormatError for white space in it and for a byte order mark at its start."""
+    if re.search(r"\s|^\ufeff", nbest.id):
+        raise FormatError(f"{nbest.place()}: lines of this format begin with the id, which cannot hold white space there; rename the utterance")
+    return nbest.id
 
 
 def ascii_words(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, parse_number, score_option
+from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, line_id, parse_number, score_option
 from rescore.formats.files import PathLike, atomic_directory, name_of, names_in, text_lines
 from rescore.formats.record import score_of
 from rescore.types import Hypothesis, NBest
@@ -59,14 +59,14 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     """
     count = 0
     with atomic_directory(path) as output:
-        for count, nbest in enumerate(each_once(lists), 1):
-            if re.search(r"\s", nbest.id):
-                raise FormatError(f"{nbest.place()}: ESPnet's ids cannot hold white space; rename the utterance")
+        for nbest in each_once(lists):
+            utterance = line_id(nbest)
             for i, hyp in enumerate(nbest.hyps):
                 if re.search(r"[\r\n]", hyp.text):
                     raise FormatError(f"{nbest.place(i)}: the text holds a line break, which a line of ESPnet's cannot; take it out")
-                output.add(f"{i + 1}best_recog/text", f"{nbest.id} {hyp.text}\n".encode())
-                output.add(f"{i + 1}best_recog/score", f"{nbest.id} {score_of(nbest, i, score)!r}\n".encode())
+                output.add(f"{i + 1}best_recog/text", f"{utterance} {hyp.text}\n".encode())
+                output.add(f"{i + 1}best_recog/score", f"{utterance} {score_of(nbest, i, score)!r}\n".encode())
+            count += 1
     return count
 
 
@@ -106,9 +106,11 @@ def _rank_names(part: str) -> list[str]:
 
 
 def _values(path: str) -> dict[str, _Value]:
-    """id -> what stands after it, exactly as it is. The value may be empty, and the space before it missing."""
+    """id -> what stands after it, exactly as it is; it may be empty, and the space before it missing. Blank lines hold nothing."""
     values: dict[str, _Value] = {}
     for number, line in text_lines(path):
+        if not line.strip():
+            continue
         at = f"{path}:{number}"
         found = _LINE.fullmatch(line)
         if found is None:
