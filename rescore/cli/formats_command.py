@@ -26,7 +26,7 @@ def command() -> None:
 
 def _lines(known: Format) -> Iterator[str]:
     yield f"{known.name}: {known.help}"
-    yield f"    {'read and written' if known.is_writable else 'read'}; {f'known by {known.proof}' if known.proof else 'needs --from'}"
+    yield f"    {'read and written' if known.is_writable else 'read'}; {f'proof: {known.proof}' if known.proof else 'needs --from'}"
     for flag, options in (("-O", known.read_options), ("-W", known.write_options)):
         for key, option in options.items():
             yield f"    {flag} {key}=...  {option.help}{' (required)' if option.required else ''}"
