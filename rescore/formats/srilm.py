@@ -71,7 +71,8 @@ def _line(nbest: NBest, index: int, am: str, lm: str | None) -> str:
     if {_START, _END, _PAUSE} & set(words):
         raise FormatError(f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are no words to SRILM; take them out")
     language = 0.0 if lm is None else score_of(nbest, index, lm) / _LN_10
-    number = hyp.raw.get("nwords", len(words))
+    read = hyp.raw.get("nwords")
+    number = read if type(read) is int and read >= 0 else len(words)
     return " ".join([repr(score_of(nbest, index, am) / _LN_10), repr(language), str(number), *words]) + "\n"
 
 
