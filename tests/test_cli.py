@@ -163,6 +163,8 @@ def test_options_of_formats_reach_reader_and_writer(dlm):
     Path("m.json").write_text('{"audio_filepath": "u1.wav", "text": "the house"}\n')
     done = good(dlm("eval", "x.tsv", "--from", "nemo", "-O", "beam_size=2", "--option", "manifest=m.json"))
     assert json.loads(done.out)["wer"] == 0.5
+    complaint = refused(dlm("convert", "x.tsv", "--from", "nemo", "-O", "beam_size=2", "-O", "manifest=m.json", "-o", "m.json"))
+    assert complaint == "m.json: is also the input (m.json); write to another file"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,7 @@ def test_options_of_formats_reach_reader_and_writer(dlm):
         (["--from", "mlm-scoring", "-O", "name=x"], '--from mlm-scoring has no option "name"; it has score'),
         (["--from", "mlm-scoring", "-O", "score"], '-O "score" is not KEY=VALUE'),
         (["--from", "mlm-scoring", "-O", "score=a", "-O", "score=b"], '--from mlm-scoring: the option "score" is given twice'),
+        (["--from", "mlm-scoring", "-O", "score=rank"], '--from mlm-scoring: the option "score" is "rank", expected a name other than rank'),
         (["--from", "nemo"], '--from nemo needs the option "beam_size" (lines of every utterance); give -O beam_size=...'),
         (["--from", "nemo", "-O", "beam_size=0"], '--from nemo: the option "beam_size" is "0", expected a whole number from 1'),
         (["--from", "kaldi", "-O", "ids=utt"], '--from kaldi: the option "ids" is "utt", expected nbest or plain'),

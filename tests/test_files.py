@@ -246,6 +246,15 @@ def test_a_directory_is_never_written_over(tmp_path):
     assert names_in(tmp_path) == ["full"]
 
 
+def test_an_output_in_the_input_is_refused(tmp_path):
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    for target in ("d/x", "d/e/x", "link/x"):
+        assert message(refuse_same_file, tmp_path / "d", tmp_path / target) == f"{tmp_path}/{target}: lies in the input ({tmp_path}/d); write somewhere else"
+    refuse_same_file(tmp_path / "d", tmp_path / "d.jsonl")
+    refuse_same_file(tmp_path / "d" / "x", tmp_path / "d" / "y")
+
+
 def test_names_in_what_is_no_directory(tmp_path):
     assert message(names_in, write(tmp_path / "x", b"")) == f"{tmp_path}/x: cannot be read: not a directory; check the path"
     assert message(names_in, tmp_path / "y") == f"{tmp_path}/y: cannot be read: no such file or directory; check the path"

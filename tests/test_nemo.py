@@ -170,6 +170,11 @@ def test_bad_beams_are_named(tmp_path, entry, expected):
     assert complaint(NEMO_BEAMS.read, save(tmp_path / "x.json", [entry])) == f":1: {expected}"
 
 
+def test_a_field_called_text_is_no_reference(tmp_path):
+    NEMO_BEAMS.write([NBest("u", (Hypothesis("a", {"first_pass": 1.0}),), raw={"text": "not said", "beams": 1})], tmp_path / "x.json")
+    assert (tmp_path / "x.json").read_text() == '{"id":"u","beams":[["a",1.0]]}\n'
+
+
 def test_fields_that_were_read_are_written_again(tmp_path):
     assert NEMO_BEAMS.write(NEMO_BEAMS.read(save(tmp_path / "x.json", BEAMS)), tmp_path / "y.json") == 2
     written = [json.loads(line) for line in (tmp_path / "y.json").read_text().splitlines()]

@@ -53,11 +53,13 @@ class Reader:
     def __init__(
         self, path: str, output: str, format_name: str | None = None, refs: str | None = None, on_error: str = "stop", reader_options: Iterable[str] = ()
     ) -> None:
-        for source in filter(None, (path, refs)):
-            refuse_same_file(source, output)
+        refuse_same_file(path, output)
         self._path, self._refs = path, refs
         self._format: Format = lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
         self._options = format_options(self._format.read_options, reader_options, f"--from {self._format.name}", "-O")
+        others = [self._options[key] for key, option in self._format.read_options.items() if option.is_file and key in self._options]
+        for source in filter(None, (refs, *others)):
+            refuse_same_file(source, output)
         self._skipped = Skipped() if on_error == "skip" else None
 
     @classmethod

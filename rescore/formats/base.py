@@ -22,8 +22,9 @@ __all__ = [
     "optional",
     "parse_number",
     "parse_options",
-    "score_option",
+    "read_score_option",
     "whole_number",
+    "write_score_option",
 ]
 
 T = TypeVar("T")
@@ -47,13 +48,15 @@ def _unproven_by_names(_names: Set[str]) -> bool:
 class Option:
     """One keyword option of a reader or a writer, as the command line takes it: `-O KEY=VALUE` for readers, `-W KEY=VALUE` for writers.
 
-    `parse` turns the text after the `=` into the keyword's value and raises ValueError for what is not `expected`.
+    `parse` turns the text after the `=` into the keyword's value and raises ValueError for what is not `expected`. `is_file` says that the value names
+    a file that is read, which no output may be.
     """
 
     help: str
     parse: Callable[[str], Any] = str
     expected: str = "text"
     required: bool = False
+    is_file: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,20 @@ def optional(text: str) -> str | None:
     return None if text == "none" else text
 
 
-def score_option(what: str) -> dict[str, Option]:
-    """Declare the option `score` of a format with a single score."""
-    return {"score": Option(f"{what}; default first_pass", expected="a name")}
+def read_score_option(what: str) -> dict[str, Option]:
+    """Declare the reader's option `score` of a format with a single score: the name it gets, which cannot be the `rank` beside it."""
+    return {"score": Option(f"{what}; default first_pass", _new_name, "a name other than rank")}
+
+
+def write_score_option(what: str) -> dict[str, Option]:
+    """Declare the writer's option `score` of a format with a single score."""
+    return {"score": Option(f"{what}; default first_pass")}
+
+
+def _new_name(text: str) -> str:
+    if text in ("", "rank"):
+        raise ValueError(text)
+    return text
 
 
 def each_once(lists: Iterable[NBest]) -> Iterator[NBest]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, line_id, parse_number, score_option
+from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, line_id, parse_number, read_score_option, write_score_option
 from rescore.formats.files import PathLike, atomic_directory, name_of, names_in, text_lines
 from rescore.formats.record import score_of
 from rescore.types import Hypothesis, NBest
@@ -144,6 +144,6 @@ ESPNET = Format(
     proven_by_names=_is_espnet,
     help="a decoding directory of ESPnet: <n>best_recog/{text,score}, or the output.<job> directories that hold them",
     proof="a directory with `1best_recog`",
-    read_options=score_option("the name that the total score gets") | {"text": Option("the files with the words: text (default), token, text_nospecial")},
-    write_options=score_option('the score that is written as "score"'),
+    read_options=read_score_option("the name that the total score gets") | {"text": Option("the files with the words: text (default), token, text_nospecial")},
+    write_options=write_score_option('the score that is written as "score"'),
 )

@@ -201,7 +201,10 @@ def names_in(path: PathLike) -> list[str]:
 
 
 def refuse_same_file(source: PathLike, target: PathLike) -> None:
-    """Raise FormatError if `target` is the very file that `source` names, by another path or a link too. `-` never clashes."""
+    """Raise FormatError if `target` is the very file that `source` names, by another path or a link too, or lies in the directory `source`.
+
+    `-` never clashes.
+    """
     if _STANDARD in (os.fspath(source), os.fspath(target)):
         return
     try:
@@ -210,6 +213,8 @@ def refuse_same_file(source: PathLike, target: PathLike) -> None:
         same = os.path.realpath(source) == os.path.realpath(target)
     if same:
         raise FormatError(f"{os.fspath(target)}: is also the input ({os.fspath(source)}); write to another file")
+    if os.path.isdir(source) and Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents:
+        raise FormatError(f"{os.fspath(target)}: lies in the input ({os.fspath(source)}); write somewhere else")
 
 
 @contextmanager

@@ -190,7 +190,7 @@ KALDI = Format(
     proof="a directory with `acwt` and `words` or `words_text`",
     read_options={
         "ids": Option("nbest (default): utterance-1, utterance-2, ...; plain: one hypothesis an utterance", _ids, "nbest or plain"),
-        "symbols": Option("the table that names the numbers, words.txt; none: the numbers are words", expected="a file"),
+        "symbols": Option("the table that names the numbers, words.txt; none: the numbers are words", is_file=True),
         "words": Option("the archive of words; default: words_text, else words", expected="a file name"),
     },
     write_options={

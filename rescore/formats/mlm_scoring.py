@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Skipped, convert_each, each_once, score_option
+from rescore.formats.base import Format, Skipped, convert_each, each_once, read_score_option, write_score_option
 from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
 from rescore.formats.record import HYPOTHESIS_FIELDS, RECORD_FIELDS, id_of, other_fields, score_of
 from rescore.formats.strict_json import MISSING, decode, described, encode, field, first_value, number
@@ -93,6 +93,6 @@ MLM_SCORING = Format(
     _is_mlm_scoring,
     help="one JSON object of utterances, each an object of hyp_1, hyp_2, ... (awslabs/mlm-scoring)",
     proof="an object whose first value has `hyp_1` with a `text`",
-    read_options=score_option('the name that "score" gets'),
-    write_options=score_option('the score that is written as "score"'),
+    read_options=read_score_option('the name that "score" gets'),
+    write_options=write_score_option('the score that is written as "score"'),
 )

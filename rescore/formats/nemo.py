@@ -17,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, parse_number, score_option, whole_number
+from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, parse_number, read_score_option, whole_number, write_score_option
 from rescore.formats.files import PathLike, at_line, atomic_writer, byte_lines, name_of, not_utf8, stem_of
 from rescore.formats.record import RECORD_FIELDS, id_of, other_fields, score_of
 from rescore.formats.strict_json import MISSING, decode, described, encode, field, first_value, number
@@ -120,7 +120,7 @@ def write_beams(lists: Iterable[NBest], path: PathLike, *, score: str = "first_p
     count = 0
     with atomic_writer(path) as output:
         for nbest in each_once(lists):
-            kept = {name: value for name, value in nbest.raw.items() if name not in RECORD_FIELDS}
+            kept = {name: value for name, value in nbest.raw.items() if name not in RECORD_FIELDS | {"text", "beams"}}
             ref = {} if nbest.ref is None else {"text": nbest.ref}
             beams = [[hyp.text, score_of(nbest, i, score)] for i, hyp in enumerate(nbest.hyps)]
             output.write(encode({"id": nbest.id, **kept, **ref, "beams": beams}, nbest.place()) + b"\n")
@@ -189,11 +189,11 @@ NEMO = Format(
     help="NeMo's TSV file of beams, text<TAB>score, beside a manifest",
     read_options={
         "beam_size": Option("lines of every utterance", whole_number, "a whole number from 1", required=True),
-        "manifest": Option("the manifest, for ids and references", expected="a file"),
+        "manifest": Option("the manifest, for ids and references", is_file=True),
         "ids": _IDS,
-        **score_option("the name that the score gets"),
+        **read_score_option("the name that the score gets"),
     },
-    write_options=score_option("the score that is written"),
+    write_options=write_score_option("the score that is written"),
 )
 
 NEMO_BEAMS = Format(
@@ -203,6 +203,6 @@ NEMO_BEAMS = Format(
     _is_beams,
     help='NeMo\'s manifest with "beams": [["text", score], ...]',
     proof="the first value is an object with a list `beams` of lists",
-    read_options={"ids": _IDS, **score_option("the name that the score gets")},
-    write_options=score_option("the score that is written"),
+    read_options={"ids": _IDS, **read_score_option("the name that the score gets")},
+    write_options=write_score_option("the score that is written"),
 )
