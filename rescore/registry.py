@@ -18,6 +18,11 @@ FORMATS: dict[str, str] = {
     "jsonl": "rescore.formats.jsonl:JSONL",
     "hyporadise": "rescore.formats.hyporadise:HYPORADISE",
     "mlm-scoring": "rescore.formats.mlm_scoring:MLM_SCORING",
+    "espnet": "rescore.formats.espnet:ESPNET",
+    "nemo": "rescore.formats.nemo:NEMO",
+    "nemo-beams": "rescore.formats.nemo:NEMO_BEAMS",
+    "kaldi": "rescore.formats.kaldi:KALDI",
+    "srilm": "rescore.formats.srilm:SRILM",
 }
 
 #: Scorers: `build(options) -> Scorer`. `dlmrescore score --scorer NAME`.

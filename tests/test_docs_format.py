@@ -9,7 +9,7 @@ import pytest
 from rescore.errors import FormatError
 from rescore.formats.base import parse_number
 from rescore.formats.jsonl import JSONL
-from rescore.registry import FORMATS
+from rescore.registry import FORMATS, lookup
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -46,6 +46,23 @@ def test_the_native_record_reads_and_writes(tmp_path):
 def test_every_format_has_its_row():
     rows = re.findall(r"^\| `([a-z-]+)` \| .* \| yes", (DOCS / "formats.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(FORMATS)
+
+
+def test_the_table_says_what_the_formats_say():
+    rows = re.findall(r"^\| `([a-z-]+)` \|(.*)\| yes \|(.*)\|$", (DOCS / "formats.md").read_text(encoding="utf-8"), re.MULTILINE)
+    said = {name: (proof.strip(), writes.strip().startswith("yes")) for name, proof, writes in rows}
+    known = [lookup(FORMATS, name, "format") for name in FORMATS]
+    assert said == {one.name: (one.proof, one.is_writable) for one in known}
+
+
+def test_every_option_is_explained():
+    text = (DOCS / "formats.md").read_text(encoding="utf-8")
+    for one in (lookup(FORMATS, name, "format") for name in FORMATS):
+        _, _, section = text.partition(f"\n## {one.name}\n")
+        section = section.partition("\n## ")[0]
+        for flag, options in (("-O", one.read_options), ("-W", one.write_options)):
+            for key in options:
+                assert f"`{flag} {key}=" in section or one.name == "nemo-beams" or key == "score", (one.name, key)
 
 
 def test_the_example_of_a_new_format_works(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rescore.errors import FormatError
-from rescore.formats.files import atomic_writer, byte_lines, name_of, read_bytes, refuse_same_file, stem_of, text_lines
+from rescore.formats.files import atomic_directory, atomic_writer, byte_lines, name_of, names_in, read_bytes, refuse_same_file, stem_of, text_lines
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,59 @@ def test_a_missing_directory_and_a_directory_are_one_line(tmp_path):
     path = tmp_path / "none" / "out"
     assert message(copy, path, b"") == f"{path}: cannot be written: no such file or directory; check the path"
     assert message(copy, tmp_path, b"") == f"{tmp_path}: cannot be written: is a directory; name a file in it"
+
+
+def fill(path, error=None):
+    with atomic_directory(path) as output:
+        for number in range(3):
+            output.add("a/text", b"%d\n" % number)
+            output.add("b", b"%d" % number)
+        if error is not None:
+            raise error
+
+
+@pytest.mark.parametrize("buffer", [0, 3, 1 << 24])
+def test_a_directory_appears_when_the_block_ends(tmp_path, monkeypatch, buffer):
+    monkeypatch.setattr("rescore.formats.files._DIRECTORY_BUFFER", buffer)
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        fill(tmp_path / name)
+        assert ((tmp_path / name / "a" / "text").read_bytes(), (tmp_path / name / "b").read_bytes()) == (b"0\n1\n2\n", b"012")
+    assert names_in(tmp_path) == ["empty", "new"]
+
+
+@pytest.mark.parametrize("buffer", [0, 1 << 24])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_an_error_leaves_no_directory(tmp_path, monkeypatch, error, buffer):
+    monkeypatch.setattr("rescore.formats.files._DIRECTORY_BUFFER", buffer)
+    with pytest.raises(error, match="mine"):
+        fill(tmp_path / "new", error("mine"))
+    assert names_in(tmp_path) == []
+
+
+def test_a_directory_is_never_written_over(tmp_path):
+    (tmp_path / "full").mkdir()
+    write(tmp_path / "full" / "x", b"old")
+    for path in (tmp_path / "full", tmp_path / "full" / "x"):
+        assert message(fill, path) == f"{path}: is there already, and a directory is never written over; remove it or name another one"
+    assert (tmp_path / "full" / "x").read_bytes() == b"old"
+    assert message(fill, "-") == "this format is a directory, which cannot go to standard output; name one with -o"
+    assert message(fill, tmp_path / "no" / "new") == f"{tmp_path}/no/new: cannot be written: no such file or directory; check the path"
+    assert names_in(tmp_path) == ["full"]
+
+
+def test_an_output_in_the_input_is_refused(tmp_path):
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    for target in ("d/x", "d/e/x", "link/x"):
+        assert message(refuse_same_file, tmp_path / "d", tmp_path / target) == f"{tmp_path}/{target}: lies in the input ({tmp_path}/d); write somewhere else"
+    refuse_same_file(tmp_path / "d", tmp_path / "d.jsonl")
+    refuse_same_file(tmp_path / "d" / "x", tmp_path / "d" / "y")
+
+
+def test_names_in_what_is_no_directory(tmp_path):
+    assert message(names_in, write(tmp_path / "x", b"")) == f"{tmp_path}/x: cannot be read: not a directory; check the path"
+    assert message(names_in, tmp_path / "y") == f"{tmp_path}/y: cannot be read: no such file or directory; check the path"
 
 
 def test_the_same_file_is_refused_by_every_name(tmp_path, monkeypatch):

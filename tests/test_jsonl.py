@@ -277,7 +277,7 @@ def test_the_content_proves_the_format_or_it_has_to_be_named(tmp_path):
         path.write_text(content)
         with pytest.raises(FormatError) as caught:
             read_lists(path)
-        assert str(caught.value) == f"{path}: its content does not prove its format; name it with --from: {', '.join(sorted(FORMATS))}"
+        assert str(caught.value) == f"{path}: its content does not prove its format; name it with --from (`dlmrescore formats` lists them)"
     with pytest.raises(FormatError, match=r"^stdin: its content does not prove"):
         read_lists("-")
     os.mkfifo(tmp_path / "pipe")

@@ -22,6 +22,7 @@ _COMMANDS = {
     "fuse": "Reorder lists by the tuned total score.",
     "eval": "Count errors: WER, oracle, interval, significance.",
     "models": "List the embedded models.",
+    "formats": "List the formats that lists are read from and written to.",
     "train": "Train a small MDLM, USDM or AR model on text.",
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, input_options, output_option
+from rescore.cli.options import Reader, format_options, input_options
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
 
@@ -17,15 +17,18 @@ __all__ = ["command"]
 @click.argument("path", metavar="LISTS")
 @input_options
 @click.option("--to", "target", type=click.Choice(sorted(FORMATS)), default="jsonl", show_default=True, help="Format of the output.")
-@output_option
-def command(path: str, output: str, target: str, **options: Any) -> None:
-    """Read LISTS in any known format and write them in the native one.
+@click.option("-W", "--write-option", "writer_options", multiple=True, metavar="KEY=VALUE", help="Option of the output's format (see `dlmrescore formats`).")
+@click.option("-o", "--output", default="-", show_default="standard output", help="Where the lists go: a file, or a new directory for formats that are one.")
+def command(path: str, output: str, target: str, writer_options: tuple[str, ...], **options: Any) -> None:
+    """Read LISTS in any known format and write them in the native one, or in another.
 
     \b
     Example: dlmrescore convert lists.json --from hyporadise -o nbest.jsonl
+             dlmrescore convert scored.jsonl --to mlm-scoring -W score=mdlm_nelbo -o scored.json
     """
     chosen: Format = lookup(FORMATS, target, "format")
     if not chosen.is_writable:
         raise click.BadParameter(f"{target} can be read but not written", param_hint="--to")
-    count = chosen.write(Reader(path, output, **options), output)
+    keywords = format_options(chosen.write_options, writer_options, f"--to {target}", "-W")
+    count = chosen.write(Reader(path, output, **options), output, **keywords)
     click.echo(f"{count} utterances", err=True)

@@ -32,7 +32,7 @@ def command(path: str, output: str, baseline: str | None, cer: bool, normalizer:
     Example: dlmrescore eval best.jsonl --baseline test.scored.jsonl
     """
     lists = Reader(path, output, **options)
-    other = None if baseline is None else Reader(baseline, output, None, None, options["on_error"])
+    other = None if baseline is None else Reader(baseline, output, on_error=options["on_error"])
     by = None if cluster is None else _by_field(cluster)
     result = evaluate(lists, other, unit="char" if cer else "word", normalizer=normalizer, cluster=by, seed=seed)
     write_json(result.to_json(), output)

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import click
 
 from rescore.errors import FormatError
-from rescore.formats import Skipped, read_lists
+from rescore.formats import Format, Skipped, format_of
+from rescore.formats.base import Option, parse_options
 from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import join_references, read_references
-from rescore.registry import FORMATS
+from rescore.registry import FORMATS, lookup
 from rescore.types import NBest
 
-__all__ = ["Reader", "input_options", "output_option", "write_json"]
+__all__ = ["Reader", "format_options", "input_options", "output_option", "write_json"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -25,6 +26,7 @@ output_option = click.option("-o", "--output", default="-", show_default="standa
 
 _INPUT = [
     click.option("--from", "format_name", type=click.Choice(sorted(FORMATS)), help="Format of the input; found out where the content proves it."),
+    click.option("-O", "--option", "reader_options", multiple=True, metavar="KEY=VALUE", help="Option of the input's format (see `dlmrescore formats`)."),
     click.option("--refs", type=click.Path(dir_okay=False), help="References: Kaldi text, .trn or .jsonl; they replace those of the lists."),
     click.option(
         "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="Broken records: stop, or leave out and count them."
@@ -33,21 +35,40 @@ _INPUT = [
 
 
 def input_options(command: _F) -> _F:
-    """Add --from, --refs and --on-error."""
+    """Add --from, --option, --refs and --on-error; `Reader.take` reads them."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), command)
+
+
+def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str) -> dict[str, Any]:
+    """Return the keywords of a reader or writer. Raises click's usage error for options that do not fit, naming those that do."""
+    try:
+        return parse_options(declared, given, owner, flag)
+    except FormatError as error:
+        raise click.UsageError(str(error)) from error
 
 
 class Reader:
     """Reads the lists of one input as the shared options say, and reports what was left out."""
 
-    def __init__(self, path: str, output: str, format_name: str | None, refs: str | None, on_error: str) -> None:
-        for source in filter(None, (path, refs)):
+    def __init__(
+        self, path: str, output: str, format_name: str | None = None, refs: str | None = None, on_error: str = "stop", reader_options: Iterable[str] = ()
+    ) -> None:
+        refuse_same_file(path, output)
+        self._path, self._refs = path, refs
+        self._format: Format = lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
+        self._options = format_options(self._format.read_options, reader_options, f"--from {self._format.name}", "-O")
+        others = [self._options[key] for key, option in self._format.read_options.items() if option.is_file and key in self._options]
+        for source in filter(None, (refs, *others)):
             refuse_same_file(source, output)
-        self._path, self._format, self._refs = path, format_name, refs
         self._skipped = Skipped() if on_error == "skip" else None
 
+    @classmethod
+    def take(cls, path: str, output: str, options: dict[str, Any]) -> Reader:
+        """Make a reader of a command's options; those of `input_options` are taken out, the others stay for the command."""
+        return cls(path, output, **{name: options.pop(name) for name in ("format_name", "refs", "on_error", "reader_options")})
+
     def __iter__(self) -> Iterator[NBest]:
-        lists: Iterable[NBest] = read_lists(self._path, self._format, skipped=self._skipped)
+        lists: Iterable[NBest] = self._format.read(self._path, skipped=self._skipped, **self._options)
         if self._refs is not None:
             lists = self._joined(lists, read_references(self._refs))
         count = 0

@@ -41,7 +41,7 @@ def command(path: str, output: str, **options: Any) -> None:
     \b
     Example: dlmrescore score nbest.jsonl --scorer usdm --estimator nelbo --draws 16 -o scored.jsonl
     """
-    reader = Reader(path, output, options.pop("format_name"), options.pop("refs"), options.pop("on_error"))
+    reader = Reader.take(path, output, options)
     family, name, overwrite = (options.pop(key) for key in ("scorer", "name", "overwrite"))
     scorer = load_scorer(family, ScorerOptions(**options))
     started = time.monotonic()

@@ -39,7 +39,7 @@ def command(path: str, output: str, **options: Any) -> None:
     \b
     Example: dlmrescore tune dev.scored.jsonl --scores am,ar,mdlm_nelbo -o fusion.json
     """
-    reader = Reader(path, output, options.pop("format_name"), options.pop("refs"), options.pop("on_error"))
+    reader = Reader.take(path, output, options)
     unit: Unit = "char" if options.pop("cer") else "word"
     folds = options.pop("cross_validate") or 0
     found = tune(reader, options.pop("scores"), unit=unit, cross_validate=folds, **options)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Skipped
-from rescore.formats.files import PathLike, head, name_of
+from rescore.formats.files import PathLike, head, name_of, names_in
 from rescore.registry import FORMATS, lookup
 from rescore.types import NBest
 
@@ -27,18 +27,23 @@ def read_lists(path: PathLike, name: str | None = None, *, skipped: Skipped | No
 
 
 def format_of(path: PathLike) -> Format:
-    """Return the one format that the first 16 MB of the file prove; where they prove none, a name that ends in `.jsonl` promises the native one.
+    """Return the one format that the first 16 MB of a file, or the names in a directory, prove.
 
+    Where they prove none, a name that ends in `.jsonl` promises the native one.
     Raises FormatError otherwise: the caller has to say which it is.
     """
-    known = sorted(FORMATS)
-    start = _start_of(path)
-    proven: list[Format] = [found for found in (lookup(FORMATS, name, "format") for name in known) if found.proven_by(start)]
+    known: list[Format] = [lookup(FORMATS, name, "format") for name in sorted(FORMATS)]
+    if os.path.isdir(path):
+        names = set(names_in(path))
+        proven = [found for found in known if found.proven_by_names(names)]
+    else:
+        start = _start_of(path)
+        proven = [found for found in known if found.proven_by(start)]
     if not proven and name_of(path).removesuffix(".gz").endswith(".jsonl"):
         native: Format = lookup(FORMATS, "jsonl", "format")  # so that a broken first line is named by file and line
         return native
     if len(proven) != 1:
-        raise FormatError(f"{name_of(path)}: its content does not prove its format; name it with --from: {', '.join(known)}")
+        raise FormatError(f"{name_of(path)}: its content does not prove its format; name it with --from (`dlmrescore formats` lists them)")
     return proven[0]
 
 

@@ -1,18 +1,35 @@
-"""What a format is, and what its readers share: the loop that refuses repeated ids and skips broken records if asked to, and strict numbers."""
+"""What a format is, its options, and what readers and writers share: refusing repeated ids, skipping broken records if asked to, strict numbers, words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rescore.errors import FormatError
 from rescore.types import NBest
 
-__all__ = ["Format", "Skipped", "convert_each", "parse_number"]
+__all__ = [
+    "Format",
+    "Option",
+    "Skipped",
+    "ascii_words",
+    "convert_each",
+    "each_once",
+    "line_id",
+    "optional",
+    "parse_number",
+    "parse_options",
+    "read_score_option",
+    "whole_number",
+    "write_score_option",
+]
 
 T = TypeVar("T")
+
+_ASCII_SPACE = re.compile(r"[ \t\n\r\f\v]+")
 
 
 def _read_only(*_arguments: object, **_options: object) -> int:
@@ -23,18 +40,44 @@ def _unproven(_head: str) -> bool:
     return False
 
 
+def _unproven_by_names(_names: Set[str]) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword option of a reader or a writer, as the command line takes it: `-O KEY=VALUE` for readers, `-W KEY=VALUE` for writers.
+
+    `parse` turns the text after the `=` into the keyword's value and raises ValueError for what is not `expected`. `is_file` says that the value names
+    a file that is read, which no output may be.
+    """
+
+    help: str
+    parse: Callable[[str], Any] = str
+    expected: str = "text"
+    required: bool = False
+    is_file: bool = False
+
+
 @dataclass(frozen=True)
 class Format:
     """One outside format of N-best lists; `rescore.registry.FORMATS` names them all.
 
     `read(path, *, skipped=None, **options)` yields NBest records as it goes. `write(lists, path, **options)` returns how many lists it wrote.
-    `proven_by(head)` says whether a file that starts like this can only be this format; without it users have to name the format.
+    `proven_by(head)` says whether a file that starts like this can only be this format, `proven_by_names(names)` whether a directory that holds
+    these names can only be; without them users have to name the format. `proof` says the same in words, `help` is one line about the format.
+    `read_options` and `write_options` declare the keyword options of `read` and `write` for the command line.
     """
 
     name: str
     read: Callable[..., Iterator[NBest]]
     write: Callable[..., int] = _read_only
     proven_by: Callable[[str], bool] = _unproven
+    proven_by_names: Callable[[Set[str]], bool] = _unproven_by_names
+    help: str = ""
+    proof: str = ""
+    read_options: Mapping[str, Option] = field(default_factory=dict)
+    write_options: Mapping[str, Option] = field(default_factory=dict)
 
     @property
     def is_writable(self) -> bool:
@@ -75,6 +118,80 @@ def convert_each(records: Iterable[tuple[int, T]], convert: Callable[[T, str], N
             skipped.add(error)
         else:
             yield nbest
+
+
+def parse_options(declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str) -> dict[str, Any]:
+    """Return the keywords that options written `KEY=VALUE` stand for; `owner` names the reader or writer, `flag` how its options are given.
+
+    Raises FormatError naming the known options for an unknown one, and for one that is not KEY=VALUE, given twice, of a wrong type, or missing.
+    """
+    values: dict[str, Any] = {}
+    for item in given:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise FormatError(f'{flag} "{item}" is not KEY=VALUE')
+        if key not in declared:
+            raise FormatError(f'{owner} has no option "{key}"; it has {", ".join(declared) or "none"}')
+        if key in values:
+            raise FormatError(f'{owner}: the option "{key}" is given twice')
+        try:
+            values[key] = declared[key].parse(text)
+        except ValueError as error:
+            raise FormatError(f'{owner}: the option "{key}" is "{text}", expected {declared[key].expected}') from error
+    for key, option in declared.items():
+        if option.required and key not in values:
+            raise FormatError(f'{owner} needs the option "{key}" ({option.help}); give {flag} {key}=...')
+    return values
+
+
+def whole_number(text: str) -> int:
+    """Return the number of a text that is a whole number from 1. Raises ValueError for anything else."""
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def optional(text: str) -> str | None:
+    """Return the text, None for `none`."""
+    return None if text == "none" else text
+
+
+def read_score_option(what: str) -> dict[str, Option]:
+    """Declare the reader's option `score` of a format with a single score: the name it gets, which cannot be the `rank` beside it."""
+    return {"score": Option(f"{what}; default first_pass", _new_name, "a name other than rank")}
+
+
+def write_score_option(what: str) -> dict[str, Option]:
+    """Declare the writer's option `score` of a format with a single score."""
+    return {"score": Option(f"{what}; default first_pass")}
+
+
+def _new_name(text: str) -> str:
+    if text in ("", "rank"):
+        raise ValueError(text)
+    return text
+
+
+def each_once(lists: Iterable[NBest]) -> Iterator[NBest]:
+    """Yield the lists. Raises FormatError for an id that was there before: no other format can hold it twice either."""
+    seen: set[str] = set()
+    for nbest in lists:
+        if nbest.id in seen:
+            raise FormatError(f"{nbest.place()}: this id was written before; every utterance needs its own")
+        seen.add(nbest.id)
+        yield nbest
+
+
+def line_id(nbest: NBest) -> str:
+    """Return the id for a format whose lines begin with it. Raises FormatError for white space in it and for a byte order mark at its start."""
+    if re.search(r"\s|^\ufeff", nbest.id):
+        raise FormatError(f"{nbest.place()}: lines of this format begin with the id, which cannot hold white space there; rename the utterance")
+    return nbest.id
+
+
+def ascii_words(text: str) -> list[str]:
+    """Return the words as C and C++ tools see them: white space is ASCII's, so that an ideographic or no-break space belongs to a word."""
+    return [word for word in _ASCII_SPACE.split(text) if word]
 
 
 def parse_number(text: str, at: str, what: str) -> float:

@@ -1,4 +1,4 @@
-"""Bytes in and out: numbered lines of plain or gzipped UTF-8, and outputs that appear whole or not at all.
+"""Bytes in and out: numbered lines of plain or gzipped UTF-8, and outputs, files or directories, that appear whole or not at all.
 
 Only LF and CRLF end a line: U+2028, U+0085 or a form feed inside a text never split it. `-` is standard input or output.
 """
@@ -10,6 +10,7 @@ import gzip
 import io
 import os
 import secrets
+import shutil
 import sys
 import zlib
 from codecs import BOM_UTF8
@@ -22,12 +23,15 @@ from rescore.errors import FormatError
 
 __all__ = [
     "Output",
+    "OutputDirectory",
     "PathLike",
     "at_line",
+    "atomic_directory",
     "atomic_writer",
     "byte_lines",
     "head",
     "name_of",
+    "names_in",
     "not_utf8",
     "read_bytes",
     "refuse_same_file",
@@ -38,6 +42,7 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 _STANDARD = "-"
+_DIRECTORY_BUFFER = 1 << 24
 _GZIP_MAGIC = b"\x1f\x8b"
 _ADVICE = {
     errno.ENOENT: "check the path",
@@ -137,8 +142,69 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
             raise
 
 
+class OutputDirectory:
+    """The files of a directory that is being written, by their names in it. They grow side by side in memory and go to disk together, 16 MB at a time."""
+
+    def __init__(self, path: PathLike, part: str) -> None:
+        self._path, self._part = path, part
+        self._waiting: dict[str, list[bytes]] = {}
+        self._size = 0
+
+    def add(self, name: str, data: bytes) -> None:
+        """Add bytes to the end of one file (`words`, or `1best_recog/text`). Raises FormatError if they cannot be written."""
+        self._waiting.setdefault(name, []).append(data)
+        self._size += len(data)
+        if self._size > _DIRECTORY_BUFFER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits in memory. Raises FormatError if it cannot be written."""
+        with _explained(self._path, "written"):
+            for name, waiting in self._waiting.items():
+                file = os.path.join(self._part, name)
+                os.makedirs(os.path.dirname(file), exist_ok=True)
+                with open(file, "ab") as output:
+                    output.writelines(waiting)
+        self._waiting.clear()
+        self._size = 0
+
+
+@contextmanager
+def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
+    """Give a directory that takes the name `path` when the block ends well, and leaves nothing behind when it does not.
+
+    Nothing is ever written over: raises FormatError if `path` is there already (an empty directory may be), if it is `-`, or cannot be written.
+    """
+    if os.fspath(path) == _STANDARD:
+        raise FormatError("this format is a directory, which cannot go to standard output; name one with -o")
+    target = os.path.realpath(path)
+    if os.path.exists(target) and not (os.path.isdir(target) and not names_in(target)):
+        raise FormatError(f"{os.fspath(path)}: is there already, and a directory is never written over; remove it or name another one")
+    part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part")
+    try:
+        with _explained(path, "written"):
+            os.mkdir(part)
+        output = OutputDirectory(path, part)
+        yield output
+        output.flush()
+        with _explained(path, "written"):
+            os.replace(part, target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def names_in(path: PathLike) -> list[str]:
+    """Return the names in a directory, sorted. Raises FormatError if it is not one or cannot be read."""
+    with _explained(path, "read"):
+        return sorted(os.listdir(path))
+
+
 def refuse_same_file(source: PathLike, target: PathLike) -> None:
-    """Raise FormatError if `target` is the very file that `source` names, by another path or a link too. `-` never clashes."""
+    """Raise FormatError if `target` is the very file that `source` names, by another path or a link too, or lies in the directory `source`.
+
+    `-` never clashes.
+    """
     if _STANDARD in (os.fspath(source), os.fspath(target)):
         return
     try:
@@ -147,6 +213,8 @@ def refuse_same_file(source: PathLike, target: PathLike) -> None:
         same = os.path.realpath(source) == os.path.realpath(target)
     if same:
         raise FormatError(f"{os.fspath(target)}: is also the input ({os.fspath(source)}); write to another file")
+    if os.path.isdir(source) and Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents:
+        raise FormatError(f"{os.fspath(target)}: lies in the input ({os.fspath(source)}); write somewhere else")
 
 
 @contextmanager

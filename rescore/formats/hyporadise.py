@@ -101,4 +101,10 @@ def _is_hyporadise(head: str) -> bool:
     return isinstance(item, dict) and "output" in item and ("input" in item or "input1" in item)
 
 
-HYPORADISE = Format("hyporadise", read, proven_by=_is_hyporadise)
+HYPORADISE = Format(
+    "hyporadise",
+    read,
+    proven_by=_is_hyporadise,
+    help="a JSON array of five texts and their reference (HyPoradise)",
+    proof="an array whose first item has `output` and `input` or `input1`",
+)

@@ -51,4 +51,11 @@ def _is_native(head: str) -> bool:
     return isinstance(record, dict) and isinstance(record.get("hyps"), list)
 
 
-JSONL = Format("jsonl", read, write, _is_native)
+JSONL = Format(
+    "jsonl",
+    read,
+    write,
+    _is_native,
+    help="the native format: one utterance a line, a JSON object",
+    proof="the first value is an object with a list `hyps`",
+)

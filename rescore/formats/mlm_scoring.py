@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rescore.errors import FormatError, ScoreError
-from rescore.formats.base import Format, Skipped, convert_each
+from rescore.errors import FormatError
+from rescore.formats.base import Format, Skipped, convert_each, each_once, read_score_option, write_score_option
 from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
-from rescore.formats.record import HYPOTHESIS_FIELDS, RECORD_FIELDS, id_of, other_fields
+from rescore.formats.record import HYPOTHESIS_FIELDS, RECORD_FIELDS, id_of, other_fields, score_of
 from rescore.formats.strict_json import MISSING, decode, described, encode, field, first_value, number
 from rescore.types import Hypothesis, NBest
 
@@ -39,16 +39,13 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
 
     Raises FormatError if the file cannot be written or an id comes twice, ScoreError if a hypothesis does not have that score.
     """
-    seen: set[str] = set()
+    count = 0
     with atomic_writer(path) as output:
-        for nbest in lists:
-            if nbest.id in seen:
-                raise FormatError(f"{nbest.place()}: this id was written before; every utterance needs its own")
+        for count, nbest in enumerate(each_once(lists), 1):
             entry = encode({nbest.id: _entry(nbest, score)}, nbest.place())
-            output.write((b",\n" if seen else b"{\n") + entry[1:-1])
-            seen.add(nbest.id)
-        output.write(b"\n}\n" if seen else b"{}\n")
-    return len(seen)
+            output.write((b",\n" if count > 1 else b"{\n") + entry[1:-1])
+        output.write(b"\n}\n" if count else b"{}\n")
+    return count
 
 
 def _lists(entries: Any, name: str, score: str, skipped: Skipped | None) -> Iterator[NBest]:
@@ -80,11 +77,7 @@ def _hypothesis(hyp: Any, score: str, rank: int, at: str) -> Hypothesis:
 
 
 def _entry(nbest: NBest, score: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
-    for i, hyp in enumerate(nbest.hyps):
-        if score not in hyp.scores:
-            raise ScoreError(f'{nbest.place(i)}: score "{score}" is missing; choose one of the scores in the list: {", ".join(hyp.scores) or "none"}')
-        entry[f"hyp_{i + 1}"] = {"score": number(hyp.scores[score], nbest.place(i), f'score "{score}"'), "text": hyp.text}
+    entry: dict[str, Any] = {f"hyp_{i + 1}": {"score": score_of(nbest, i, score), "text": hyp.text} for i, hyp in enumerate(nbest.hyps)}
     return entry if nbest.ref is None else {**entry, "ref": nbest.ref}
 
 
@@ -93,4 +86,13 @@ def _is_mlm_scoring(head: str) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("hyp_1"), dict) and "text" in entry["hyp_1"]
 
 
-MLM_SCORING = Format("mlm-scoring", read, write, _is_mlm_scoring)
+MLM_SCORING = Format(
+    "mlm-scoring",
+    read,
+    write,
+    _is_mlm_scoring,
+    help="one JSON object of utterances, each an object of hyp_1, hyp_2, ... (awslabs/mlm-scoring)",
+    proof="an object whose first value has `hyp_1` with a `text`",
+    read_options=read_score_option('the name that "score" gets'),
+    write_options=write_score_option('the score that is written as "score"'),
+)

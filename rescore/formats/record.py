@@ -16,7 +16,7 @@ from rescore.errors import FormatError, ScoreError
 from rescore.formats.strict_json import described, field, number
 from rescore.types import Hypothesis, NBest, Score
 
-__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "from_dict", "id_of", "other_fields", "to_dict", "with_score"]
+__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "from_dict", "id_of", "other_fields", "score_of", "to_dict", "with_score"]
 
 RECORD_FIELDS = frozenset({"id", "ref", "hyps", "meta"})
 HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors"})
@@ -60,6 +60,15 @@ def other_fields(item: Mapping[str, Any], known: Collection[str], reserved: Set[
     for name in sorted(reserved & others.keys()):
         raise FormatError(f'{at}: the field "{name}" has a meaning of its own in the native record; rename it')
     return others
+
+
+def score_of(nbest: NBest, index: int, name: str) -> float:
+    """Return the score `name` of one hypothesis, for a writer. Raises ScoreError if it is missing or not finite."""
+    scores = nbest.hyps[index].scores
+    if name not in scores:
+        raise ScoreError(f'{nbest.place(index)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}')
+    _check_finite(scores[name], nbest, index, f'score "{name}"')
+    return float(scores[name])
 
 
 def to_dict(nbest: NBest) -> dict[str, Any]:
