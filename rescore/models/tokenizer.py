@@ -55,6 +55,10 @@ class Tokenizer:
         index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
         return index
 
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary writes it, a word's first piece with its mark."""
+        return [self._processor.id_to_piece(int(token)) for token in tokens]
+
     def __getstate__(self) -> dict[str, bytes]:
         return {"serialized": self.serialized}
 
