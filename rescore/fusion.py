@@ -25,7 +25,7 @@ from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
 from rescore.formats.record import from_dict, to_dict
 from rescore.formats.strict_json import decode
 from rescore.registry import DECISIONS, lookup
-from rescore.types import Hypothesis, NBest
+from rescore.types import NBest
 
 __all__ = ["DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "load", "save", "signature", "totals", "winners"]
 
@@ -274,14 +274,15 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     """
     choose = lookup(DECISIONS, decision, "decision")
     divisor = temperature if temperature is not None else fusion.temperature or 1.0
+    written = divisor if posteriors else None
     for nbest in lists:
         _check_signatures(nbest, fusion)
         total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
         chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)
-        raws = _posteriors(nbest, total, divisor, chosen) if posteriors else _without_posteriors(nbest)
+        raws = _with_posteriors(nbest, total, written, chosen)
         order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
-        hyps = tuple(Hypothesis(nbest.hyps[i].text, {**nbest.hyps[i].scores, TOTAL: float(total[i])}, raws[i]) for i in order)
-        yield from_dict(to_dict(replace(nbest, hyps=hyps, raw=_with_total(nbest, fusion, divisor if posteriors else None))), nbest.where)
+        hyps = tuple(replace(nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}, raw=raws[i]) for i in order)
+        yield from_dict(to_dict(replace(nbest, hyps=hyps, raw=_with_total(nbest, fusion, written))), nbest.where)
 
 
 def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict[str, Any]:
@@ -292,21 +293,19 @@ def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict
     return {**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), TOTAL: made}}}
 
 
-def _without_posteriors(nbest: NBest) -> list[Mapping[str, Any]]:
-    """The raw hypotheses without what an earlier `fuse` said of its own total; fields of these names from elsewhere stay."""
-    ours = _TEMPERATURE in _made(nbest, TOTAL)
-    return [{key: value for key, value in hyp.raw.items() if not ours or key not in _POSTERIORS} for hyp in nbest.hyps]
+def _with_posteriors(nbest: NBest, total: FloatArray, temperature: float | None, chosen: int) -> list[dict[str, Any]]:
+    """The raw hypotheses with their probabilities, the chosen one with the confidences of its words too.
 
-
-def _posteriors(nbest: NBest, total: FloatArray, temperature: float, chosen: int) -> list[Mapping[str, Any]]:
-    """The raw hypotheses with their probabilities, the chosen one with the confidences of its words too."""
-    probabilities = posterior(total, temperature)
-    words = word_confidences([hyp.text for hyp in nbest.hyps], probabilities, chosen).tolist()
-    raws = [{key: value for key, value in hyp.raw.items() if key not in _POSTERIORS} for hyp in nbest.hyps]
-    return [
-        {**raw, "posterior": p, **({"word_confidences": words} if i == chosen else {})}
-        for i, (raw, p) in enumerate(zip(raws, probabilities.tolist(), strict=True))
-    ]
+    None: without those that an earlier `fuse` gave them; fields of these names from elsewhere stay.
+    """
+    replaced = _POSTERIORS if temperature is not None or _TEMPERATURE in _made(nbest, TOTAL) else ()
+    raws = [{key: value for key, value in hyp.raw.items() if key not in replaced} for hyp in nbest.hyps]
+    if temperature is not None:
+        probabilities = posterior(total, temperature)
+        for raw, probability in zip(raws, probabilities.tolist(), strict=True):
+            raw["posterior"] = probability
+        raws[chosen]["word_confidences"] = word_confidences([hyp.text for hyp in nbest.hyps], probabilities, chosen).tolist()
+    return raws
 
 
 def _check_signatures(nbest: NBest, fusion: Fusion) -> None:

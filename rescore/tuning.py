@@ -391,7 +391,8 @@ def tune(
 ) -> Fusion:
     """Tune the scales of the named scores, the first fixed at 1, and a word bonus, on lists with references; lists are read once.
 
-    The temperature makes the hypotheses with the fewest errors most probable. `cross_validate` is a number of folds (0: none). `unit` and `normalizer` say what an error is, as in `rescore.wer.evaluate`.
+    The temperature makes the hypotheses with the fewest errors most probable. `cross_validate` is a number of folds (0: none). `unit` and
+    `normalizer` say what an error is, as in `rescore.wer.evaluate`.
     Raises ScoreError for a score that is missing or not finite, FormatError for a missing reference or references without words, FusionError for
     a score made in two ways, bounds that do not fit, or fewer utterances than folds.
     """
