@@ -51,7 +51,7 @@ def calibration(confidences: np.ndarray, is_right: np.ndarray) -> str:
     agreed = confidences > 1 - 1e-6
     return (
         f"{len(bins)} words, {share:.3f} right, mean confidence {confidences.mean():.3f}, ECE {ece:.3f}, NCE {nce:.3f}; "
-        f"{agreed.mean():.3f} of them are in every hypothesis, {is_right[agreed].mean():.3f} of these right"
+        f"{agreed.mean():.3f} of them are in every hypothesis, {is_right[agreed].mean():.3f} of these right and {is_right[~agreed].mean():.3f} of the others"
     )
 
 
