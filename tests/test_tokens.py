@@ -18,6 +18,7 @@ from rescore.diffusion.draws import Draws
 from rescore.errors import ScoreError
 from rescore.formats.record import from_dict, to_dict
 from rescore.models.adapters import NetworkDenoiser
+from rescore.registry import SCORERS
 from rescore.scorers import ScorerOptions, load_scorer
 
 JOINT = random_joint(3, 4, seed=1)
@@ -206,3 +207,17 @@ def test_an_existing_name_is_refused_before_anything_is_evaluated(models, monkey
         assert len(passed) == 1
         with pytest.raises(AssertionError, match="evaluated"):
             list(rescore.score([nbest("a", **{name: -1.0})], family, model=models[family], overwrite=True))
+
+
+def test_a_scorer_that_cannot_say_what_tokens_add_is_refused(monkeypatch):
+    monkeypatch.setitem(SCORERS, "plain", "test_tokens:build_plain")
+    assert load_scorer("plain").name == "plain"
+    with pytest.raises(ScoreError, match="--scorer plain does not say what each token adds to its score; leave --per-token out"):
+        load_scorer("plain", ScorerOptions(per_token=True))
+
+
+def build_plain(options):
+    class Plain:
+        name, kind, signature = "plain", "log_prob", "plain"
+
+    return Plain()

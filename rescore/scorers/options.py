@@ -60,11 +60,16 @@ class ScorerOptions:
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
-    """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model."""
+    """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model, ScoreError for impossible options.
+
+    A scorer that can give `token_scores` has a true attribute `per_token` where the options ask for them.
+    """
     options = options or ScorerOptions()
     build = lookup(SCORERS, name, "scorer")
     _check_device(options.device)
     scorer: Scorer = build(options)
+    if options.per_token and not getattr(scorer, "per_token", False):
+        raise ScoreError(f"--scorer {name} does not say what each token adds to its score; leave --per-token out")
     return scorer
 
 
