@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rescore.decide import posterior, word_confidences
 from rescore.errors import FormatError, FusionError, ScoreError
 from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
 from rescore.formats.record import from_dict, to_dict
@@ -34,6 +35,8 @@ Span: TypeAlias = tuple[float | None, float | None]
 
 RANK = "rank"
 TOTAL = "total"
+_POSTERIORS = ("posterior", "word_confidences")  # what a hypothesis has of `posteriors`
+_TEMPERATURE = "temperature"  # of meta.scores.total where there are posteriors
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Fusion:
     """Weights: an ordered `scales` (the first, the acoustic score as a rule, is 1 after tuning) and nats for every word.
 
     `signatures` holds what made each score on the tuning lists, where they said so: `fuse` refuses others. `tuned_on` holds a digest of each
-    utterance id tuned on, separated by spaces, so that `overlap` can tell. Raises FusionError for weights that are not finite, or none.
+    utterance id tuned on, separated by spaces, so that `overlap` can tell. `temperature` divides totals where probabilities are wanted; None says
+    nothing. Raises FusionError for weights that are not finite, or none, and a temperature that is not positive.
     """
 
     scales: Mapping[str, float]
@@ -74,6 +78,7 @@ class Fusion:
     signatures: Mapping[str, str] = field(default_factory=dict)
     dev: DevResult | None = None
     tuned_on: str = ""
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if not self.scales:
@@ -81,6 +86,8 @@ class Fusion:
         for name, value in {**self.scales, "word_bonus": self.word_bonus}.items():
             if not math.isfinite(value):
                 raise FusionError(f'the weight of "{name}" is {value}, expected a finite number')
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise FusionError(f"the temperature is {self.temperature}, expected a positive number or null")
 
     @cached_property
     def _digests(self) -> frozenset[str]:
@@ -242,41 +249,71 @@ def winners(values: FloatArray, offsets: IntArray) -> IntArray:
 
 def signature(nbest: NBest, name: str) -> str | None:
     """Return what made this score, `meta.scores[name].signature` of the record, None where the record does not say."""
-    found: Any = nbest.raw
-    for key in ("meta", "scores", name, "signature"):
-        found = found.get(key) if isinstance(found, Mapping) else None
+    found = _made(nbest, name).get("signature")
     return found if isinstance(found, str) else None
 
 
-def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperature: float = 1.0) -> Iterator[NBest]:
+def _made(nbest: NBest, name: str) -> Mapping[str, Any]:
+    """What the record says of the making of a score, `meta.scores[name]`."""
+    found: Any = nbest.raw
+    for key in ("meta", "scores", name):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperature: float | None = None, *, posteriors: bool = False) -> Iterator[NBest]:
     """Yield every list whole, reordered: the chosen hypothesis first, the others by descending total, equal ones as they were.
 
     Every hypothesis gets `scores.total` (an older one is replaced), the record `meta.scores.total` with the signature of the weights and whether
     they were tuned on this utterance; all else stays, in `raw` too, and the input is not changed. `decision` is a name from the registry;
-    `temperature` divides the totals where the decision needs probabilities.
+    `temperature` divides the totals where probabilities are needed: by default the tuned one, or 1.
+    `posteriors` adds `posterior` to every hypothesis (they sum to 1), `word_confidences` to the winner and `temperature` to `meta.scores.total`;
+    without it, those of an earlier call, which belong to the older total, are left out.
     Raises ScoreError for a missing score, FusionError if a score was made by another model or setting than the one tuned with, RescoreError for
     an unknown decision.
     """
     choose = lookup(DECISIONS, decision, "decision")
+    divisor = temperature if temperature is not None else fusion.temperature or 1.0
+    written = divisor if posteriors else None
     for nbest in lists:
         _check_signatures(nbest, fusion)
         total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
-        chosen = choose([hyp.text for hyp in nbest.hyps], total, temperature)
+        chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)
+        raws = _with_posteriors(nbest, total, written, chosen)
         order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
-        hyps = tuple(replace(nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}) for i in order)
-        yield from_dict(to_dict(replace(nbest, hyps=hyps, raw=_with_total(nbest, fusion))), nbest.where)
+        hyps = tuple(replace(nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}, raw=raws[i]) for i in order)
+        yield from_dict(to_dict(replace(nbest, hyps=hyps, raw=_with_total(nbest, fusion, written))), nbest.where)
 
 
-def _with_total(nbest: NBest, fusion: Fusion) -> dict[str, Any]:
+def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict[str, Any]:
     """The raw record, saying what made `total`."""
     meta = nbest.raw.get("meta", {})
     made = {"signature": fusion.signature, "kind": "total", "evaluations": 0, "tuned_on": fusion.knows(nbest.id)}
+    made = made if temperature is None else {**made, _TEMPERATURE: temperature}
     return {**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), TOTAL: made}}}
 
 
+def _with_posteriors(nbest: NBest, total: FloatArray, temperature: float | None, chosen: int) -> list[dict[str, Any]]:
+    """The raw hypotheses with their probabilities, the chosen one with the confidences of its words too.
+
+    None: without those that an earlier `fuse` gave them; fields of these names from elsewhere stay.
+    """
+    replaced = _POSTERIORS if temperature is not None or _TEMPERATURE in _made(nbest, TOTAL) else ()
+    raws = [{key: value for key, value in hyp.raw.items() if key not in replaced} for hyp in nbest.hyps]
+    if temperature is not None:
+        probabilities = posterior(total, temperature)
+        for raw, probability in zip(raws, probabilities.tolist(), strict=True):
+            raw["posterior"] = probability
+        raws[chosen]["word_confidences"] = word_confidences([hyp.text for hyp in nbest.hyps], probabilities, chosen).tolist()
+    return raws
+
+
 def _check_signatures(nbest: NBest, fusion: Fusion) -> None:
-    for name, expected in fusion.signatures.items():
-        found = signature(nbest, name)
+    """Refuse a score that is not the one tuned with. Weights written by hand say nothing of the scores they name no signature for."""
+    names = fusion.signatures if fusion.dev is None else {**dict.fromkeys(fusion.scales), **fusion.signatures}
+    for name in names:
+        found, expected = signature(nbest, name), fusion.signatures.get(name)
         if found != expected:
             made = f'was made by "{found}"' if found else "does not say what made it"
-            raise FusionError(f'{nbest.place()}: score "{name}" {made}, the weights were tuned with "{expected}"; score alike, or tune again')
+            tuned = f'with "{expected}"' if expected else "with one that does not say what made it"
+            raise FusionError(f'{nbest.place()}: score "{name}" {made}, the weights were tuned {tuned}; score alike, or tune again')

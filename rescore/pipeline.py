@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rescore.formats import read_lists as read
-from rescore.formats.record import with_score
+from rescore.formats.record import refuse_existing, with_score
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.types import NBest
 
@@ -56,10 +56,13 @@ def score(
     Raises ScoreError if the name is taken and not `overwrite`, or a score is not finite; ModelError for an unusable model.
     """
     built = load_scorer(scorer, ScorerOptions(**options)) if isinstance(scorer, str) else scorer
+    name = name or built.name
     passed: deque[NBest] = deque()
 
     def watched() -> Iterator[NBest]:
         for nbest in lists:
+            if not overwrite:
+                refuse_existing(nbest, name)  # before the network is paid for the list
             passed.append(nbest)
             yield nbest
 
@@ -67,4 +70,4 @@ def score(
         nbest = passed.popleft()
         if work is not None:
             work.add(len(nbest.hyps), result.evaluations)
-        yield with_score(nbest, name or built.name, result, overwrite)
+        yield with_score(nbest, name, result, overwrite)

@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rescore.decide import fit_temperature
 from rescore.errors import FormatError, FusionError
 from rescore.fusion import DevResult, Fusion, Ragged, Span, digest, gather, signature, totals, winners
 from rescore.staircase import Staircase, staircase
@@ -390,7 +391,8 @@ def tune(
 ) -> Fusion:
     """Tune the scales of the named scores, the first fixed at 1, and a word bonus, on lists with references; lists are read once.
 
-    `cross_validate` is a number of folds (0: none). `unit` and `normalizer` say what an error is, as in `rescore.wer.evaluate`.
+    The temperature makes the hypotheses with the fewest errors most probable. `cross_validate` is a number of folds (0: none). `unit` and
+    `normalizer` say what an error is, as in `rescore.wer.evaluate`.
     Raises ScoreError for a score that is missing or not finite, FormatError for a missing reference or references without words, FusionError for
     a score made in two ways, bounds that do not fit, or fewer utterances than folds.
     """
@@ -404,7 +406,8 @@ def tune(
     held_out = cross_validation(ragged, errors, cross_validate, settings).errors if cross_validate else None
     result = replace(dev.result(ragged.offsets, optimum, held_out, settings), folds=cross_validate)
     signatures = {name: made for name, made in dev.signatures.items() if made is not None}
-    return Fusion(optimum.scales, optimum.word_bonus, signatures, result, " ".join(sorted(map(digest, dev.ids))))
+    temperature = fit_temperature(totals(ragged, optimum.scales, optimum.word_bonus), errors, ragged.offsets)
+    return Fusion(optimum.scales, optimum.word_bonus, signatures, result, " ".join(sorted(map(digest, dev.ids))), temperature)
 
 
 def _version() -> str:

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["ErrorCounts", "Estimate", "Hypothesis", "NBest", "Score", "ScoreKind"]
+__all__ = ["ErrorCounts", "Estimate", "Hypothesis", "NBest", "Score", "ScoreKind", "TokenScores"]
 
 ScoreKind = Literal["log_prob", "pll", "neg_nelbo"]
+
+#: What each scored token of a hypothesis adds to its score, in order: (piece as the model's vocabulary writes it, nats).
+TokenScores = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Score:
     `values` are nats, higher is better. `std_errors` are the standard errors of stochastic scores (None for deterministic ones).
     `signature` identifies model and settings: two scores may be compared iff their signatures are equal.
     `evaluations` counts network passes over one sequence, summed over the list.
+    `token_scores`, where they were asked for, sum to the value of each hypothesis but for rounding.
     """
 
     values: tuple[float, ...]
@@ -64,6 +68,7 @@ class Score:
     kind: ScoreKind
     evaluations: int
     std_errors: tuple[float, ...] | None = None
+    token_scores: tuple[TokenScores, ...] | None = None
 
 
 @dataclass(frozen=True)

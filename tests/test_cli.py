@@ -266,6 +266,21 @@ def test_score_adds_one_named_score_and_leaves_the_rest(dlm, models, scorer, opt
         assert record == {"meta": {}, **original}
 
 
+def test_score_says_what_each_token_adds_if_asked(dlm, models):
+    write("in.jsonl", RECORDS)
+    good(dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "--per-token", "-o", "ar.jsonl"))
+    good(dlm("score", "ar.jsonl", "--model", models["mdlm"], "--draws", 2, "--per-token", "-o", "both.jsonl"))
+    good(dlm("score", "ar.jsonl", "--model", models["mdlm"], "--draws", 2, "-o", "plain.jsonl"))
+    for both, plain in zip(read("both.jsonl"), read("plain.jsonl"), strict=True):
+        for hyp, other in zip(both["hyps"], plain["hyps"], strict=True):
+            assert hyp["scores"] == other["scores"]
+            assert {name: sum(value for _, value in tokens) for name, tokens in hyp["token_scores"].items()} == pytest.approx(
+                {name: hyp["scores"][name] for name in ("ar", "mdlm_nelbo")}
+            )
+            assert "".join(piece for piece, _ in hyp["token_scores"]["ar"]).replace("\u2581", " ") == f" {hyp['text']}</s>".replace(" </s>", "</s>")
+            assert other["token_scores"] == {"ar": hyp["token_scores"]["ar"]}
+
+
 def test_scores_of_another_run_stay_and_the_seed_decides(dlm, models):
     write("in.jsonl", RECORDS)
     score = ["--model", models["mdlm"], "--draws", 2]
@@ -415,6 +430,23 @@ def test_mbr_may_choose_another_winner_than_map(dlm):
         [record] = good(dlm("fuse", "in.jsonl", "--fusion", "fusion.json", *options)).records
         assert record["hyps"][0]["text"] == winner
         assert len(record["hyps"]) == 3
+
+
+def test_fuse_writes_posteriors_with_the_tuned_temperature(dlm):
+    write("dev.jsonl", RECORDS)
+    assert "temperature" in good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "-o", "fusion.json")).err
+    good(dlm("fuse", "dev.jsonl", "--fusion", "fusion.json", "--posterior", "-o", "best.jsonl"))
+    tuned = json.loads(Path("fusion.json").read_text())["temperature"]
+    for record in read("best.jsonl"):
+        assert record["meta"]["scores"]["total"]["temperature"] == tuned
+        assert sum(hyp["posterior"] for hyp in record["hyps"]) == pytest.approx(1.0)
+        assert ["word_confidences" in hyp for hyp in record["hyps"]] == [True] + [False] * (len(record["hyps"]) - 1)
+        assert len(record["hyps"][0]["word_confidences"]) == len(record["hyps"][0]["text"].split())
+    good(dlm("fuse", "best.jsonl", "--fusion", "fusion.json", "-o", "plain.jsonl"))
+    good(dlm("fuse", "dev.jsonl", "--fusion", "fusion.json", "-o", "never.jsonl"))
+    assert sorted(map(str, read("plain.jsonl"))) == sorted(map(str, read("never.jsonl")))
+    [even] = good(dlm("fuse", write("one.jsonl", RECORDS[:1]), "--fusion", "fusion.json", "--posterior", "--temperature", 1e9)).records
+    assert [hyp["posterior"] for hyp in even["hyps"]] == pytest.approx([1 / 3] * 3)
 
 
 def test_eval_reports_errors_oracle_interval_and_gain(dlm, scored):

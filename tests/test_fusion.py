@@ -30,6 +30,8 @@ RECORD = {
     "id": "u1",
 }
 
+DEV = DevResult(utterances=1, reference_words=2, first_pass_wer=0.5, wer=0.0, oracle_wer=0.0, plateaus={})
+
 
 def record(**changes):
     return from_dict({**deepcopy(RECORD), **changes}, "dev.jsonl:12")
@@ -216,6 +218,57 @@ def test_an_unknown_decision_and_a_missing_score():
         list(fuse([record()], Fusion({"am": 1.0}), "mbr", temperature=0))
 
 
+def test_a_score_that_tuning_could_not_name_is_refused_where_it_now_can():
+    tuned = Fusion({"am": 1.0, "lm": 1.0}, dev=DEV)
+    message = 'score "lm" was made by "gpt:1", the weights were tuned with one that does not say what made it; score alike, or tune again'
+    with pytest.raises(FusionError, match=message):
+        list(fuse([record()], tuned))
+    assert list(fuse([record(meta={})], tuned))
+    assert list(fuse([record()], replace(tuned, dev=None)))  # weights written by hand say nothing
+
+
+# --- posteriors --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_posteriors_sum_to_one_and_the_winner_has_word_confidences():
+    scores = [{"am": math.log(p)} for p in (0.25, 0.45, 0.3)]
+    lists = nbest(*scores, texts=["a b", "a c d", "a b"])
+    [fused] = fuse([lists], Fusion({"am": 1.0}), posteriors=True)
+    assert [hyp.text for hyp in fused.hyps] == ["a c d", "a b", "a b"]
+    assert [hyp.raw["posterior"] for hyp in fused.hyps] == pytest.approx([0.45, 0.3, 0.25])  # each copy its own
+    assert fused.hyps[0].raw["word_confidences"] == pytest.approx([1.0, 0.45, 0.45])
+    assert all("word_confidences" not in hyp.raw for hyp in fused.hyps[1:])
+    assert fused.raw["meta"]["scores"]["total"]["temperature"] == 1.0
+    assert from_dict(to_dict(fused), "") == replace(fused, where="")
+    [by_mbr] = fuse([lists], Fusion({"am": 1.0}), "mbr", posteriors=True)
+    assert by_mbr.hyps[0].text == "a b"
+    assert by_mbr.hyps[0].raw["word_confidences"] == pytest.approx([1.0, 0.55])
+    assert sum(hyp.raw["posterior"] for hyp in by_mbr.hyps) == pytest.approx(1.0)
+
+
+def test_the_temperature_is_the_given_one_or_the_tuned_one_or_one():
+    lists = nbest({"am": 0.0}, {"am": -2.0})
+    for tuned, asked, used in ((None, None, 1.0), (4.0, None, 4.0), (4.0, 0.5, 0.5)):
+        [fused] = fuse([lists], Fusion({"am": 1.0}, temperature=tuned), temperature=asked, posteriors=True)
+        assert fused.hyps[0].raw["posterior"] == pytest.approx(1 / (1 + math.exp(-2.0 / used)))
+        assert fused.raw["meta"]["scores"]["total"]["temperature"] == used
+    three = nbest(*({"am": math.log(p)} for p in (0.4, 0.2, 0.21, 0.19)), texts=["x y z", "a b c", "a b d", "a b e"])
+    assert [next(fuse([three], Fusion({"am": 1.0}, temperature=t), "mbr")).hyps[0].text for t in (0.01, 1.0)] == ["x y z", "a b d"]
+
+
+def test_posteriors_of_an_older_total_go_and_fields_of_other_tools_stay():
+    [once] = fuse([record()], Fusion({"am": 1.0}), posteriors=True)
+    [twice] = fuse([once], Fusion({"lm": 1.0}), posteriors=True)
+    assert [("word_confidences" in hyp.raw, hyp.text) for hyp in twice.hyps] == [(True, "a"), (False, "a b c"), (False, "a b")]
+    assert [hyp.raw["posterior"] for hyp in twice.hyps] == sorted((hyp.raw["posterior"] for hyp in twice.hyps), reverse=True)
+    [plain], [never] = fuse([twice], Fusion({"am": 1.0})), fuse([record()], Fusion({"am": 1.0}))
+    assert plain == never
+    theirs = nbest({"am": 1.0})
+    theirs = replace(theirs, hyps=(replace(theirs.hyps[0], raw={"posterior": "high", "word_confidences": 3}),))
+    [kept] = fuse([theirs], Fusion({"am": 1.0}))
+    assert (kept.hyps[0].raw["posterior"], kept.hyps[0].raw["word_confidences"]) == ("high", 3)
+
+
 # --- the weights file --------------------------------------------------------------------------------------------------------------------
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -238,6 +291,7 @@ fusions = st.builds(
     signatures=st.dictionaries(st.text(max_size=5), st.text(max_size=9), max_size=3),
     dev=st.none() | results,
     tuned_on=st.just("") | st.just(f"{digest('a')} {digest('b')}"),
+    temperature=st.none() | st.floats(0, exclude_min=True, allow_infinity=False),
 )
 
 
@@ -267,6 +321,7 @@ def test_weights_written_by_hand(tmp_path):
         ('{"scales": {"am": "1"}}', "Expected `float`, got `str`"),
         ('{"scales": {"am": 1}, "word_bonu": 3}', 'the field "word_bonu" is unknown; expected some of scales, word_bonus, signatures, dev, tuned_on'),
         ('{"scales": {"am": 1}, "word_bonus": null}', "Expected `float`, got `null`"),
+        ('{"scales": {"am": 1}, "temperature": 0}', "the temperature is 0.0, expected a positive number or null"),
         ('{"scales": {"am": 1e999}}', "NaN, Infinity or a number too large"),
     ],
 )
@@ -316,11 +371,17 @@ def test_overlap_counts_the_utterances_tuned_on():
     assert evaluate([replace(one, ref="w0") for one in lists]).to_json()["tuned_on"] == 0
 
 
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_tuned_temperature_is_positive(temperature):
+    with pytest.raises(FusionError, match="expected a positive number"):
+        Fusion({"am": 1.0}, temperature=temperature)
+
+
 def test_totals_are_signed_by_what_makes_them():
     scales = {"am": 1.0, "lm": 0.5}
     made = [Fusion(scales), Fusion({"lm": 0.5, "am": 1.0}), Fusion(scales, 1.0), Fusion(scales, 0.0, {"lm": "m:1"})]
     assert len({fusion.signature for fusion in made}) == 4
-    assert made[0].signature == Fusion(scales, tuned_on="x").signature
+    assert made[0].signature == Fusion(scales, tuned_on="x", temperature=3.0).signature
 
 
 def test_digests():

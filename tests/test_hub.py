@@ -102,9 +102,21 @@ def test_a_causal_lm_scores_as_plain_transformers_does(gpt2):
 
 
 def test_every_masked_estimator_runs_on_a_masked_lm(bert):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(bert)
     for estimator in ("pll", "pll_within_word", "nelbo", "chain"):
-        (found,) = load_scorer("mlm", ScorerOptions(model=str(bert), estimator=estimator)).score([nbest(*TEXTS)])
+        (found,) = load_scorer("mlm", ScorerOptions(model=str(bert), estimator=estimator, per_token=True, window=8)).score([nbest(*TEXTS)])
         assert all(math.isfinite(value) and value < 0 for value in found.values)
+        for text, value, tokens in zip(TEXTS, found.values, found.token_scores, strict=True):
+            assert [piece for piece, _ in tokens] == [*tokenizer.tokenize(text), "[SEP]"]
+            assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
+
+
+def test_the_tokens_of_a_causal_lm_sum_to_its_score(gpt2):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2)
+    (found,) = load_scorer("ar", ScorerOptions(model=str(gpt2), per_token=True, window=16)).score([nbest(*TEXTS)])
+    for text, value, tokens in zip(TEXTS, found.values, found.token_scores, strict=True):
+        assert [piece for piece, _ in tokens] == [*tokenizer.tokenize(text), "<|endoftext|>"]
+        assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
 
 
 def test_within_word_pll_differs_where_words_have_pieces(bert):

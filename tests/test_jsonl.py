@@ -241,6 +241,23 @@ def test_scores_and_meta_accumulate():
     assert [dict(hyp.raw["std_errors"]) for hyp in two.hyps] == [{"a": 0.1, "b": 0.3}, {"a": 0.2, "b": 0.4}]
 
 
+def test_token_scores_stand_by_name_and_go_with_their_score():
+    nbest = from_dict(json.loads(GOOD), "x")
+    one = with_score(nbest, "a", score(-3.0, -1.0, token_scores=((("\u2581a", -1.0), ("</s>", -2.0)), (("</s>", -1.0),))))
+    two = with_score(one, "b", score(-2.0, -1.0, token_scores=((("a", -2.0),), (("b", -1.0),))))
+    record = json.loads(encode(two))
+    assert [hyp["token_scores"] for hyp in record["hyps"]] == [
+        {"a": [["\u2581a", -1.0], ["</s>", -2.0]], "b": [["a", -2.0]]},
+        {"a": [["</s>", -1.0]], "b": [["b", -1.0]]},
+    ]
+    assert encode(from_dict(record, "y")) == encode(two)
+    assert "token_scores" not in json.loads(encode(nbest))["hyps"][0]
+    plain = with_score(two, "a", score(5.0, 6.0), overwrite=True)
+    assert [hyp.raw["token_scores"] for hyp in plain.hyps] == [{"b": [["a", -2.0]]}, {"b": [["b", -1.0]]}]
+    with pytest.raises(FormatError, match=r'hypothesis 1: "token_scores" is a list, expected an object of names and lists of \[piece, number\]'):
+        from_dict({"id": "u", "hyps": [{"text": "a", "token_scores": []}]}, "x")
+
+
 def test_an_existing_name_is_an_error_unless_overwritten():
     nbest = with_score(from_dict(json.loads(GOOD), "x.jsonl:1"), "mdlm", score(1.0, 2.0, std_errors=(0.1, 0.2)))
     for name in ("am", "mdlm"):
@@ -261,6 +278,11 @@ def test_an_existing_name_is_an_error_unless_overwritten():
         (score(1.0, math.nan), 'x: utterance u1, hypothesis 2: score "m" is NaN, expected a finite number'),
         (score(-math.inf, 1.0), 'x: utterance u1, hypothesis 1: score "m" is infinite, expected a finite number'),
         (score(1.0, 1.0, std_errors=(0.0, math.inf)), 'x: utterance u1, hypothesis 2: the standard error of "m" is infinite, expected a finite number'),
+        (score(1.0, 2.0, token_scores=((("a", 1.0),),)), 'x: utterance u1: score "m" has 1 token scores, expected one for each of 2 hypotheses'),
+        (
+            score(1.0, 2.0, token_scores=((("a", 1.0),), (("a", 3.0), ("b", -math.inf)))),
+            "x: utterance u1, hypothesis 2: score \"m\" of the token 'b' is infinite, expected a finite number",
+        ),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(new, expected):

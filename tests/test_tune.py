@@ -11,12 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rescore import tuning
+from rescore.decide import fit_temperature
 from rescore.errors import FormatError, FusionError, ScoreError
 from rescore.fusion import Ragged, fuse, gather, totals, winners
 from rescore.staircase import Staircase, staircase
 from rescore.tuning import Settings, cross_validation, minimize_errors, tune, tune_arrays
 from rescore.types import Hypothesis, NBest
-from rescore.wer import evaluate
+from rescore.wer import evaluate, list_errors
 
 THOROUGH = Settings(restarts=12, random_directions=12)
 small = st.integers(-3, 3)  # few values: many ties, parallel lines and corners that coincide
@@ -419,6 +420,9 @@ def test_tuned_weights_make_the_errors_they_promise():
     assert (fusion.scales["am"], list(fusion.scales)) == (1.0, ["am", "lm"])
     assert fusion.signatures == {"lm": "m:1"}
     assert fusion.overlap(one.id for one in lists) == 30
+    ragged = gather(lists, ["am", "lm"])
+    errors = np.concatenate([list_errors(one) for one in lists])
+    assert fusion.temperature == fit_temperature(totals(ragged, fusion.scales, fusion.word_bonus), errors, ragged.offsets)
     assert tune(lists, ["am", "lm"], cross_validate=3) == fusion
 
 

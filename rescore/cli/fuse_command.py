@@ -24,9 +24,10 @@ __all__ = ["command"]
 @output_option
 @click.option("--fusion", "weights", required=True, type=click.Path(dir_okay=False), help="Weights as `dlmrescore tune` wrote them.")
 @click.option("--decision", type=click.Choice(sorted(DECISIONS)), default="map", show_default=True, help="Highest total, or least expected errors.")
-@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="Divides totals where mbr needs probabilities.")
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), help="Divides totals where probabilities are needed; default: the tuned one, or 1.")
+@click.option("--posterior", "posteriors", is_flag=True, help="Also write the probability of every hypothesis, and of the winner's words.")
 @click.option("--trn", type=click.Path(dir_okay=False), help="Also write the winners as sclite trn.")
-def command(path: str, output: str, weights: str, decision: str, temperature: float, trn: str | None, **options: Any) -> None:
+def command(path: str, output: str, weights: str, decision: str, temperature: float | None, posteriors: bool, trn: str | None, **options: Any) -> None:
     """Reorder LISTS by the total score, the winner first, and add `total` to the scores.
 
     \b
@@ -34,7 +35,7 @@ def command(path: str, output: str, weights: str, decision: str, temperature: fl
     """
     reader = Reader(path, output, **options)
     refuse_same_file(weights, output)
-    fused = fusion.fuse(reader, fusion.load(weights), decision, temperature)
+    fused = fusion.fuse(reader, fusion.load(weights), decision, temperature, posteriors=posteriors)
     if trn is None:
         jsonl.write(fused, output)
     else:

@@ -34,6 +34,7 @@ __all__ = ["command"]
 @click.option("--normalizer", help="What texts go through before the model; default: the model's own. The output text is never changed.")
 @click.option("--window", type=click.IntRange(8), help="Longest token sequence; longer texts are scored in overlapping windows.")
 @click.option("--score-eos/--no-score-eos", default=True, show_default=True, help="Whether the end of the sentence is part of the score.")
+@click.option("--per-token", is_flag=True, help="Also write what each token adds to the score, as token_scores.")
 @click.option("--remote-code", is_flag=True, help="Run code that comes with a Hub model. Only for repositories you trust.")
 def command(path: str, output: str, **options: Any) -> None:
     """Add one named score to every hypothesis of LISTS; everything else stays as it is.

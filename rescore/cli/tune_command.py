@@ -53,5 +53,6 @@ def _summary(found: fusion.Fusion) -> str:
         return "tuned"
     held_out = "" if dev.cross_validated_wer is None else f", {100 * dev.cross_validated_wer:.2f} cross-validated"
     scales = ", ".join(f"{name} {scale:.4g}" for name, scale in found.scales.items())
+    divisor = "" if found.temperature is None else f", temperature {found.temperature:.4g}"
     rates = f"{100 * dev.first_pass_wer:.2f} -> {100 * dev.wer:.2f}{held_out} (oracle {100 * dev.oracle_wer:.2f})"
-    return f"dev error rate {rates}; scales: {scales}, word_bonus {found.word_bonus:.4g}"
+    return f"dev error rate {rates}; scales: {scales}, word_bonus {found.word_bonus:.4g}{divisor}"

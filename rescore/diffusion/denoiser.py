@@ -19,7 +19,7 @@ from torch import Tensor
 from rescore.errors import ScoreError
 from rescore.types import Estimate
 
-__all__ = ["Denoiser", "Plan", "Prediction", "Query", "Readout", "check_tokens", "length_batches", "pad", "run"]
+__all__ = ["Denoiser", "Plan", "Prediction", "Query", "Readout", "check_tokens", "length_batches", "pad", "run", "sums", "token_values"]
 
 Prediction = Literal["masked", "leave_one_out", "posterior"]
 
@@ -87,6 +87,16 @@ class Plan:
             return Estimate(value, 0.0, len(self.queries))
         return Estimate(value, _std_error(per_draw, self.strata), len(self.queries), tuple(per_draw.tolist()))
 
+    def shares(self, values: Sequence[np.ndarray], length: int) -> np.ndarray:
+        """What each position of the sequence adds to the value of `combine`, (length,) float64, from the queries' token values.
+
+        They sum to that value but for rounding. A position that no query reads adds 0.
+        """
+        shares = np.zeros(length)
+        for query, weight, own in zip(self.queries, self.weights, values, strict=True):
+            shares[query.positions] += weight * own
+        return shares / self.draws
+
 
 def _std_error(per_draw: np.ndarray, strata: bool) -> float:
     """Standard error of the mean of draws; NaN for one draw.
@@ -126,14 +136,27 @@ def check_tokens(tokens: object, scored: object, vocab_size: int) -> tuple[np.nd
 
 
 @torch.no_grad()
+def token_values(
+    denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, batch_tokens: int = BATCH_TOKENS, device: str = "cpu"
+) -> list[list[np.ndarray]]:
+    """Evaluate the queries of all plans together; returns the token values of each plan's queries, (n,) float64 for n positions, for `Plan.shares`."""
+    queries = [query for plan in plans for query in plan.queries]
+    values: list[np.ndarray] = [np.empty(0)] * len(queries)
+    for rows in length_batches([len(query.noisy) for query in queries], batch_tokens):
+        for row, own in zip(rows, _evaluate(denoiser, [queries[i] for i in rows], readout, device), strict=True):
+            values[row] = own
+    rest = iter(values)
+    return [list(itertools.islice(rest, len(plan.queries))) for plan in plans]
+
+
 def run(denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, batch_tokens: int = BATCH_TOKENS, device: str = "cpu") -> list[np.ndarray]:
     """Evaluate the queries of all plans together; returns each plan's values (Q,) float64, for `Plan.combine`."""
-    queries = [query for plan in plans for query in plan.queries]
-    values = np.empty(len(queries))
-    for rows in length_batches([len(query.noisy) for query in queries], batch_tokens):
-        values[rows] = _evaluate(denoiser, [queries[i] for i in rows], readout, device)
-    ends = np.cumsum([len(plan.queries) for plan in plans])
-    return np.split(values, ends[:-1])
+    return [sums(values) for values in token_values(denoiser, plans, readout, batch_tokens=batch_tokens, device=device)]
+
+
+def sums(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The sum of each array (n > 0,), added up from its first number on, (Q,) float64."""
+    return np.array([np.cumsum(own)[-1] for own in values], dtype=np.float64)
 
 
 def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
@@ -155,11 +178,12 @@ def pad(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return padded, padding
 
 
-def _evaluate(denoiser: Denoiser, queries: Sequence[Query], readout: Readout, device: str) -> np.ndarray:
-    """Token values summed over each query's positions, (B,) float64."""
+def _evaluate(denoiser: Denoiser, queries: Sequence[Query], readout: Readout, device: str) -> list[np.ndarray]:
+    """The token values at each query's positions, (n,) float64 each."""
     noisy, padding = pad([query.noisy for query in queries])
     noise = np.array([query.noise for query in queries])
-    rows = np.repeat(np.arange(len(queries)), [len(query.positions) for query in queries])
+    sizes = [len(query.positions) for query in queries]
+    rows = np.repeat(np.arange(len(queries)), sizes)
     positions = np.concatenate([query.positions for query in queries])
     clean = np.concatenate([query.clean for query in queries])
 
@@ -170,7 +194,7 @@ def _evaluate(denoiser: Denoiser, queries: Sequence[Query], readout: Readout, de
         chunk = slice(at, at + READOUT_ROWS)
         inputs = (noisy[rows[chunk], positions[chunk]], clean[chunk], _for_device(noise[rows[chunk]], device))
         values.append(readout(read(chunk), *(torch.from_numpy(array).to(device) for array in inputs)).double().cpu().numpy())
-    return np.bincount(rows, weights=np.concatenate(values), minlength=len(queries))
+    return np.split(np.concatenate(values), np.cumsum(sizes)[:-1])
 
 
 def _for_device(noise: np.ndarray, device: str) -> np.ndarray:

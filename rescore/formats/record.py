@@ -16,10 +16,12 @@ from rescore.errors import FormatError, ScoreError
 from rescore.formats.strict_json import described, field, number
 from rescore.types import Hypothesis, NBest, Score
 
-__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "from_dict", "id_of", "other_fields", "score_of", "to_dict", "with_score"]
+__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "from_dict", "id_of", "other_fields", "refuse_existing", "score_of", "to_dict", "with_score"]
 
 RECORD_FIELDS = frozenset({"id", "ref", "hyps", "meta"})
-HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors"})
+HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors", "token_scores"})
+
+_DETAILS = ("std_errors", "token_scores")  # what a hypothesis holds of its scores, by name, besides their values
 
 _RECORD = 'an object {"id": ..., "hyps": [...]}'
 _HYPOTHESIS = 'an object {"text": ..., "scores": {...}}'
@@ -86,18 +88,24 @@ def to_dict(nbest: NBest) -> dict[str, Any]:
 def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -> NBest:
     """Return a copy in which every hypothesis has the score `name`, and `meta.scores` says what made it; the input stays as it is.
 
-    Stochastic scores add `std_errors[name]` to each hypothesis, null where the error is unknown (NaN: a single draw).
+    Stochastic scores add `std_errors[name]` to each hypothesis, null where the error is unknown (NaN: a single draw); those of single tokens add
+    `token_scores[name]`, a list of [piece, nats]. What an overwritten score had of either is gone.
     Raises ScoreError if the score is there already and `overwrite` is false, has another length than the list, or is not finite.
     """
     _check_score(nbest, name, score, overwrite)
-    std_errors = score.std_errors if score.std_errors is not None else (None,) * len(nbest.hyps)
     hyps = tuple(
-        Hypothesis(hyp.text, {**hyp.scores, name: float(value)}, _with_std_error(hyp.raw, name, std_error))
-        for hyp, value, std_error in zip(nbest.hyps, score.values, std_errors, strict=True)
+        Hypothesis(hyp.text, {**hyp.scores, name: float(value)}, _with_details(hyp.raw, name, score, index))
+        for index, (hyp, value) in enumerate(zip(nbest.hyps, score.values, strict=True))
     )
     entry = {"signature": score.signature, "kind": score.kind, "evaluations": score.evaluations}
     meta = nbest.raw.get("meta", {})
     return replace(nbest, hyps=hyps, raw={**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), name: entry}}})
+
+
+def refuse_existing(nbest: NBest, name: str) -> None:
+    """Raise ScoreError if a hypothesis has the score `name`, or `meta.scores` says what made it."""
+    if name in nbest.raw.get("meta", {}).get("scores", {}) or any(name in hyp.scores for hyp in nbest.hyps):
+        raise ScoreError(f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name')
 
 
 def _check_meta(meta: dict[str, Any], at: str) -> None:
@@ -111,6 +119,8 @@ def _hypothesis(hyp: object, at: str) -> Hypothesis:
     text = field(hyp, "text", str, at, "a string")
     if "std_errors" in hyp:
         field(hyp, "std_errors", dict, at, "an object of names and numbers")
+    if "token_scores" in hyp:
+        field(hyp, "token_scores", dict, at, "an object of names and lists of [piece, number]")
     return Hypothesis(text, _scores(hyp, at) if "scores" in hyp else {}, hyp)
 
 
@@ -145,16 +155,18 @@ def _as_read(read: object, value: float) -> float:
 
 
 def _check_score(nbest: NBest, name: str, score: Score, overwrite: bool) -> None:
-    for what, values in (("values", score.values), ("standard errors", score.std_errors)):
+    for what, values in (("values", score.values), ("standard errors", score.std_errors), ("token scores", score.token_scores)):
         if values is not None and len(values) != len(nbest.hyps):
             raise ScoreError(f'{nbest.place()}: score "{name}" has {len(values)} {what}, expected one for each of {len(nbest.hyps)} hypotheses')
-    known = nbest.raw.get("meta", {}).get("scores", {})
-    if not overwrite and (name in known or any(name in hyp.scores for hyp in nbest.hyps)):
-        raise ScoreError(f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name')
+    if not overwrite:
+        refuse_existing(nbest, name)
     for index, value in enumerate(score.values):
         _check_finite(value, nbest, index, f'score "{name}"')
     for index, value in enumerate(score.std_errors or ()):
         _check_finite(0.0 if math.isnan(value) else value, nbest, index, f'the standard error of "{name}"')
+    for index, tokens in enumerate(score.token_scores or ()):
+        for piece, value in tokens:
+            _check_finite(value, nbest, index, f'score "{name}" of the token {piece!r}')
 
 
 def _check_finite(value: float, nbest: NBest, index: int, what: str) -> None:
@@ -162,11 +174,12 @@ def _check_finite(value: float, nbest: NBest, index: int, what: str) -> None:
         raise ScoreError(f"{nbest.place(index)}: {what} is {described(float(value))}, expected a finite number")
 
 
-def _with_std_error(raw: Mapping[str, Any], name: str, std_error: float | None) -> Mapping[str, Any]:
-    """The raw hypothesis with this standard error (NaN: null), or without one (None)."""
-    known = raw.get("std_errors", {})
-    if std_error is not None:
-        return {**raw, "std_errors": {**known, name: None if math.isnan(std_error) else float(std_error)}}
-    if name in known:
-        return {**raw, "std_errors": {other: value for other, value in known.items() if other != name}}
-    return raw
+def _with_details(raw: Mapping[str, Any], name: str, score: Score, index: int) -> Mapping[str, Any]:
+    """The raw hypothesis with what the score says of it besides its value, and without what an older score of that name said."""
+    details: dict[str, Any] = {}
+    if score.std_errors is not None:
+        details["std_errors"] = None if math.isnan(score.std_errors[index]) else float(score.std_errors[index])
+    if score.token_scores is not None:
+        details["token_scores"] = [[piece, float(value)] for piece, value in score.token_scores[index]]
+    kept = {part: {other: value for other, value in raw[part].items() if other != name} for part in _DETAILS if name in raw.get(part, {})}
+    return {**raw, **kept, **{part: {**raw.get(part, {}), name: value} for part, value in details.items()}}

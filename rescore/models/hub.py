@@ -78,6 +78,10 @@ class HubTokenizer:
         index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
         return index
 
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary writes it."""
+        return [str(piece) for piece in self._tokenizer.convert_ids_to_tokens([int(token) for token in tokens])]
+
 
 class HubMaskedLM:
     """A masked LM of the BERT family as a Denoiser without time input."""

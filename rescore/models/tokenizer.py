@@ -59,6 +59,10 @@ class Tokenizer:
         """The number of words that begin in an array of piece ids of any shape; special ids are none."""
         return int(self._starts[tokens].sum())
 
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary writes it, a word's first piece with its mark."""
+        return [self._processor.id_to_piece(int(token)) for token in tokens]
+
     def __getstate__(self) -> dict[str, bytes]:
         return {"serialized": self.serialized}
 

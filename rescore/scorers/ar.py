@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.denoiser import BATCH_TOKENS, READOUT_ROWS, length_batches, pad
+from rescore.diffusion.denoiser import BATCH_TOKENS, READOUT_ROWS, length_batches, pad, sums
 from rescore.errors import ScoreError
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_checkpoint
@@ -23,7 +23,7 @@ from rescore.scorers.settings import WINDOW, signature, torch_dtype
 from rescore.text import normalizer
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["CausalLM", "CausalScorer", "build", "log_prob"]
+__all__ = ["CausalLM", "CausalScorer", "build", "log_prob", "token_log_probs"]
 
 #: Lists scored together.
 CHUNK_TOKENS = 200_000
@@ -41,16 +41,22 @@ class CausalLM(Protocol):
         """Hidden states (n, width) -> log-probabilities (n, vocab_size) of the next token."""
 
 
-@torch.no_grad()
 def log_prob(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
     """sum over the scored tokens of log p(x_i | x_<i), (sequences,) float64 nats. The first token of a sequence is never scored."""
-    values = np.empty(len(sequences))
+    return sums(token_log_probs(model, sequences, device=device, batch_tokens=batch_tokens))
+
+
+@torch.no_grad()
+def token_log_probs(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
+    """log p(x_i | x_<i) of the scored tokens of each sequence, (scored,) float64 nats. The first token of a sequence is never scored."""
+    values: list[np.ndarray] = [np.empty(0)] * len(sequences)
     for batch in length_batches([len(s.tokens) for s in sequences], batch_tokens):
-        values[batch] = _evaluate(model, [sequences[i] for i in batch], device)
+        for row, own in zip(batch, _evaluate(model, [sequences[i] for i in batch], device), strict=True):
+            values[row] = own
     return values
 
 
-def _evaluate(model: CausalLM, batch: list[TokenSequence], device: str) -> np.ndarray:
+def _evaluate(model: CausalLM, batch: list[TokenSequence], device: str) -> list[np.ndarray]:
     tokens, padding = pad([s.tokens for s in batch])
     scored, _ = pad([s.scored for s in batch])
     rows, positions = np.nonzero(scored[:, 1:])  # position i predicts token i + 1
@@ -60,7 +66,7 @@ def _evaluate(model: CausalLM, batch: list[TokenSequence], device: str) -> np.nd
     parts = [
         model.readout(selected[at : at + READOUT_ROWS]).gather(-1, wanted[at : at + READOUT_ROWS, None]).squeeze(-1) for at in range(0, len(rows), READOUT_ROWS)
     ]
-    return np.bincount(rows, weights=torch.cat(parts).double().cpu().numpy(), minlength=len(batch))
+    return np.split(torch.cat(parts).double().cpu().numpy(), np.cumsum(scored[:, 1:].sum(1))[:-1])
 
 
 @dataclass
@@ -73,6 +79,7 @@ class CausalScorer:
     device: str = "cpu"
     name: str = "ar"
     kind: ScoreKind = "log_prob"
+    per_token: bool = False
 
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
         """Yield one Score per list, in order."""
@@ -89,13 +96,16 @@ class CausalScorer:
 
     def _score(self, group: list[tuple[NBest, list[list[TokenSequence]]]]) -> Iterator[Score]:
         windows = [window for _, hyps in group for hyp in hyps for window in hyp]
-        values = iter(log_prob(self.model, windows, device=self.device).tolist())
+        values = token_log_probs(self.model, windows, device=self.device)
+        rest, log_probs = iter(values), iter(sums(values).tolist())
         for nbest, hyps in group:
-            totals = tuple(sum(next(values) for _ in hyp) for hyp in hyps)
+            totals = tuple(sum(next(log_probs) for _ in hyp) for hyp in hyps)
             for number, total in enumerate(totals):
                 if not math.isfinite(total):
                     raise ScoreError(f'{nbest.place(number)}: score "{self.name}" is {total}, expected a finite number; check the model and its dtype')
-            yield Score(totals, self.signature, self.kind, sum(map(len, hyps)))
+            own = [np.concatenate([next(rest) for _ in hyp]) for hyp in hyps]
+            token_scores = tuple(map(self.sequencer.token_scores, hyps, own)) if self.per_token else None
+            yield Score(totals, self.signature, self.kind, sum(map(len, hyps)), token_scores=token_scores)
 
 
 def build(options: ScorerOptions) -> CausalScorer:
@@ -105,7 +115,8 @@ def build(options: ScorerOptions) -> CausalScorer:
     ours = options.model is None or _is_ours(Path(options.model))
     model, encoder, window, digest, normal = _ours(options) if ours else _hub(options)
     sequencer = Sequencer(encoder, normalizer(options.normalizer or normal), min(options.window or window, window) if not ours else window, options.score_eos)
-    return CausalScorer(signature("ar", digest, "log_prob", {}, sequencer, options), model, sequencer, options.device)
+    made = signature("ar", digest, "log_prob", {}, sequencer, options)
+    return CausalScorer(made, model, sequencer, options.device, per_token=options.per_token)
 
 
 def _is_ours(path: Path) -> bool:

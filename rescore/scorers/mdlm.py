@@ -59,6 +59,7 @@ def masked_scorer(scorer: str, digest: str, denoiser: Denoiser, sequencer: Seque
         readout=masked.read_token,
         negate=estimator == "nelbo",
         device=options.device,
+        per_token=options.per_token,
     )
 
 

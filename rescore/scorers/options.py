@@ -33,7 +33,8 @@ class ScorerOptions:
 
     model: directory or Hub id (None: the embedded model); estimator: see the scorer; draws, seed: of stochastic estimators; t: noise level of the
     one-pass pseudo-log-likelihood; normalizer: what the text goes through first; window: longest token sequence, BOS and EOS included;
-    score_eos: whether the end of the sentence is part of the score; remote_code: run code that a Hub model brings with it.
+    score_eos: whether the end of the sentence is part of the score; per_token: also say what each token adds to the score;
+    remote_code: run code that a Hub model brings with it.
     """
 
     model: str | None = None
@@ -46,6 +47,7 @@ class ScorerOptions:
     normalizer: str | None = None
     window: int | None = None
     score_eos: bool = True
+    per_token: bool = False
     remote_code: bool = False
 
     def __post_init__(self) -> None:
@@ -58,11 +60,16 @@ class ScorerOptions:
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
-    """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model."""
+    """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model, ScoreError for impossible options.
+
+    A scorer that can give `token_scores` has a true attribute `per_token` where the options ask for them.
+    """
     options = options or ScorerOptions()
     build = lookup(SCORERS, name, "scorer")
     _check_device(options.device)
     scorer: Scorer = build(options)
+    if options.per_token and not getattr(scorer, "per_token", False):
+        raise ScoreError(f"--scorer {name} does not say what each token adds to its score; leave --per-token out")
     return scorer
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from rescore.text import Normalizer
-from rescore.types import NBest
+from rescore.types import NBest, TokenScores
 
 __all__ = ["Encoder", "Sequencer", "TokenSequence", "align", "cut"]
 
@@ -39,6 +39,9 @@ class Encoder(Protocol):
 
     def words(self, tokens: Sequence[int]) -> np.ndarray:
         """The word index of every token, (length,) int64."""
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary writes it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class Sequencer:
             if part.scored.any():
                 windows.append(part)
         return windows
+
+    def token_scores(self, windows: Sequence[TokenSequence], values: np.ndarray) -> TokenScores:
+        """The scored tokens of a hypothesis, window after window, each with its value of `values` (scored tokens,)."""
+        pieces = self.encoder.pieces([token for window in windows for token in window.tokens[window.scored].tolist()])
+        return tuple(zip(pieces, (values + 0.0).tolist(), strict=True))  # + 0.0: no token adds minus zero
 
     def warn(self) -> None:
         """Say once how many tokens the vocabulary did not know."""

@@ -47,4 +47,5 @@ def build(options: ScorerOptions) -> DiffusionScorer:
         readout=(uniform.read_token if is_pll else uniform.read_loss)(denoiser.prediction),
         negate=not is_pll,
         device=options.device,
+        per_token=options.per_token,
     )
