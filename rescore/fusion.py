@@ -260,7 +260,11 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     choose = lookup(DECISIONS, decision, "decision")
     for nbest in lists:
         _check_signatures(nbest, fusion)
-        total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
+        ragged = gather([nbest], list(fusion.scales))
+        try:
+            total = totals(ragged, fusion.scales, fusion.word_bonus)
+        except FusionError as error:
+            raise FusionError(f"{nbest.place()}: {error}") from error
         chosen = choose([hyp.text for hyp in nbest.hyps], total, temperature)
         order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
         hyps = tuple(replace(nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}) for i in order)
