@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import inf
-from statistics import StatisticsError, correlation, median
+from statistics import StatisticsError, correlation, median_low
 
 from rescore.scorers.sequences import cut
 from rescore.scorers.vocabulary import Vocabulary
@@ -130,14 +130,15 @@ class ScoreSummary:
 
     @property
     def median(self) -> float:
-        """The median of the sample."""
-        return median(self.sample)
+        """The median of the sample, of two in the middle the lower."""
+        return median_low(self.sample)
 
     @property
     def length_correlation(self) -> float | None:
         """Pearson's correlation of the sample with its numbers of words; None where one of them never changes."""
+        largest = max(abs(self.low), abs(self.high)) or 1.0  # so that no square overflows
         try:
-            return correlation(self.sample, self.words)
+            return correlation([value / largest for value in self.sample], self.words)
         except StatisticsError:
             return None
 
