@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rescore.checking import check
     from rescore.fusion import Fusion, fuse
     from rescore.pipeline import read, score
     from rescore.scorers import ScorerOptions, load_scorer
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from rescore.types import Hypothesis, NBest
     from rescore.wer import evaluate
 
-__all__ = ["Fusion", "Hypothesis", "NBest", "ScorerOptions", "evaluate", "fuse", "load_scorer", "read", "score", "tune", "tune_arrays"]
+__all__ = ["Fusion", "Hypothesis", "NBest", "ScorerOptions", "check", "evaluate", "fuse", "load_scorer", "read", "score", "tune", "tune_arrays"]
 
 _HOME = {
     "Fusion": "rescore.fusion",
     "Hypothesis": "rescore.types",
     "NBest": "rescore.types",
     "ScorerOptions": "rescore.scorers",
+    "check": "rescore.checking",
     "evaluate": "rescore.wer",
     "fuse": "rescore.fusion",
     "load_scorer": "rescore.scorers",

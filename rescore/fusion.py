@@ -277,7 +277,11 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     written = divisor if posteriors else None
     for nbest in lists:
         _check_signatures(nbest, fusion)
-        total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
+        ragged = gather([nbest], list(fusion.scales))
+        try:
+            total = totals(ragged, fusion.scales, fusion.word_bonus)
+        except FusionError as error:
+            raise FusionError(f"{nbest.place()}: {error}") from error
         chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)
         raws = _with_posteriors(nbest, total, written, chosen)
         order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]

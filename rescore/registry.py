@@ -44,6 +44,8 @@ MODELS: dict[str, str] = {
 NORMALIZERS: dict[str, str] = {
     "none": "rescore.text:identity",
     "librispeech": "rescore.text:librispeech",
+    "whisper-basic": "rescore.text:whisper_basic",
+    "whisper-english": "rescore.text:whisper_english",
 }
 
 #: Decisions: how one hypothesis is chosen from a scored list. `dlmrescore fuse --decision NAME`.

@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rescore.decide import fit_temperature
-from rescore.errors import FormatError, FusionError
+from rescore.errors import FusionError
 from rescore.fusion import DevResult, Fusion, Ragged, Span, digest, gather, signature, totals, winners
 from rescore.staircase import Staircase, staircase
 from rescore.text import normalizer as named_normalizer
 from rescore.types import NBest
-from rescore.wer import Unit, list_errors, reference, reference_length
+from rescore.wer import Unit, list_errors, no_reference_words, reference, reference_length
 
 __all__ = ["HeldOut", "Optimum", "Settings", "cross_validation", "minimize_errors", "tune", "tune_arrays"]
 
@@ -319,7 +319,7 @@ def cross_validation(ragged: Ragged, errors: ArrayLike, folds: int, settings: Se
     """
     settings, counts, utterances = settings or Settings(), np.asarray(errors), len(ragged.offsets) - 1
     if not 2 <= folds <= utterances:
-        raise FusionError(f"got {folds} folds for {utterances} utterances, expected 2 to {utterances}")
+        raise FusionError(_folds(folds, utterances))
     dealt = np.random.default_rng(settings.seed).permutation(utterances) % folds
     held_out, optima = 0, []
     for fold in range(folds):
@@ -330,6 +330,10 @@ def cross_validation(ragged: Ragged, errors: ArrayLike, folds: int, settings: Se
     return HeldOut(held_out, tuple(optima))
 
 
+def _folds(folds: int, utterances: int) -> str:
+    return f"got {folds} folds for {utterances} utterances, expected 2 to {utterances}"
+
+
 @dataclass
 class _Dev:
     """What tuning keeps of the lists besides their scores, collected while they pass."""
@@ -338,6 +342,7 @@ class _Dev:
     unit: Unit
     normalizer: str
     ids: list[str] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
     errors: list[IntArray] = field(default_factory=list)
     reference_words: int = 0
     signatures: dict[str, str | None] = field(default_factory=dict)
@@ -347,6 +352,7 @@ class _Dev:
         normalize = named_normalizer(self.normalizer)
         for nbest in lists:
             self.ids.append(nbest.id)
+            self.places.append(nbest.place())
             self.errors.append(list_errors(nbest, self.unit, normalize))
             self.reference_words += reference_length(normalize(reference(nbest)), self.unit)
             for name in self.names:
@@ -400,7 +406,10 @@ def tune(
     dev = _Dev(names, unit, normalizer)
     ragged = gather(dev.watch(lists), names)
     if not dev.reference_words:
-        raise FormatError("the references hold no words: an error rate is not defined")
+        raise no_reference_words(dev.places)
+    if cross_validate and not 2 <= cross_validate <= len(dev.ids):
+        others = f" and {len(dev.ids) - 1} others" if len(dev.ids) > 1 else ""
+        raise FusionError(f"{dev.places[0]}{others}: {_folds(cross_validate, len(dev.ids))}")
     errors = np.concatenate(dev.errors)
     optimum = minimize_errors(ragged, errors, settings)
     held_out = cross_validation(ragged, errors, cross_validate, settings).errors if cross_validate else None

@@ -7,10 +7,11 @@ Left out on purpose: alignments for reading (jiwer prints them) and a second nor
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +24,7 @@ from rescore.text import normalizer as named_normalizer
 from rescore.types import ErrorCounts, NBest
 
 __all__ = [
+    "UNITS",
     "Comparison",
     "Evaluation",
     "Unit",
@@ -32,38 +34,63 @@ __all__ = [
     "edit_distances",
     "evaluate",
     "list_errors",
+    "no_reference_words",
     "oracle",
     "probability_of_improvement",
     "reference",
     "reference_length",
+    "units",
 ]
 
-Unit = Literal["word", "char"]
+#: What an error rate counts. word: white-space tokens. char: characters, a run of white space between words being one (jiwer's `cer`).
+#: char_nospace: characters without white space. mixed: every Han, kana, bopomofo and Hangul character, and every run of others between them
+#: or white space; what papers on Mandarin call CER and on code-switching MER. Characters are code points.
+Unit = Literal["word", "char", "char_nospace", "mixed"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
 Interval: TypeAlias = tuple[float, float]
 IntArray: TypeAlias = NDArray[np.int64]
 
 _CHUNK = 1 << 21  # numbers held at once by the bootstrap: 16 MB
 
 
-def _units(text: str, unit: Unit) -> Sequence[str]:
-    """What is counted: white-space tokens, or characters with every run of white space as one space (jiwer's `cer`: a space is a character)."""
+# Blocks of the scripts Han, Hiragana, Katakana, Bopomofo and Hangul, with the marks of kana and without the punctuation among them.
+_CJK = (
+    "\u2e80-\u2fd5\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
+    "\U00016fe2\U00016fe3\U00016ff0-\U00016ff6\U00020000-\U0003ffff"  # Han, rarer
+    "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u32d0-\u32fe\u3300-\u3357\uff66-\uff9f\U0001aff0-\U0001b16f\U0001f200"  # kana
+    "\u02ea\u02eb\u3105-\u312f\u31a0-\u31bf"  # bopomofo
+    "\u1100-\u11ff\u302e\u302f\u3131-\u318e\u3200-\u321e\u3260-\u327e\ua960-\ua97f\uac00-\ud7ff\uffa0-\uffdc"  # Hangul
+)
+_MIXED = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
+
+
+def units(text: str, unit: Unit = "word") -> Sequence[str]:
+    """Return what is counted in a text. Raises FormatError for a unit that is not one of UNITS.
+
+    Exact checks: tests/test_wer.py, against jiwer and the Unicode scripts.
+    """
+    if unit == "mixed":
+        return _MIXED.findall(text)
     words = text.split()
-    return words if unit == "word" else " ".join(words)
+    if unit == "word":
+        return words
+    if unit not in UNITS:
+        raise FormatError(f"the unit {unit!r} is unknown; known: {', '.join(UNITS)}")
+    return (" " if unit == "char" else "").join(words)
 
 
 def reference_length(ref: str, unit: Unit = "word") -> int:
-    """Return the number of words (or characters) of a reference: the denominator of an error rate."""
-    return len(_units(ref, unit))
+    """Return the number of words (or other units) of a reference: the denominator of an error rate."""
+    return len(units(ref, unit))
 
 
 def count_errors(ref: str, hyp: str, unit: Unit = "word") -> ErrorCounts:
-    """Count substitutions, insertions and deletions of one hypothesis, in words or in characters.
+    """Count substitutions, insertions and deletions of one hypothesis; `reference_words` counts units of the reference.
 
-    With `unit="char"`, `reference_words` counts characters, spaces between words included (jiwer's convention).
     Exact check: tests/test_wer.py::test_equals_jiwer.
     """
-    expected = _units(ref, unit)
-    tags = Counter(operation.tag for operation in Levenshtein.editops(expected, _units(hyp, unit)))
+    expected = units(ref, unit)
+    tags = Counter(operation.tag for operation in Levenshtein.editops(expected, units(hyp, unit)))
     return ErrorCounts(tags["replace"], tags["insert"], tags["delete"], len(expected))
 
 
@@ -85,15 +112,23 @@ def edit_distances(refs: Sequence[str], hyps: Sequence[str], unit: Unit = "word"
 
 def _distances(ref: str, hyps: Sequence[str], unit: Unit) -> IntArray:
     column = {hyp: number for number, hyp in enumerate(dict.fromkeys(hyps))}
-    once: IntArray = cdist([_units(ref, unit)], [_units(hyp, unit) for hyp in column], scorer=Levenshtein.distance)[0].astype(np.int64)
+    once: IntArray = cdist([units(ref, unit)], [units(hyp, unit) for hyp in column], scorer=Levenshtein.distance)[0].astype(np.int64)
     return once[[column[hyp] for hyp in hyps]]
 
 
 def reference(nbest: NBest) -> str:
     """Return the reference of a list. Raises FormatError naming the utterance if it has none."""
     if nbest.ref is None:
-        raise FormatError(f'{nbest.place()}: the reference ("ref") is missing; errors can only be counted against one')
+        raise FormatError(f'{nbest.place()}: the reference ("ref") is missing; errors can only be counted against one, give --refs')
     return nbest.ref
+
+
+def no_reference_words(places: Sequence[str]) -> FormatError:
+    """Return the error for lists, named by where they are, whose references hold no words."""
+    if not places:
+        return FormatError("there are no lists: the input is empty")
+    others = f", like those of the other {len(places) - 1} utterances" if len(places) > 1 else ""
+    return FormatError(f"{places[0]}: the reference holds no words{others}: an error rate is not defined; give --refs with words")
 
 
 def list_errors(nbest: NBest, unit: Unit = "word", normalize: Normalizer = identity) -> IntArray:
@@ -188,7 +223,7 @@ class Comparison:
 class Evaluation:
     """Error rates of the first hypotheses of a set of lists, and of the best ones (oracle). Rates are fractions, not rounded.
 
-    `errors.reference_words` counts characters where `unit` is "char". `ci95` is a bootstrap over `clusters` clusters
+    `errors.reference_words` counts what `unit` says. `ci95` is a bootstrap over `clusters` clusters
     (utterances unless a cluster was given). `tuned_on` counts utterances whose totals, as `rescore.fusion.fuse` recorded, come from weights tuned
     on them: unless it is 0, this is not a test result.
     """
@@ -219,6 +254,7 @@ class Evaluation:
 class _Row:
     """What evaluation keeps of one utterance."""
 
+    place: str
     ref: str
     errors: ErrorCounts
     oracle: int
@@ -245,7 +281,7 @@ def evaluate(
     rows = _rows(lists, unit, normalize, cluster)
     errors = sum((row.errors for row in rows.values()), ErrorCounts())
     if not errors.reference_words:
-        raise FormatError(f"the references of {len(rows)} utterances hold no words: an error rate is not defined")
+        raise no_reference_words([row.place for row in rows.values()])
     counted, words = _column(row.errors.errors for row in rows.values()), _column(row.errors.reference_words for row in rows.values())
     clusters = [row.cluster for row in rows.values()]
     oracle_wer = sum(row.oracle for row in rows.values()) / errors.reference_words
@@ -268,7 +304,7 @@ def _rows(lists: Iterable[NBest], unit: Unit, normalize: Normalizer, cluster: Ca
         ref = normalize(reference(nbest))
         errors = count_errors(ref, normalize(nbest.hyps[0].text), unit)
         fewest = int(list_errors(nbest, unit, normalize).min())
-        rows[nbest.id] = _Row(ref, errors, fewest, nbest.id if cluster is None else cluster(nbest), _is_tuned_on(nbest))
+        rows[nbest.id] = _Row(nbest.place(), ref, errors, fewest, nbest.id if cluster is None else cluster(nbest), _is_tuned_on(nbest))
     return rows
 
 

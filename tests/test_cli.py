@@ -31,7 +31,7 @@ from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
 from rescore.wer import list_errors
 
-COMMANDS = ["convert", "score", "tune", "fuse", "eval", "models", "formats", "train"]
+COMMANDS = ["convert", "check", "score", "tune", "fuse", "eval", "models", "formats", "train"]
 
 #: (id, reference, [(text, am, ngram)]): the first pass makes 4 errors, the oracle 1.
 TEXTS = [
@@ -481,6 +481,23 @@ def test_eval_of_a_plain_file_counts_the_first_hypotheses(dlm):
     assert json.loads(good(dlm("eval", "loud.jsonl")).out)["wer"] > 0.9
 
 
+def test_eval_and_tune_count_in_the_unit_that_is_asked_for(dlm):
+    write(
+        "in.jsonl", [{"id": "a", "ref": "我 想 book", "hyps": [{"text": "我想 brook", "scores": {"am": -1.0}}, {"text": "我想book", "scores": {"am": -2.0}}]}]
+    )
+    counted = {"word": (3, 3), "char": (2, 8), "char_nospace": (1, 6), "mixed": (1, 3)}
+    for unit, (errors, length) in counted.items():
+        result = json.loads(good(dlm("eval", "in.jsonl", "--unit", unit)).out)
+        assert (result["unit"], result["wer"], result["errors"]["reference_words"]) == (unit, errors / length, length)
+        good(dlm("tune", "in.jsonl", "--scores", "am", "--unit", unit, "-o", f"{unit}.json"))
+        dev = load_fusion(f"{unit}.json").dev
+        assert (dev.unit, dev.first_pass_wer, dev.reference_words) == (unit, errors / length, length)
+    assert good(dlm("eval", "in.jsonl", "--cer")).out == good(dlm("eval", "in.jsonl", "--unit", "char")).out
+    good(dlm("tune", "in.jsonl", "--scores", "am", "--cer", "-o", "cer.json"))
+    assert Path("cer.json").read_text() == Path("char.json").read_text()
+    assert good(dlm("eval", "in.jsonl", "--cer", "--unit", "char")).err == ""
+
+
 def test_eval_on_the_utterances_tuned_on_says_so(dlm, scored):
     good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "-o", "fusion.json"))
     write("mixed.jsonl", [*read("dev.jsonl")[:3], *read("test.jsonl")[3:]])
@@ -694,7 +711,8 @@ def test_references_that_lack_an_id_are_named_or_skipped_on_demand(dlm, models):
 def test_an_error_rate_needs_reference_words(dlm):
     write("in.jsonl", [{"id": "a", "ref": " ", "hyps": [{"text": "x"}]}])
     for command in (["eval"], ["tune", "--scores", "rank"]):
-        assert "hold no words: an error rate is not defined" in refused(dlm(*command, "in.jsonl", "-o", "out.json"))
+        line = "in.jsonl:1: utterance a: the reference holds no words: an error rate is not defined; give --refs with words"
+        assert refused(dlm(*command, "in.jsonl", "-o", "out.json")) == line
     assert files() == ["in.jsonl"]
 
 
@@ -826,6 +844,9 @@ def test_a_trn_that_cannot_be_written_leaves_no_lists_either(dlm, utterance, trn
         ["fuse", "in.jsonl"],
         ["fuse", "in.jsonl", "--fusion", "fusion.json", "--decision", "magic"],
         ["eval", "in.jsonl", "--normalizer", "magic"],
+        ["eval", "in.jsonl", "--unit", "magic"],
+        ["eval", "in.jsonl", "--cer", "--unit", "mixed"],
+        ["tune", "in.jsonl", "--scores", "am", "--cer", "--unit", "word"],
         ["magic"],
     ],
     ids=" ".join,

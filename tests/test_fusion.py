@@ -156,6 +156,11 @@ def test_lists_made_in_python_get_a_whole_record():
     assert fused.raw == {"id": "u", "hyps": [{"text": "w1", "scores": {"am": 2.0, "total": 2.0}}, {"text": "w0", "scores": {"am": 1.0, "total": 1.0}}]}
 
 
+def test_a_total_that_overflows_names_the_list():
+    with pytest.raises(FusionError, match=r"^dev\.jsonl:12: utterance u: a total is too large for a float"):
+        list(fuse([nbest({"am": 1e300})], Fusion({"am": 1e300})))
+
+
 def test_equal_totals_stay_as_they_were():
     lists = nbest(*({"am": value} for value in (0.0, 1.0, 0.0, 1.0, 0.0)))
     [fused] = fuse([lists], Fusion({"am": 1.0}))

@@ -10,6 +10,7 @@ from small import LINES, nbest
 
 from rescore.errors import ModelError
 from rescore.scorers import ScorerOptions, load_scorer
+from rescore.scorers.vocabulary import load_vocabulary
 
 transformers = pytest.importorskip("transformers")
 
@@ -140,3 +141,19 @@ def test_models_of_the_wrong_kind_are_refused_in_one_line(bert, gpt2, tmp_path):
         with pytest.raises(ModelError, match=message) as caught:
             load_scorer(family, ScorerOptions(model=str(directory)))
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("scorer", "model"), [("mlm", "bert"), ("ar", "gpt2")])
+def test_the_vocabulary_of_check_is_the_scorers_and_needs_no_weights(scorer, model, request, tmp_path):
+    directory = request.getfixturevalue(model)
+    for path in directory.iterdir():
+        if path.suffix not in (".safetensors", ".bin"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    for changes in ({}, {"window": 16, "normalizer": "librispeech"}, {"window": 1000}):
+        sequencer = load_scorer(scorer, ScorerOptions(model=str(directory), **changes)).sequencer
+        vocabulary = load_vocabulary(scorer, ScorerOptions(model=str(tmp_path), **changes))
+        assert (vocabulary.normalize, vocabulary.window) == (sequencer.normalize, sequencer.window)
+        assert vocabulary.encoder.encode(TEXTS) == sequencer.encoder.encode(TEXTS)
+        assert vocabulary.encoder.unk_id == sequencer.encoder.unk_id
+    with pytest.raises(ModelError, match="nowhere: cannot load a Hugging Face model"):
+        load_vocabulary(scorer, ScorerOptions(model="./nowhere"))

@@ -28,7 +28,7 @@ ROWS = [
     ["diffusion"],
     ["models"],
     ["scorers", "decide", "fusion", "staircase", "tuning"],
-    ["train", "decode", "pipeline", "report"],
+    ["train", "decode", "pipeline", "checking", "report"],
     ["cli"],
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}
@@ -254,7 +254,7 @@ def test_every_public_name_leads_somewhere():
 
 
 def test_nothing_loads_torch_before_a_network_is_needed():
-    commands = ["convert", "score", "tune", "fuse", "eval", "train"]
+    commands = ["convert", "check", "score", "tune", "fuse", "eval", "train"]
     code = f"""
 import sys
 import rescore

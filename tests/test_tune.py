@@ -448,7 +448,7 @@ def test_characters_and_normalisers_are_what_is_counted():
     ("change", "error", "message"),
     [
         (lambda lists: [*lists, replace(lists[0], ref=None)], FormatError, r'^dev\.jsonl:1: utterance u0: the reference \("ref"\) is missing'),
-        (lambda lists: [replace(one, ref="") for one in lists], FormatError, "the references hold no words"),
+        (lambda lists: [replace(one, ref="") for one in lists], FormatError, r"^dev\.jsonl:1: utterance u0: the reference holds no words, like"),
         (lambda lists: [], FormatError, "there are no lists"),
         (lambda lists: [*lists, replace(lists[3], hyps=(Hypothesis("a", {"am": 1.0}),))], ScoreError, 'u3, hypothesis 1: score "lm" is missing'),
         (lambda lists: lists + dev_lists(1, "m:2"), FusionError, 'utterance u0: score "lm" was made by "m:2", earlier ones by "m:1"; score all lists alike'),
@@ -458,3 +458,11 @@ def test_characters_and_normalisers_are_what_is_counted():
 def test_bad_lists_are_named(change, error, message):
     with pytest.raises(error, match=message):
         tune(change(dev_lists(4)), ["am", "lm"])
+
+
+@pytest.mark.parametrize(("count", "place"), [(4, "dev.jsonl:1: utterance u0 and 3 others"), (1, "dev.jsonl:1: utterance u0")])
+def test_too_many_folds_name_the_lists_before_the_search_begins(count, place, monkeypatch):
+    monkeypatch.setattr("rescore.tuning.minimize_errors", None)
+    with pytest.raises(FusionError) as caught:
+        tune(dev_lists(count), ["am", "lm"], cross_validate=5)
+    assert str(caught.value) == f"{place}: got 5 folds for {count} utterances, expected 2 to {count}"

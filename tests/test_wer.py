@@ -1,12 +1,15 @@
 """Error counts against jiwer (3.0, 4.0) and kaldialign (0.9, 0.12), intervals against a closed form and kaldialign's own bootstrap."""
 
 import json
+import sys
+import unicodedata
 from itertools import product
 
 import jiwer
 import kaldialign
 import numpy as np
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
@@ -24,6 +27,7 @@ from rescore.wer import (
     oracle,
     probability_of_improvement,
     reference_length,
+    units,
 )
 
 # reference, hypothesis, (substitutions, insertions, deletions), reference words; counted by hand
@@ -93,6 +97,79 @@ def test_totals_equal_kaldialign_and_the_recursion(ref, hyp, unit):
 def test_a_space_is_a_character_and_runs_of_them_are_one():
     assert split(count_errors("a b", "ab", "char")) == (0, 0, 1)
     assert count_errors(" a \t b ", "a b", "char") == ErrorCounts(0, 0, 0, 3)
+
+
+# --- units -------------------------------------------------------------------------------------------------------------------------------
+
+# text, its mixed units by hand
+MIXED = [
+    ("我 想 book 一 张ticket", ["我", "想", "book", "一", "张", "ticket"]),
+    ("今天的meeting在3点", ["今", "天", "的", "meeting", "在", "3", "点"]),
+    ("  the\tcat ", ["the", "cat"]),
+    ("コーヒーを two つ", ["コ", "ー", "ヒ", "ー", "を", "two", "つ"]),
+    ("서울 station에서", ["서", "울", "station", "에", "서"]),
+    ("𠮷野家 ㄅㄆ 々", ["𠮷", "野", "家", "ㄅ", "ㄆ", "々"]),
+    ("don't, 好。", ["don't,", "好", "。"]),
+    ("привет नमस्ते ไทย", ["привет", "नमस्ते", "ไทย"]),
+    ("", []),
+]
+
+#: Scripts as the Unicode database has them, in a library of its own; the marks of kana belong to hiragana and katakana alike.
+CJK_SCRIPTS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\u3099-\u309c\u30fc\uff70\uff9e\uff9f]")
+code_switched = st.text(st.sampled_from("我们ひカ한가ㄅ ab'é。3"), max_size=9)
+
+
+@pytest.mark.parametrize(("text", "expected"), MIXED)
+def test_mixed_units_by_hand(text, expected):
+    assert units(text, "mixed") == expected
+
+
+def test_every_character_of_the_cjk_scripts_stands_alone_and_no_other():
+    """All code points that both Unicode databases know; a character stands alone if and only if it is cut out of a word."""
+    wrong = [
+        f"U+{code:04X}"
+        for code, char in ((code, chr(code)) for code in range(sys.maxunicode + 1))
+        if unicodedata.category(char) not in ("Cn", "Cs")
+        and regex.match(r"\P{Cn}", char)
+        and not char.isspace()
+        and (units(f"x{char}x", "mixed") == ["x", char, "x"]) != bool(CJK_SCRIPTS.match(char))
+    ]
+    assert wrong == []
+
+
+@given(code_switched, code_switched)
+@settings(max_examples=200, deadline=None)
+def test_mixed_units_equal_jiwer_on_texts_cut_by_the_unicode_scripts(ref, hyp):
+    cut = [" ".join(CJK_SCRIPTS.sub(lambda found: f" {found[0]} ", text).split()) for text in (ref, hyp)]
+    counts = count_errors(ref, hyp, "mixed")
+    assert counts == count_errors(*cut, "word")
+    if cut[0]:
+        theirs = jiwer.process_words(*cut)
+        assert split(counts) == (theirs.substitutions, theirs.insertions, theirs.deletions)
+        assert counts.wer == theirs.wer
+
+
+@given(code_switched, code_switched)
+@settings(max_examples=200, deadline=None)
+def test_characters_without_spaces_equal_jiwer_on_texts_without_spaces(ref, hyp):
+    joined = ["".join(text.split()) for text in (ref, hyp)]
+    counts = count_errors(ref, hyp, "char_nospace")
+    assert counts.errors == dynamic_programming(*map(list, joined))
+    if joined[0]:
+        theirs = jiwer.process_characters(*joined)
+        assert (counts.wer, counts.reference_words) == (theirs.cer, len(joined[0]))
+
+
+def test_the_four_units_differ_in_what_a_space_is():
+    lengths = {unit: reference_length("我 想 a b\tcd", unit) for unit in wer.UNITS}
+    assert lengths == {"word": 5, "char": 10, "char_nospace": 6, "mixed": 5}
+    spaced, joined = "中 文 ok", "中文 ok"  # spaces between Chinese characters are the recogniser's habit, no error
+    assert [count_errors(spaced, joined, unit).errors for unit in wer.UNITS] == [2, 1, 0, 0]
+
+
+def test_an_unknown_unit_is_refused():
+    with pytest.raises(FormatError, match="unit 'letter' is unknown; known: word, char, char_nospace, mixed"):
+        evaluate([nbest("1", "a", "a")], unit="letter")
 
 
 def test_edit_distances_in_order_and_each_pair_once(monkeypatch):
@@ -260,7 +337,7 @@ def test_characters_and_normalisers():
     characters = evaluate(lists, unit="char", normalizer="librispeech")
     assert characters.errors == ErrorCounts(0, 0, 0, 7)
     assert (characters.unit, characters.normalizer) == ("char", "librispeech")
-    with pytest.raises(RescoreError, match="known: librispeech, none"):
+    with pytest.raises(RescoreError, match="known: librispeech, none, whisper-basic, whisper-english"):
         evaluate(lists, normalizer="nobody's")
 
 
@@ -287,12 +364,16 @@ def test_a_baseline_without_references_is_counted_against_ours():
     assert evaluate(SYSTEM, stripped) == evaluate(SYSTEM, BASELINE)
 
 
+NO_WORDS, NOT_DEFINED = "dev.jsonl:1: utterance 1: the reference holds no words", "an error rate is not defined; give --refs with words"
+
+
 @pytest.mark.parametrize(
     ("lists", "baseline", "message"),
     [
-        ([nbest("1", None, "a")], None, 'dev.jsonl:1: utterance 1: the reference ("ref") is missing; errors can only be counted against one'),
-        ([nbest("1", "", "a")], None, "the references of 1 utterances hold no words: an error rate is not defined"),
-        ([], None, "the references of 0 utterances hold no words: an error rate is not defined"),
+        ([nbest("1", None, "a")], None, 'dev.jsonl:1: utterance 1: the reference ("ref") is missing; errors can only be counted against one, give --refs'),
+        ([nbest("1", "", "a")], None, f"{NO_WORDS}: {NOT_DEFINED}"),
+        ([nbest("1", "", "a"), nbest("2", " ", "b")], None, f"{NO_WORDS}, like those of the other 1 utterances: {NOT_DEFINED}"),
+        ([], None, "there are no lists: the input is empty"),
         (SYSTEM + SYSTEM[:1], None, "dev.jsonl:1: utterance 1: this id occurs twice; every utterance is counted once"),
         (SYSTEM, BASELINE[1:], "utterance 2: it is missing from the baseline; both need the same utterances"),
         (SYSTEM[1:], BASELINE, "dev.jsonl:1: utterance 1: it is in the baseline and not among the evaluated lists; both need the same utterances"),

@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "convert": "Read another tool's lists, write the native JSONL.",
+    "check": "Look at lists before a network evaluation is paid for.",
     "score": "Add one language-model score to every hypothesis.",
     "tune": "Find the scales with the fewest errors on dev lists.",
     "fuse": "Reorder lists by the tuned total score.",

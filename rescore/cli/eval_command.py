@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, input_options, output_option, write_json
+from rescore.cli.options import Reader, input_options, output_option, unit_of, unit_options, write_json
 from rescore.errors import FormatError
 from rescore.registry import NORMALIZERS
 from rescore.types import NBest
@@ -21,20 +21,21 @@ __all__ = ["command"]
 @input_options
 @output_option
 @click.option("--baseline", type=click.Path(dir_okay=False), help="Lists whose first hypotheses LISTS is compared with.")
-@click.option("--cer", is_flag=True, help="Count characters, not words.")
+@unit_options
 @click.option("--normalizer", type=click.Choice(sorted(NORMALIZERS)), default="none", show_default=True, help="Applied to both texts before counting.")
 @click.option("--cluster", metavar="FIELD", help="Resample by this field of the records (for example speaker) instead of by utterance.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
-def command(path: str, output: str, baseline: str | None, cer: bool, normalizer: str, cluster: str | None, seed: int, **options: Any) -> None:
+def command(path: str, output: str, baseline: str | None, normalizer: str, cluster: str | None, seed: int, **options: Any) -> None:
     """Evaluate the first hypothesis of every list: error rate, oracle, interval; with a baseline, gain and its probability. Writes JSON.
 
     \b
     Example: dlmrescore eval best.jsonl --baseline test.scored.jsonl
     """
+    unit = unit_of(options.pop("unit"), options.pop("cer"))
     lists = Reader(path, output, **options)
     other = None if baseline is None else Reader(baseline, output, on_error=options["on_error"])
     by = None if cluster is None else _by_field(cluster)
-    result = evaluate(lists, other, unit="char" if cer else "word", normalizer=normalizer, cluster=by, seed=seed)
+    result = evaluate(lists, other, unit=unit, normalizer=normalizer, cluster=by, seed=seed)
     write_json(result.to_json(), output)
     if result.tuned_on:
         click.echo(f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances} utterances; this is not a test result", err=True)

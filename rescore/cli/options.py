@@ -17,8 +17,9 @@ from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import join_references, read_references
 from rescore.registry import FORMATS, lookup
 from rescore.types import NBest
+from rescore.wer import UNITS, Unit
 
-__all__ = ["Reader", "format_options", "input_options", "output_option", "write_json"]
+__all__ = ["Reader", "format_options", "input_options", "output_option", "unit_of", "unit_options", "write_json"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -45,6 +46,24 @@ def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: 
         return parse_options(declared, given, owner, flag)
     except FormatError as error:
         raise click.UsageError(str(error)) from error
+
+
+_UNIT = [
+    click.option("--unit", type=click.Choice(UNITS), help="What errors are counted in (docs/terms.md); default: word."),
+    click.option("--cer", is_flag=True, help="Short for --unit char."),
+]
+
+
+def unit_options(command: _F) -> _F:
+    """Add --unit and --cer."""
+    return reduce(lambda wrapped, option: option(wrapped), reversed(_UNIT), command)
+
+
+def unit_of(unit: Unit | None, cer: bool) -> Unit:
+    """Return what --unit and --cer say. Raises click.UsageError if they contradict each other."""
+    if cer and unit not in (None, "char"):
+        raise click.UsageError(f"--cer is short for --unit char, and --unit {unit} is given too; keep one of them")
+    return "char" if cer else unit or "word"
 
 
 class Reader:

@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from rescore import fusion
-from rescore.cli.options import Reader, input_options, output_option
+from rescore.cli.options import Reader, input_options, output_option, unit_of, unit_options
 from rescore.registry import NORMALIZERS
 from rescore.tuning import Settings, tune
-from rescore.wer import Unit
 
 __all__ = ["command"]
 
@@ -31,7 +30,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="Also report the WER of K folds, each with weights tuned on the others.")
 @click.option("--restarts", type=click.IntRange(0), default=Settings.restarts, show_default=True, help="Random starting points.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of starts and directions.")
-@click.option("--cer", is_flag=True, help="Count characters, not words.")
+@unit_options
 @click.option("--normalizer", type=click.Choice(sorted(NORMALIZERS)), default="none", show_default=True, help="Applied to both texts before counting.")
 def command(path: str, output: str, **options: Any) -> None:
     """Find the scales with the fewest errors on the lists DEV, by exact line search, and write them as JSON.
@@ -40,7 +39,7 @@ def command(path: str, output: str, **options: Any) -> None:
     Example: dlmrescore tune dev.scored.jsonl --scores am,ar,mdlm_nelbo -o fusion.json
     """
     reader = Reader.take(path, output, options)
-    unit: Unit = "char" if options.pop("cer") else "word"
+    unit = unit_of(options.pop("unit"), options.pop("cer"))
     folds = options.pop("cross_validate") or 0
     found = tune(reader, options.pop("scores"), unit=unit, cross_validate=folds, **options)
     fusion.save(found, output)

@@ -29,7 +29,7 @@ from rescore.models.network import Network, NetworkConfig
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "Objective", "Prediction", "load", "save"]
+__all__ = ["Checkpoint", "Objective", "Prediction", "load", "read_vocabulary", "save"]
 
 Objective = Literal["mdlm", "usdm", "ar"]
 Prediction = Literal["masked", "leave_one_out", "posterior", "causal"]
@@ -91,11 +91,8 @@ def load(directory: Path, objective: Objective | None = None) -> Checkpoint:
     Raises ModelError (one line naming the file) if a file is missing or broken, a tensor is missing, spare or misshapen, or the checkpoint is of
     another objective than the one asked for.
     """
-    config = _read_config(directory / "config.json")
+    config, tokenizer = _read(directory, objective)
     found = cast(Objective, config["objective"])
-    if objective is not None and found != objective:
-        raise ModelError(f"{directory}: checkpoint holds objective {found!r}, expected {objective!r}; pass --scorer {found} or another --model")
-    tokenizer = read_tokenizer(directory / "tokenizer.model")
     network = Network(config["network"])
     _load_weights(network, directory / "model.safetensors")
     checkpoint = Checkpoint(network.eval(), tokenizer, found, config["prediction"], config["normalizer"], config["card"])
@@ -103,6 +100,20 @@ def load(directory: Path, objective: Objective | None = None) -> Checkpoint:
     if network.config.vocab_size != rows:
         raise ModelError(f"{directory}: the network has {network.config.vocab_size} output rows, its tokenizer needs {rows}; files of two models are mixed")
     return checkpoint
+
+
+def read_vocabulary(directory: Path, objective: Objective) -> tuple[Tokenizer, str]:
+    """Load the tokenizer of a checkpoint directory and the name of its normaliser, not its weights. Raises ModelError as `load` does."""
+    config, tokenizer = _read(directory, objective)
+    return tokenizer, config["normalizer"]
+
+
+def _read(directory: Path, objective: Objective | None) -> tuple[dict[str, Any], Tokenizer]:
+    config = _read_config(directory / "config.json")
+    found = config["objective"]
+    if objective is not None and found != objective:
+        raise ModelError(f"{directory}: checkpoint holds objective {found!r}, expected {objective!r}; pass --scorer {found} or another --model")
+    return config, read_tokenizer(directory / "tokenizer.model")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

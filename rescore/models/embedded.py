@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rescore.errors import ModelError
-from rescore.models.checkpoint import Checkpoint, Objective, load
+from rescore.models.checkpoint import Checkpoint, Objective, load, read_vocabulary
+from rescore.models.tokenizer import Tokenizer
 
-__all__ = ["EMBEDDED", "embedded_models", "open_checkpoint"]
+__all__ = ["EMBEDDED", "embedded_models", "open_checkpoint", "open_vocabulary"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -22,7 +23,16 @@ def open_checkpoint(model: str | None, objective: Objective) -> Checkpoint:
 
     Raises ModelError naming what was looked for if it is not there or is of another objective.
     """
+    return load(_directory(model, objective), objective)
+
+
+def open_vocabulary(model: str | None, objective: Objective) -> tuple[Tokenizer, str]:
+    """Load tokenizer and normaliser name of the checkpoint that `open_checkpoint` would load, not its weights. Raises ModelError alike."""
+    return read_vocabulary(_directory(model, objective), objective)
+
+
+def _directory(model: str | None, objective: Objective) -> Path:
     directory = EMBEDDED / objective if model is None else Path(model)
     if not directory.is_dir():
         raise ModelError(f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded ones, `dlmrescore train` makes one")
-    return load(directory, objective)
+    return directory

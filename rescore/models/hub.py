@@ -18,11 +18,11 @@ from torch import Tensor
 from rescore.diffusion.denoiser import Prediction
 from rescore.errors import ModelError
 
-__all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked"]
+__all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked", "load_tokenizer"]
 
 
 def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
-    """(network, tokenizer) of a Hub id or path. Raises ModelError in one line."""
+    """(network or configuration, tokenizer) of a Hub id or path; `kind` is a class of transformers. Raises ModelError in one line."""
     try:
         import transformers  # noqa: PLC0415 - heavy and optional
     except ImportError as error:
@@ -121,12 +121,12 @@ class HubCausalLM:
         return (hidden if hidden.dtype == torch.float64 else hidden.float()).log_softmax(-1)
 
 
-def max_length(network: Any) -> int:
-    """The longest sequence the network's positions allow; 512 where it does not say."""
-    length = getattr(network.config, "max_position_embeddings", None) or getattr(network.config, "n_positions", None) or 512
-    pad = getattr(network.config, "pad_token_id", None)
+def max_length(config: Any) -> int:
+    """The longest sequence the network's positions allow; 512 where its configuration does not say."""
+    length = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
+    pad = getattr(config, "pad_token_id", None)
     # RoBERTa's positions start behind the padding id
-    return int(length) - (int(pad) + 1 if network.config.model_type in ("roberta", "camembert", "xlm-roberta") and pad is not None else 0)
+    return int(length) - (int(pad) + 1 if config.model_type in ("roberta", "camembert", "xlm-roberta") and pad is not None else 0)
 
 
 def load_masked(
@@ -135,7 +135,7 @@ def load_masked(
     """(denoiser, tokenizer, longest sequence, digest) of a masked LM. Raises ModelError."""
     network, tokenizer = _load("AutoModelForMaskedLM", model, remote_code)
     digest = _digest(network, tokenizer)
-    return HubMaskedLM(network, tokenizer, model, device, dtype), HubTokenizer(tokenizer, model), max_length(network), digest
+    return HubMaskedLM(network, tokenizer, model, device, dtype), HubTokenizer(tokenizer, model), max_length(network.config), digest
 
 
 def load_causal(
@@ -144,4 +144,10 @@ def load_causal(
     """(causal LM, tokenizer, longest sequence, digest). Raises ModelError."""
     network, tokenizer = _load("AutoModelForCausalLM", model, remote_code)
     digest = _digest(network, tokenizer)
-    return HubCausalLM(network, device, dtype), HubTokenizer(tokenizer, model), max_length(network), digest
+    return HubCausalLM(network, device, dtype), HubTokenizer(tokenizer, model), max_length(network.config), digest
+
+
+def load_tokenizer(model: str, *, remote_code: bool = False) -> tuple[HubTokenizer, int]:
+    """(tokenizer, longest sequence) of a masked or causal LM, without its weights. Raises ModelError."""
+    config, tokenizer = _load("AutoConfig", model, remote_code)
+    return HubTokenizer(tokenizer, model), max_length(config)

@@ -23,7 +23,7 @@ from rescore.scorers.settings import WINDOW, signature, torch_dtype
 from rescore.text import normalizer
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["CausalLM", "CausalScorer", "build", "log_prob", "token_log_probs"]
+__all__ = ["CausalLM", "CausalScorer", "build", "is_ours", "log_prob", "token_log_probs"]
 
 #: Lists scored together.
 CHUNK_TOKENS = 200_000
@@ -112,14 +112,15 @@ def build(options: ScorerOptions) -> CausalScorer:
     """The scorer of a checkpoint with objective `ar` (by default the embedded one) or of a Hugging Face causal LM (a Hub id, or a directory of one)."""
     if options.estimator is not None:
         raise ScoreError(f"--scorer ar has no estimators, got {options.estimator!r}; leave --estimator out")
-    ours = options.model is None or _is_ours(Path(options.model))
+    ours = options.model is None or is_ours(Path(options.model))
     model, encoder, window, digest, normal = _ours(options) if ours else _hub(options)
     sequencer = Sequencer(encoder, normalizer(options.normalizer or normal), min(options.window or window, window) if not ours else window, options.score_eos)
     made = signature("ar", digest, "log_prob", {}, sequencer, options)
     return CausalScorer(made, model, sequencer, options.device, per_token=options.per_token)
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Whether a directory holds a checkpoint of this package, not a Hugging Face model."""
     config = path / "config.json"
     return config.is_file() and b"dlmrescore-model" in config.read_bytes()
 
