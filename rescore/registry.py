@@ -18,6 +18,13 @@ FORMATS: dict[str, str] = {
     "jsonl": "rescore.formats.jsonl:JSONL",
     "hyporadise": "rescore.formats.hyporadise:HYPORADISE",
     "mlm-scoring": "rescore.formats.mlm_scoring:MLM_SCORING",
+    "wav2letter": "rescore.formats.wav2letter:WAV2LETTER",
+    "lattice-rescore": "rescore.formats.lattice_rescore:LATTICE_RESCORE",
+    "returnn": "rescore.formats.returnn:RETURNN",
+    "mapped-jsonl": "rescore.formats.mapped_jsonl:MAPPED_JSONL",
+    "icefall-recogs": "rescore.formats.icefall_recogs:ICEFALL_RECOGS",
+    "ctm": "rescore.formats.ctm:CTM",
+    "trn": "rescore.formats.trn:TRN",
 }
 
 #: Scorers: `build(options) -> Scorer`. `dlmrescore score --scorer NAME`.
