@@ -21,7 +21,7 @@ __all__ = ["LATTICE_RESCORE", "read", "write"]
 _ID = re.compile(r"[^\s|]+")
 _KEY = re.compile(r"(.+)-([0-9]{1,9})")
 _FUSED = re.compile(r"-?[0-9]+\.[0-9]{3}(?:(?:-[0-9]{5,}|[0-9]{6,})\.[0-9]{3})+")  # a number that fills its ten columns touches the one before
-_PROOF = re.compile(r"\S+-0 +(?:-?[0-9.]+ *){2,} \|    ")
+_PROOF = re.compile(r"\S+-0(?: +-?[0-9]+\.[0-9]+){2,} \|    ")
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None, scores: str = "am,lm") -> Iterator[NBest]:
