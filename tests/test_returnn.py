@@ -53,7 +53,7 @@ def test_the_literal_is_read(tmp_path):
 
 def test_layout_and_compression_do_not_matter(tmp_path):
     expected = [("u", [("a", {"am": 1.0, "rank": 0.0}), ("b", {"am": 0.5, "rank": -1.0})])]
-    for text in ("{'u':[(1,'a'),(.5,'b')]}", "\n { 'u' : [ (1.0 , 'a' , ) , [5e-1, 'b'] , ] , }\n\n", "{'u': [(1.0, 'a'),\r\n(0.5, 'b')]}\r\n"):
+    for text in ("{'u':[(1,'a'),(.5,'b')]}", "\n { 'u' : [ (1.0 , 'a' , ) , (5e-1, 'b') , ] , }\n\n", "{'u': [(1.0, 'a'),\r\n(0.5, 'b')]}\r\n"):
         assert views(RETURNN.read(save(tmp_path / "x", text), score="am")) == expected
         (tmp_path / "x.py.gz").write_bytes(gzip.compress(text.encode()))
         assert views(read_lists(tmp_path / "x.py.gz", "returnn", score="am")) == expected
@@ -88,6 +88,7 @@ def test_unknown_units_are_refused(tmp_path):
         ("{'u': {'out': []}}", ":1: broken literal at {'out': []}}, expected a list of (score, text) or a text of {tag: [(score, text), ...]}"),
         ("{'u': [('a', 1.0)]}", ":1: broken literal at ('a', 1.0)]}, expected (score, text) of {tag: [(score, text), ...]}"),
         ("{'u': [\n(1.0, f('a'))]}", ":2: broken literal at (1.0, f('a'))]}, expected (score, text) of {tag: [(score, text), ...]}"),
+        ("{'u': [(1.0, 'a']}", ":1: broken literal at (1.0, 'a']}, expected (score, text) of {tag: [(score, text), ...]}"),
         ("{'u': 'a'}\nx", ":2: broken literal at x, expected nothing more of {tag: [(score, text), ...]}"),
         ("{'u': 'a' 'b'}", ":1: broken literal at 'b'}, expected \",\" of {tag: [(score, text), ...]}"),
         ("{'u': []}", ":1: utterance u: the list is empty, expected at least one hypothesis"),

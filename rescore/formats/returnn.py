@@ -25,7 +25,7 @@ _Entry: TypeAlias = "tuple[str, list[tuple[str | None, str]]]"
 _S = r"[ \t\r\n]*"
 _SPACE = re.compile(_S)
 _TAG = re.compile(rf"{_S}({STRING}){_S}:{_S}")
-_PAIR = re.compile(rf"{_S}[(\[]{_S}([^\s,'\"()\[\]]+(?:\([^()\n]*\))?){_S},{_S}({STRING}){_S},?{_S}[)\]]{_S}")
+_PAIR = re.compile(rf"{_S}\({_S}([^\s,'\"()\[\]]+(?:\([^()\n]*\))?){_S},{_S}({STRING}){_S},?{_S}\){_S}")
 _TEXT = re.compile(STRING)
 _FLOAT = re.compile(r"(?:(?:np\.|numpy\.)?float[0-9]*)\('?([^']*)'?\)")
 _PROOF = re.compile(rf"{_S}\{{{_S}{STRING}{_S}:{_S}\[{_S}\({_S}[^\s,'\"()\[\]]+{_S},{_S}{STRING}{_S}\)")
@@ -116,7 +116,7 @@ class _Scanner:
         return found
 
     def at(self, character: str) -> bool:
-        self._position = _SPACE.match(self._text, self._position).end()  # type: ignore[union-attr] # it matches nothing, too
+        self._skip()
         return self._text.startswith(character, self._position)
 
     def past(self, character: str) -> None:
@@ -125,7 +125,8 @@ class _Scanner:
         self._position += 1
 
     def end(self) -> None:
-        if not self.at("") or self._position < len(self._text):
+        self._skip()
+        if self._position < len(self._text):
             raise self._error("nothing more")
 
     def line(self, position: int) -> int:
@@ -134,8 +135,12 @@ class _Scanner:
         self._counted = position
         return self._line
 
+    def _skip(self) -> None:
+        found = _SPACE.match(self._text, self._position)
+        self._position = found.end() if found else self._position
+
     def _error(self, expected: str) -> FormatError:
-        self.at("")
+        self._skip()
         where = f"{self._name}:{self.line(self._position)}"
         if self._position == len(self._text):
             return FormatError(f"{where}: the file ends too early, expected {expected}; was it cut off?")
