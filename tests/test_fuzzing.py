@@ -1,5 +1,6 @@
 """Every registered format on random lists and damaged files: the everyday share of `python tests/fuzzing.py --cases 10000`."""
 
+import json
 import random
 
 import pytest
@@ -9,8 +10,18 @@ from hypothesis import strategies as st
 
 from rescore.errors import FormatError
 from rescore.formats import Format, Skipped
+from rescore.formats.references import read_references
 from rescore.registry import FORMATS, lookup
 from rescore.types import Hypothesis, NBest
+
+SUPERVISION = {"id": "s1", "recording_id": "r1", "start": 4.5, "text": "é 日本"}
+CUT = {"id": "cut", "start": 1.0, "supervisions": [SUPERVISION, {**SUPERVISION, "id": "s2", "start": 0.5}], "type": "MonoCut"}
+MIXED = {"id": "mixed", "tracks": [{"cut": CUT, "offset": 9.0}, {"cut": {"id": "pad", "type": "PaddingCut"}}], "type": "MixedCut"}
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("scratch")
 
 
 def chosen(name):
@@ -89,6 +100,25 @@ def test_the_harness_finds_what_it_looks_for(tmp_path, monkeypatch):
         monkeypatch.setattr("fuzzing.lookup", lambda *_, act=act: Format("x", reader(act)))
         monkeypatch.setattr("fuzzing.format_of", lambda path: None)
         assert expected in (fault("x", tmp_path / "x", {}, Skipped()) or ""), name
+
+
+def test_a_message_is_one_line_whatever_it_quotes():
+    nbest = NBest("two\nlines\r\n", (Hypothesis("a"),), where="x:1")
+    assert str(FormatError(f"{nbest.place()}: wrong")) == "x:1: utterance two\\nlines\\r\\n: wrong"
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 2**32))
+def test_damaged_references_are_read_or_refused_in_one_line(scratch, number):
+    lines = "".join(json.dumps(record) + "\n" for record in (SUPERVISION, CUT, MIXED)).encode()
+    chance, messages = random.Random(number), []
+    for name, data in (("x.jsonl", lines), ("x.trn", "a 日本 (u1)\n(u2)\n".encode()), ("text", "u1 a 日本\nu2\n".encode())):
+        (scratch / name).write_bytes(damaged(data, chance))
+        try:
+            read_references(scratch / name, ids=chance.choice(("id", "supervision", "recording")) if name == "x.jsonl" else "id")
+        except FormatError as error:
+            messages.append(str(error))
+    assert not {"\n", "\r"} & set("".join(messages))
 
 
 def test_damage_is_repeatable_and_changes_files():

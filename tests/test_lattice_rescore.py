@@ -44,7 +44,7 @@ def test_every_column_becomes_a_score(tmp_path):
         ("c-0  1.0 2.0 3.0 a", 'utterance c, hypothesis 1: there is no "|", expected utt-n, the scores, "|" and the words'),
         ("c 1.0 2.0 3.0 | a", "the line begins with 'c', expected utt-n and then the scores"),
         ("| a", "the line begins with '', expected utt-n and then the scores"),
-        ("b-2 1.0 2.0 3.0 | a", "utterance b: the line is 'b-2', expected numbers that go up: b-2"),
+        ("b-2 1.0 2.0 3.0 | a", "utterance b: the line is 'b-2', expected a number above that of the line before"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, line, expected):

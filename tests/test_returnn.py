@@ -166,7 +166,8 @@ def test_writing_needs_the_score_and_ids_of_their_own(tmp_path):
 
 
 def test_the_content_proves_the_format(tmp_path):
-    assert format_of(save(tmp_path / "x", OUTPUT)) is RETURNN
+    for text in (OUTPUT, "{'u': [(np.float32(-1.5), 'a')]}"):
+        assert format_of(save(tmp_path / "x", text)) is RETURNN
     for text in ("{'u': 'a'}", '{"u": [[1.0, "a"]]}', "{"):
         with pytest.raises(FormatError, match="does not prove its format"):
             format_of(save(tmp_path / "y", text))

@@ -76,15 +76,15 @@ def _convert(group: list[tuple[str, str]], names: list[str], where: str) -> NBes
     found = _KEY.fullmatch(_key(group[0][1]))
     if found is None:
         raise FormatError(f"{where}: the line begins with {_key(group[0][1])[:40]!r}, expected utt-n and then the scores")
-    numbers: list[int] = []
-    hyps = []
+    hyps: list[Hypothesis] = []
+    last = -1
     for at, line in group:
         key = _KEY.fullmatch(_key(line))
         number = -1 if key is None else int(key[2])
-        if number <= max(numbers, default=-1):
-            raise FormatError(f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, expected numbers that go up: {found[1]}-{len(numbers)}")
-        numbers.append(number)
-        hyps.append(_hypothesis(line, names, number, f"{at}: utterance {found[1]}, hypothesis {len(numbers)}"))
+        if number <= last:
+            raise FormatError(f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, expected a number above that of the line before")
+        hyps.append(_hypothesis(line, names, number, f"{at}: utterance {found[1]}, hypothesis {len(hyps) + 1}"))
+        last = number
     return NBest(found[1], tuple(hyps), where=where)
 
 

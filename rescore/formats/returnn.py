@@ -24,11 +24,12 @@ _Entry: TypeAlias = "tuple[str, list[tuple[str | None, str]]]"
 
 _S = r"[ \t\r\n]*"
 _SPACE = re.compile(_S)
+_NUMBER = r"[^\s,'\"()\[\]]+(?:\([^()\n]*\))?"
 _TAG = re.compile(rf"{_S}({STRING}){_S}:{_S}")
-_PAIR = re.compile(rf"{_S}\({_S}([^\s,'\"()\[\]]+(?:\([^()\n]*\))?){_S},{_S}({STRING}){_S},?{_S}\){_S}")
+_PAIR = re.compile(rf"{_S}\({_S}({_NUMBER}){_S},{_S}({STRING}){_S},?{_S}\){_S}")
 _TEXT = re.compile(STRING)
 _FLOAT = re.compile(r"(?:(?:np\.|numpy\.)?float[0-9]*)\('?([^']*)'?\)")
-_PROOF = re.compile(rf"{_S}\{{{_S}{STRING}{_S}:{_S}\[{_S}\({_S}[^\s,'\"()\[\]]+{_S},{_S}{STRING}{_S}\)")
+_PROOF = re.compile(rf"{_S}\{{{_S}{STRING}{_S}:{_S}\[{_S}\({_S}{_NUMBER}{_S},{_S}{STRING}{_S}\)")
 _UNITS: dict[str, Callable[[str], str]] = {
     "words": lambda text: text,
     "bpe": lambda text: re.sub(r"@@(?: |$)", "", text),
