@@ -9,7 +9,10 @@ __all__ = ["FormatError", "FusionError", "ModelError", "RescoreError", "ScoreErr
 
 
 class RescoreError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose. Its message is one line, whatever the file holds that it quotes."""
+
+    def __str__(self) -> str:
+        return super().__str__().replace("\n", "\\n").replace("\r", "\\r")
 
 
 class FormatError(RescoreError):

@@ -23,6 +23,13 @@ FORMATS: dict[str, str] = {
     "nemo-beams": "rescore.formats.nemo:NEMO_BEAMS",
     "kaldi": "rescore.formats.kaldi:KALDI",
     "srilm": "rescore.formats.srilm:SRILM",
+    "wav2letter": "rescore.formats.wav2letter:WAV2LETTER",
+    "lattice-rescore": "rescore.formats.lattice_rescore:LATTICE_RESCORE",
+    "returnn": "rescore.formats.returnn:RETURNN",
+    "mapped-jsonl": "rescore.formats.mapped_jsonl:MAPPED_JSONL",
+    "icefall-recogs": "rescore.formats.icefall_recogs:ICEFALL_RECOGS",
+    "ctm": "rescore.formats.ctm:CTM",
+    "trn": "rescore.formats.trn:TRN",
 }
 
 #: Scorers: `build(options) -> Scorer`. `dlmrescore score --scorer NAME`.

@@ -44,7 +44,7 @@ def test_the_native_record_reads_and_writes(tmp_path):
 
 
 def test_every_format_has_its_row():
-    rows = re.findall(r"^\| `([a-z-]+)` \| .* \| yes", (DOCS / "formats.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| .* \| yes", (DOCS / "formats.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(FORMATS)
 
 

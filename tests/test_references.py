@@ -72,6 +72,84 @@ def test_bad_lines_are_named(tmp_path, name, text, expected):
     assert failure(read_references, path) == f"{path}:{expected.replace('PATH', str(path))}"
 
 
+S1 = {"id": "s1", "recording_id": "r1", "start": 4.5, "duration": 1.0, "channel": 0, "text": "c  d"}
+S2 = {"id": "s2", "recording_id": "r1", "start": 0.5, "duration": 1.0, "channel": 0, "text": "a b", "speaker": "x"}
+S3 = {"id": "s3", "recording_id": "r2", "start": 0.0, "duration": 1.0, "channel": 0, "text": ""}
+CUT = {"id": "cut", "start": 100.0, "duration": 9.0, "channel": 0, "supervisions": [S1, S2], "recording": {"id": "r1"}, "type": "MonoCut"}
+ONE = {**CUT, "id": "one", "supervisions": [{**S3, "id": "s4", "text": "x"}]}
+NONE = {**CUT, "id": "none", "supervisions": []}
+PADDING = {"cut": {"id": "pad", "duration": 3.0, "type": "PaddingCut"}, "type": "PaddingCut", "offset": 18.0}
+MIXED = {
+    "id": "mixed",
+    "tracks": [{"cut": {**CUT, "supervisions": [S1]}, "type": "MonoCut", "offset": 9.0}, {"cut": ONE, "type": "MonoCut"}, PADDING],
+    "type": "MixedCut",
+}
+
+
+def jsonl(path, *records):
+    return save(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_supervisions_of_lhotse_have_the_ids_that_are_asked_for(tmp_path):
+    path = jsonl(tmp_path / "supervisions.jsonl", S1, S3, S2)
+    assert read_references(path) == read_references(path, ids="supervision") == {"s1": "c  d", "s2": "a b", "s3": ""}
+    assert read_references(path, ids="recording") == {"r1": "a b c  d", "r2": ""}
+
+
+def test_cuts_of_lhotse_have_the_texts_of_their_supervisions_in_the_order_of_time(tmp_path):
+    path = jsonl(tmp_path / "cuts.jsonl", CUT, ONE, NONE)
+    assert read_references(path) == {"cut": "a b c  d", "one": "x"}
+    assert read_references(path, ids="supervision") == {"s1": "c  d", "s2": "a b", "s4": "x"}
+    assert read_references(jsonl(tmp_path / "mixed.jsonl", MIXED)) == {"mixed": "x c  d"}
+
+
+@pytest.mark.parametrize(
+    ("record", "ids", "expected"),
+    [
+        ({**CUT, "supervisions": {}}, "id", '"supervisions" is an object, expected a list of objects'),
+        ({**CUT, "supervisions": ["a"]}, "id", '"supervisions" holds something else than objects'),
+        ({**CUT, "supervisions": [{"id": "s", "start": 0}]}, "id", 'supervision: "text" is missing, expected a string'),
+        ({**CUT, "supervisions": [{"id": "s", "text": "a"}]}, "id", 'supervision: "start" is missing, expected a finite number'),
+        ({**CUT, "supervisions": [{"text": "a", "start": 0}]}, "supervision", 'supervision: "id" is missing, expected a string'),
+        ({"id": "cut", "tracks": [{}]}, "id", 'track: "cut" is missing, expected an object'),
+        ({"id": "cut", "tracks": [{"cut": {}, "offset": "1"}]}, "id", 'track: "offset" is a string ("1"), expected a finite number'),
+        (CUT, "recording", "a cut has no place in its recording for its texts; give the supervision set"),
+        ({"id": "cut", "text": "a", "start": 0}, "recording", '"recording_id" is missing, expected a string'),
+    ],
+)
+def test_bad_lines_of_lhotse_are_named(tmp_path, record, ids, expected):
+    path = jsonl(tmp_path / "x.jsonl", record)
+    text = failure(lambda: read_references(path, ids=ids))
+    assert text == f"{path}:1: utterance cut: {expected}"
+
+
+def test_a_supervision_in_two_cuts_is_named(tmp_path):
+    path = jsonl(tmp_path / "x.jsonl", CUT, {**CUT, "id": "cut2"})
+    assert failure(lambda: read_references(path, ids="supervision")) == f"{path}:2: utterance s1: this id was already at {path}:1; keep one of them"
+
+
+def test_other_ids_need_a_file_of_lhotse(tmp_path):
+    path = save(tmp_path / "text", "u a\n")
+    assert failure(lambda: read_references(path, ids="recording")) == f'{path}: ids is "recording", which needs a .jsonl file of lhotse'
+    assert failure(lambda: read_references(path, ids="x")) == f'{path}: ids is "x", expected one of id, supervision, recording'
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_lhotse_itself_writes(tmp_path):
+    """Compared with lhotse's own view of the same sets (seen with 1.33.0)."""
+    lhotse = pytest.importorskip("lhotse", exc_type=ImportError)
+    dummies = pytest.importorskip("lhotse.testing.dummies", exc_type=ImportError)
+    supervisions = [lhotse.SupervisionSegment.from_dict(record) for record in (S1, S2, S3)]
+    lhotse.SupervisionSet.from_segments(supervisions).to_file(tmp_path / "s.jsonl.gz")
+    assert read_references(tmp_path / "s.jsonl.gz") == {found.id: found.text for found in supervisions}
+    mono = dummies.dummy_cut(0, start=0, duration=10, supervisions=supervisions[:2])
+    other = dummies.dummy_cut(1, start=0, duration=10, supervisions=[lhotse.SupervisionSegment(id="s9", recording_id="r", start=0.5, duration=1, text="x")])
+    mixed = other.append(mono).pad(30).with_id("mixed")
+    lhotse.CutSet.from_cuts([mono, mixed]).to_file(tmp_path / "c.jsonl.gz")
+    expected = {cut.id: " ".join(found.text for found in sorted(cut.supervisions, key=lambda found: found.start)) for cut in (mono, mixed)}
+    assert read_references(tmp_path / "c.jsonl.gz") == expected == {mono.id: "a b c  d", "mixed": "x a b c  d"}
+
+
 def lists(*ids):
     return [NBest(utterance, (Hypothesis("a b"), Hypothesis("b")), "old", where=f"x.jsonl:{i}") for i, utterance in enumerate(ids, 1)]
 
@@ -98,7 +176,8 @@ def test_ids_that_trn_cannot_hold_are_refused(tmp_path, utterance):
     nbest = NBest(utterance, (Hypothesis("a"),), "a", where="x:1")
     for writer in (write_trn, write_reference_trn):
         text = failure(writer, [nbest], tmp_path / "x.trn")
-        assert text == f"x:1: utterance {utterance}: trn ids cannot hold white space or parentheses; rename the utterance"
+        shown = utterance.replace("\n", "\\n")  # a message is one line
+        assert text == f"x:1: utterance {shown}: trn ids cannot hold white space or parentheses; rename the utterance"
     assert list(tmp_path.iterdir()) == []
 
 

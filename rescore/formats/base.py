@@ -19,6 +19,7 @@ __all__ = [
     "convert_each",
     "each_once",
     "line_id",
+    "one_of",
     "optional",
     "parse_number",
     "parse_options",
@@ -142,6 +143,17 @@ def parse_options(declared: Mapping[str, Option], given: Iterable[str], owner: s
         if option.required and key not in values:
             raise FormatError(f'{owner} needs the option "{key}" ({option.help}); give {flag} {key}=...')
     return values
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    """Return an option's `parse` that takes these values only."""
+
+    def parse(text: str) -> str:
+        if text not in values:
+            raise ValueError(text)
+        return text
+
+    return parse
 
 
 def whole_number(text: str) -> int:

@@ -1,41 +1,64 @@
 """References from their own files, and how they join the lists.
 
-The suffix (before `.gz`) says the kind: `.trn` is sclite's `words (id)`, `.jsonl` has objects with `id` and `ref` or `text` (native lists and lhotse
-supervisions too), anything else is Kaldi text, `id words`. Words are kept as they are written.
+The suffix (before `.gz`) says the kind: `.trn` is sclite's `words (id)`, `.jsonl` has objects with `id` and `ref` or `text` (native lists, lhotse
+supervisions) or lhotse cuts, anything else is Kaldi text, `id words`. Words are kept as they are written.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
 
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike, at_line, byte_lines, name_of, not_utf8
 from rescore.formats.record import id_of
-from rescore.formats.strict_json import decode, described, field
+from rescore.formats.strict_json import MISSING, decode, described, field, number
+from rescore.formats.trn import parse_trn
 from rescore.types import NBest
 
 __all__ = ["join_references", "read_references"]
 
-_TRN = re.compile(r"(.*)\(([^()]*)\)[ \t]*")
 _KALDI = re.compile(r"([^ \t]+)[ \t]*(.*)")
+_IDS = ("id", "supervision", "recording")
 
 
-def read_references(path: PathLike) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Piece:
+    """A reference, or one of several that make it: `start` (seconds) orders them."""
+
+    utterance: str
+    text: str
+    where: str
+    start: float = 0.0
+
+
+def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
     """Return id -> reference. A Kaldi line that is an id alone, and a trn line that is `(id)` alone, are empty references; blank lines hold nothing.
+
+    `ids` says which id a line of lhotse has: "id", its own (of a cut: the texts of its supervisions, joined in the order of time), "supervision",
+    that of every supervision of a cut, or "recording", that of the recording (the texts of all its supervisions in the file, in the order of time).
+    A cut without supervisions has no reference.
 
     Raises FormatError naming the line: no id, an id that was there before, not UTF-8, a JSON line without a text.
     """
-    place, parse = at_line(path), _parser(path)
+    if ids not in _IDS:
+        raise FormatError(f'{name_of(path)}: ids is "{ids}", expected one of {", ".join(_IDS)}')
+    parse = _parser(path, ids)
+    place = at_line(path)
+    pieces = [piece for number, line in byte_lines(path) if line.strip() for piece in parse(line, place(number))]
+    if ids == "recording":
+        pieces = _joined(sorted(pieces, key=attrgetter("utterance")))
     references: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    for number, line in byte_lines(path):
-        if line.strip():
-            utterance, text = parse(line, place(number))
-            if utterance in lines:
-                raise FormatError(f"{place(number)}: utterance {utterance}: this id was already at {place(lines[utterance])}; keep one of them")
-            references[utterance], lines[utterance] = text, number
+    places: dict[str, str] = {}
+    for piece in pieces:
+        if piece.utterance in places:
+            raise FormatError(f"{piece.where}: utterance {piece.utterance}: this id was already at {places[piece.utterance]}; keep one of them")
+        references[piece.utterance], places[piece.utterance] = piece.text, piece.where
     return references
 
 
@@ -50,31 +73,75 @@ def join_references(lists: Iterable[NBest], references: Mapping[str, str]) -> It
         yield replace(nbest, ref=references[nbest.id])
 
 
-def _parser(path: PathLike) -> Callable[[bytes, str], tuple[str, str]]:
+def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
+    """Pieces that stand together under one id as one, their texts in the order of time."""
+    joined = []
+    for utterance, group in groupby(pieces, key=attrgetter("utterance")):
+        found = sorted(group, key=attrgetter("start"))
+        texts = [piece.text for piece in found]
+        joined.append(_Piece(utterance, texts[0] if len(texts) == 1 else " ".join(filter(None, map(str.strip, texts))), found[0].where))
+    return joined
+
+
+def _parser(path: PathLike, ids: str) -> Callable[[bytes, str], list[_Piece]]:
     name = name_of(path).removesuffix(".gz")
-    return _json_line if name.endswith(".jsonl") else _trn_line if name.endswith(".trn") else _kaldi_line
+    if name.endswith(".jsonl"):
+        return partial(_json_line, ids=ids)
+    if ids != "id":
+        raise FormatError(f'{name_of(path)}: ids is "{ids}", which needs a .jsonl file of lhotse')
+    return _trn_line if name.endswith(".trn") else _kaldi_line
 
 
-def _json_line(line: bytes, where: str) -> tuple[str, str]:
+def _json_line(line: bytes, where: str, ids: str) -> list[_Piece]:
     record = decode(line, where)
     if not isinstance(record, dict):
         raise FormatError(f'{where}: the line is {described(record)}, expected an object {{"id": ..., "ref": ...}}')
     utterance = id_of(record, where)
-    return utterance, field(record, "text" if "text" in record and "ref" not in record else "ref", str, f"{where}: utterance {utterance}", "a string")
+    at = f"{where}: utterance {utterance}"
+    if "ref" not in record and ("supervisions" in record or "tracks" in record):
+        if ids == "recording":
+            raise FormatError(f"{at}: a cut has no place in its recording for its texts; give the supervision set")
+        pieces = [_supervision(found, start, where, f"{at}: supervision", "id") for found, start in _supervisions(record, at)]
+        return pieces if ids == "supervision" else _joined([replace(piece, utterance=utterance) for piece in pieces])
+    if ids == "recording":
+        return [_supervision(record, 0.0, where, at, "recording_id")]
+    return [_Piece(utterance, field(record, "text" if "text" in record and "ref" not in record else "ref", str, at, "a string"), where)]
 
 
-def _trn_line(line: bytes, where: str) -> tuple[str, str]:
-    found = _TRN.fullmatch(_text(line, where))
-    if found is None or not found[2].strip():
-        raise FormatError(f"{where}: there is no id at the end of the line, expected words (id)")
-    return found[2].strip(), found[1].strip()
+def _supervisions(cut: dict[str, Any], at: str) -> Iterator[tuple[dict[str, Any], float]]:
+    """Every supervision of a cut, and when what it counts its time from starts: a mixed cut has tracks, cuts of their own with an offset."""
+    if "tracks" in cut:
+        for track in _objects(cut, "tracks", at):
+            inner = field(track, "cut", dict, f"{at}: track", "an object")
+            offset = number(track.get("offset", 0), f"{at}: track", '"offset"')
+            for supervision in _objects(inner, "supervisions", at) if "supervisions" in inner else ():
+                yield supervision, offset
+    else:
+        for supervision in _objects(cut, "supervisions", at):
+            yield supervision, 0.0
 
 
-def _kaldi_line(line: bytes, where: str) -> tuple[str, str]:
+def _objects(item: dict[str, Any], name: str, at: str) -> list[dict[str, Any]]:
+    found = field(item, name, list, at, "a list of objects")
+    if not all(isinstance(value, dict) for value in found):
+        raise FormatError(f'{at}: "{name}" holds something else than objects')
+    return found
+
+
+def _supervision(record: dict[str, Any], start: float, where: str, at: str, key: str) -> _Piece:
+    text = field(record, "text", str, at, "a string")
+    return _Piece(field(record, key, str, at, "a string"), text, where, start + number(record.get("start", MISSING), at, '"start"'))
+
+
+def _trn_line(line: bytes, where: str) -> list[_Piece]:
+    return [_Piece(*parse_trn(_text(line, where), where), where)]
+
+
+def _kaldi_line(line: bytes, where: str) -> list[_Piece]:
     found = _KALDI.fullmatch(_text(line, where))
     if found is None:
         raise FormatError(f"{where}: the line begins with a space, expected an id and then the words")
-    return found[1], found[2].strip()
+    return [_Piece(found[1], found[2].strip(), where)]
 
 
 def _text(line: bytes, where: str) -> str:

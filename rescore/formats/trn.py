@@ -1,17 +1,36 @@
-"""sclite's trn: one utterance a line, `words (id)`. Written for `sclite -r ref.trn trn -h hyp.trn trn -i spu_id`; read by references.py."""
+"""sclite's trn: one utterance a line, `words (id)`. 1-best, no scores. Written for `sclite -r ref.trn trn -h hyp.trn trn -i spu_id`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.files import PathLike, atomic_writer
-from rescore.types import NBest
+from rescore.formats.base import Format, Skipped, convert_each
+from rescore.formats.files import PathLike, at_line, atomic_writer, text_lines
+from rescore.types import Hypothesis, NBest
 
-__all__ = ["write_reference_trn", "write_trn"]
+__all__ = ["TRN", "parse_trn", "read", "write_reference_trn", "write_trn"]
 
+_LINE = re.compile(r"(.*)\(([^()]*)\)[ \t]*", re.DOTALL)
 _ID = re.compile(r"[^\s()]+")
+
+
+def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
+    """Yield one list of one hypothesis a line, so that others' results can be evaluated; blank lines hold nothing and are passed over.
+
+    Raises FormatError naming the line for one without an id and for a repeated id; with `skipped`, counts such lines there and goes on.
+    """
+    lines = ((number, line) for number, line in text_lines(path) if line.strip())
+    return convert_each(lines, _convert, at_line(path), skipped)
+
+
+def parse_trn(line: str, where: str) -> tuple[str, str]:
+    """Return id and words of a line. Raises FormatError if there is no id at its end."""
+    found = _LINE.fullmatch(line)
+    if found is None or not found[2].strip():
+        raise FormatError(f"{where}: there is no id at the end of the line, expected words (id)")
+    return found[2].strip(), found[1].strip()
 
 
 def write_trn(lists: Iterable[NBest], path: PathLike) -> int:
@@ -25,6 +44,11 @@ def write_trn(lists: Iterable[NBest], path: PathLike) -> int:
 def write_reference_trn(lists: Iterable[NBest], path: PathLike) -> int:
     """Write the references as `write_trn` writes hypotheses. Raises FormatError for a list without a reference, too."""
     return _write(((nbest, _reference(nbest)) for nbest in lists), path)
+
+
+def _convert(line: str, where: str) -> NBest:
+    utterance, text = parse_trn(line, where)
+    return NBest(utterance, (Hypothesis(text),), where=where)
 
 
 def _write(texts: Iterable[tuple[NBest, str]], path: PathLike) -> int:
@@ -42,3 +66,6 @@ def _reference(nbest: NBest) -> str:
     if nbest.ref is None:
         raise FormatError(f"{nbest.place()}: there is no reference to write")
     return nbest.ref
+
+
+TRN = Format("trn", read, write_trn, help="sclite's trn: words (id), 1-best")

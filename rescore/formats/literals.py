@@ -1,0 +1,43 @@
+"""Strings as Python prints them, in the files of RETURNN and icefall. They are matched by pattern: nothing is evaluated, and nothing nests."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from rescore.errors import FormatError
+
+__all__ = ["STRING", "string_list", "string_value"]
+
+_ESCAPE = r"\\(?:[\\'\"abfnrtv]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
+
+#: Pattern of one string literal on one line, with the escapes that `repr` writes.
+STRING = rf"(?:'[^'\\\r\n]*(?:{_ESCAPE}[^'\\\r\n]*)*'|\"[^\"\\\r\n]*(?:{_ESCAPE}[^\"\\\r\n]*)*\")"
+_ITEM = re.compile(rf"[ \t]*({STRING})[ \t]*(,|\Z)")
+
+
+def string_value(token: str, at: str) -> str:
+    """Return what a literal that matches STRING stands for. Raises FormatError if an escape in it is no character."""
+    if "\\" not in token:
+        return token[1:-1]
+    try:
+        text: str = ast.literal_eval(token)
+        text.encode()
+    except (SyntaxError, ValueError) as error:  # beyond U+10FFFF, a NUL, half of a surrogate pair
+        raise FormatError(f"{at}: the string {token[:40]} holds what is not a character; write the file again in UTF-8") from error
+    return text
+
+
+def string_list(literal: str, at: str) -> list[str]:
+    """Return the strings of a list on one line: `['A', 'B']`. Raises FormatError for anything else."""
+    inside = literal.strip(" \t")[1:-1].strip(" \t")
+    if not (literal.startswith("[") and literal.endswith("]")):
+        raise FormatError(f"{at} is {literal[:40]}, expected a list of strings as Python prints it")
+    strings, position = [], 0
+    while position < len(inside):
+        found = _ITEM.match(inside, position)
+        if found is None:
+            raise FormatError(f"{at} is no list of strings as Python prints it: expected a string at {inside[position : position + 40]}")
+        strings.append(string_value(found[1], at))
+        position = found.end()
+    return strings

@@ -1,0 +1,249 @@
+"""Any JSON lines by a mapping of fields: outputs of Whisper, faster-whisper, NeMo, Hugging Face pipelines, and home-made lists.
+
+A path names a field, with dots into objects and numbers into lists: `asr.nbest`, `alternatives.0.text`. The options say which path is what:
+
+    id=audio_filepath ref=text hyps=nbest text=text scores=am:acoustic,lm:-lm_cost
+
+A score is `ours:[-][log10:]path[*count[+n]]`: `-` for a cost, `log10:` for base-10 logs, `*count` for a mean over tokens, which is multiplied by the
+number of tokens (a number, or a list that is counted) plus n. A path that begins with a dot is a list of the record, one number a hypothesis.
+Whisper's and faster-whisper's `avg_logprob` is the sum divided by the number of tokens + 1 (openai/whisper, `decoding.py`: the end of the text
+counts): `am:avg_logprob*tokens+1`. Without its count it must be called `..._per_token`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, TypeAlias
+
+from rescore.errors import FormatError
+from rescore.formats.base import Format, Option, Skipped, convert_each
+from rescore.formats.files import PathLike, at_line, byte_lines, name_of, stem_of
+from rescore.formats.record import HYPOTHESIS_FIELDS, RECORD_FIELDS, id_of, other_fields
+from rescore.formats.strict_json import MISSING, decode, described, number
+from rescore.types import Hypothesis, NBest
+
+__all__ = ["MAPPED_JSONL", "read"]
+
+_Path: TypeAlias = "tuple[str, ...]"
+
+_SCORE = re.compile(r"(?P<name>[^:,\s]+):(?P<sign>-?)(?P<log10>(?:log10:)?)(?P<path>[^:*,\s]+)(?:\*(?P<count>[^:*+,\s]+)(?:\+(?P<more>[0-9]{1,3}))?)?")
+_MEANS = {"avg_logprob", "avg_log_prob", "avg_logprobs"}
+_STEM = "stem:"
+
+
+@dataclass(frozen=True)
+class _Score:
+    name: str
+    path: _Path
+    factor: float
+    count: _Path
+    more: int
+    is_column: bool
+
+
+@dataclass(frozen=True)
+class _Mapping:
+    id: _Path
+    is_stem: bool
+    ref: _Path
+    hyps: _Path
+    text: _Path
+    scores: tuple[_Score, ...]
+    order: str
+    made: str
+
+
+def read(
+    path: PathLike,
+    *,
+    skipped: Skipped | None = None,
+    id: str = "id",
+    ref: str = "",
+    hyps: str = "nbest",
+    text: str = "text",
+    scores: str = "",
+    order: str = "",
+) -> Iterator[NBest]:
+    """Yield the lists of a file of JSON objects, one a line, one line in memory at a time; what the mapping does not name is kept.
+
+    id: path of the id, a string or an integer; `stem:path` takes a file's name without folders and suffix; "" makes ids of the file's stem and line.
+    ref: path of the reference, a string or null; "": there is none. hyps: path of the list of hypotheses (strings, objects, or lists such as
+    [text, score], whose paths are 0 and 1), or of one string; "": the record is the one hypothesis. text: path in a hypothesis. scores: as above.
+    order: the name of a score to sort by, highest first; "": as in the file. `rank` is minus the position in that order.
+    Raises FormatError for a mapping that is not as above and, naming the line, for fields that are missing or of another type.
+    """
+    mapping = _mapping(id, ref, hyps, text, scores, order, path)
+    lines = ((number, (number, line)) for number, line in byte_lines(path) if line.strip())
+    return convert_each(lines, lambda line, where: _decode(*line, mapping, where), at_line(path), skipped)
+
+
+def _mapping(id: str, ref: str, hyps: str, text: str, scores: str, order: str, path: PathLike) -> _Mapping:
+    found = tuple(_score(spec, name_of(path)) for spec in scores.split(",")) if scores else ()
+    names = [score.name for score in found]
+    if len(set(names)) < len(names):
+        raise FormatError(f'{name_of(path)}: scores is "{scores}", expected every name once')
+    if order and order not in names:
+        raise FormatError(f'{name_of(path)}: order is "{order}", expected one of the scores: {", ".join(names) or "none is given"}')
+    if not hyps and text == ref:
+        raise FormatError(f'{name_of(path)}: "{text}" cannot be both reference and hypothesis; give ref and text their own fields')
+    return _Mapping(_parts(id.removeprefix(_STEM)), id.startswith(_STEM), _parts(ref), _parts(hyps), _parts(text), found, order, stem_of(path))
+
+
+def _score(spec: str, name: str) -> _Score:
+    found = _SCORE.fullmatch(spec if ":" in spec else f"{spec}:{spec}")
+    if found is None:
+        raise FormatError(f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], as in lm:-log10:lm_cost or am:avg_logprob*tokens+1')
+    if found["path"].rpartition(".")[2] in _MEANS and not found["count"] and not found["name"].endswith("_per_token"):
+        raise FormatError(
+            f'{name}: scores has "{spec}": {found["path"]} is a mean over tokens; give its count ({spec}*tokens+1) or call it {found["name"]}_per_token'
+        )
+    factor = (-1.0 if found["sign"] else 1.0) * (math.log(10) if found["log10"] else 1.0)
+    is_column = found["path"].startswith(".")
+    return _Score(found["name"], _parts(found["path"].removeprefix(".")), factor, _parts(found["count"] or ""), int(found["more"] or 0), is_column)
+
+
+def _parts(path: str) -> _Path:
+    return tuple(path.split(".")) if path else ()
+
+
+def _decode(line_number: int, line: bytes, mapping: _Mapping, where: str) -> NBest:
+    check = partial(_convert, mapping=mapping, made=f"{mapping.made}-{line_number:06d}", where=where)
+    return check(decode(line, where, check))
+
+
+def _convert(record: Any, mapping: _Mapping, made: str, where: str) -> NBest:
+    if not isinstance(record, dict):
+        raise FormatError(f"{where}: the line is {described(record)}, expected an object")
+    utterance = _id(record, mapping, made, where)
+    at = f"{where}: utterance {utterance}"
+    ref = None if not mapping.ref else _string(record, mapping.ref, at, "a string or null", nullable=True)
+    items = _items(record, mapping, at)
+    columns = {score.name: _column(record, score, len(items), at) for score in mapping.scores if score.is_column}
+    hyps = [_hypothesis(item, mapping, {name: column[i] for name, column in columns.items()}, f"{at}, hypothesis {i + 1}") for i, item in enumerate(items)]
+    if mapping.order:
+        hyps.sort(key=lambda hyp: -hyp.scores[mapping.order])
+    ranked = tuple(Hypothesis(hyp.text, {**hyp.scores, **({} if "rank" in hyp.scores else {"rank": float(-i)})}, hyp.raw) for i, hyp in enumerate(hyps))
+    return NBest(utterance, ranked, ref, other_fields(_rest(record, _record_paths(mapping)), (), RECORD_FIELDS, at), where)
+
+
+def _id(record: dict[str, Any], mapping: _Mapping, made: str, where: str) -> str:
+    if not mapping.id:
+        return made
+    value = _at(record, mapping.id)
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise FormatError(f'{where}: the id, "{".".join(mapping.id)}", is {described(value)}, expected a string or an integer')
+    return id_of({"id": PurePosixPath(str(value)).stem if mapping.is_stem else str(value)}, where)
+
+
+def _items(record: dict[str, Any], mapping: _Mapping, at: str) -> list[Any]:
+    value = _at(record, mapping.hyps) if mapping.hyps else [record]
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        got = "an empty list" if value == [] else described(value)
+        raise FormatError(f'{at}: "{".".join(mapping.hyps)}" is {got}, expected a list of at least one hypothesis')
+    return value
+
+
+def _column(record: dict[str, Any], score: _Score, count: int, at: str) -> list[Any]:
+    column = _at(record, score.path)
+    if not isinstance(column, list):
+        raise FormatError(f'{at}: "{".".join(score.path)}" is {described(column)}, expected a list of numbers')
+    if len(column) != count:
+        raise FormatError(f'{at}: "{".".join(score.path)}" has {len(column)} numbers, expected one for each of {count} hypotheses')
+    return column
+
+
+def _hypothesis(item: Any, mapping: _Mapping, columns: dict[str, Any], at: str) -> Hypothesis:
+    if isinstance(item, list):
+        item = {str(i): value for i, value in enumerate(item)}
+    if isinstance(item, str):
+        fields: dict[str, Any] = {}
+        text = item
+    elif isinstance(item, dict):
+        fields, text = item, _string(item, mapping.text, at, "a string") or ""
+    else:
+        raise FormatError(f"{at} is {described(item)}, expected a string, an object or a list")
+    scores = {score.name: _value(columns[score.name] if score.is_column else _at(fields, score.path), fields, score, at) for score in mapping.scores}
+    if not mapping.hyps:
+        return Hypothesis(text, scores)
+    paths = [mapping.text, *(score.path for score in mapping.scores if not score.is_column)]
+    return Hypothesis(text, scores, other_fields(_rest(fields, paths), (), HYPOTHESIS_FIELDS, at))
+
+
+def _value(value: Any, item: dict[str, Any], score: _Score, at: str) -> float:
+    what = f'"{".".join(score.path)}"'
+    found = number(value, at, what) * score.factor * (_count(item, score, at) if score.count else 1)
+    if not math.isfinite(found):
+        raise FormatError(f'{at}: score "{score.name}" is infinite, expected a finite number')
+    return found
+
+
+def _count(item: dict[str, Any], score: _Score, at: str) -> int:
+    value = _at(item, score.count)
+    count = len(value) if isinstance(value, list) else value
+    if type(count) is not int or count + score.more < 1:
+        raise FormatError(f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, expected a number or a list of at least one token')
+    return count + score.more
+
+
+def _string(item: dict[str, Any], path: _Path, at: str, expected: str, nullable: bool = False) -> str | None:
+    value = _at(item, path)
+    if isinstance(value, str) or (nullable and value is None):
+        return value
+    raise FormatError(f'{at}: "{".".join(path)}" is {described(value)}, expected {expected}')
+
+
+def _at(value: Any, path: _Path) -> Any:
+    """What is at a path, MISSING if it leads nowhere."""
+    for part in path:
+        if isinstance(value, dict):
+            value = value.get(part, MISSING)
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return MISSING
+    return value
+
+
+def _record_paths(mapping: _Mapping) -> list[_Path]:
+    """The fields of a record that the native one has in other places. An id that is a stem of a field, say a file name, leaves the field there."""
+    paths = [mapping.ref, mapping.hyps, *(score.path for score in mapping.scores if score.is_column)]
+    if not mapping.is_stem or mapping.id == ("id",):
+        paths.append(mapping.id)
+    if not mapping.hyps:
+        paths += [mapping.text, *(score.path for score in mapping.scores)]
+    return [path for path in paths if path]
+
+
+def _rest(item: dict[str, Any], paths: list[_Path]) -> dict[str, Any]:
+    """The object without what is at these paths; objects that this leaves empty go too, and lists stay whole."""
+    rest: dict[str, Any] = {}
+    for name, value in item.items():
+        below = [path[1:] for path in paths if path[0] == name]
+        if () in below:
+            continue
+        kept = _rest(value, below) if below and isinstance(value, dict) else value
+        if kept or not below:
+            rest[name] = kept
+    return rest
+
+
+MAPPED_JSONL = Format(
+    "mapped-jsonl",
+    read,
+    help="any JSON lines by a mapping of fields (Whisper, faster-whisper, pipelines, home-made)",
+    read_options={
+        "id": Option("path of the id; stem:path takes a file's name; empty: ids are made; default id", expected="a path"),
+        "ref": Option("path of the reference; empty (default): there is none", expected="a path"),
+        "hyps": Option("path of the list of hypotheses; empty: the record is the one hypothesis; default nbest", expected="a path"),
+        "text": Option("path of the text in a hypothesis; default text", expected="a path"),
+        "scores": Option("ours:[-][log10:]path[*count[+n]], commas between", expected="a mapping"),
+        "order": Option("one of our scores to sort by, highest first", expected="a name"),
+    },
+)
