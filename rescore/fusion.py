@@ -1,6 +1,7 @@
 """The total score of a hypothesis, total = sum_k scale_k * score_k + word_bonus * words, and what it does to lists.
 
-Reading order: `Fusion` (the weights, a small JSON file), `Ragged` (lists as arrays), `totals`, `fuse`. Weights come from `rescore.tuning`.
+Reading order: `Fusion` (the weights, a small JSON file), `Ragged` (lists as arrays), `linear`, `totals`, `fuse`. Weights come from `rescore.tuning`.
+Other ways from scores to totals have a name in `rescore.registry.FUSIONS`, which a weights file gives as its `kind`; tuning is for `linear`.
 Shapes: U utterances, H hypotheses of all of them together, F named scores. `prior_scale` (method: minus the recogniser's internal LM) is the
 scale of a score like any other, usually negative.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -23,14 +24,17 @@ from rescore.errors import FormatError, FusionError, ScoreError
 from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
 from rescore.formats.record import from_dict, to_dict
 from rescore.formats.strict_json import decode
-from rescore.registry import DECISIONS, lookup
+from rescore.registry import DECISIONS, FUSIONS, lookup
 from rescore.types import NBest
 
-__all__ = ["DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "load", "save", "signature", "totals", "winners"]
+__all__ = ["Combiner", "DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "linear", "load", "save", "signature", "totals", "winners"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Span: TypeAlias = tuple[float | None, float | None]
+
+#: A kind of fusion: (features (H, F), scales in the order of the columns, words (H,), word_bonus) of the H hypotheses of one list -> totals (H,).
+Combiner: TypeAlias = Callable[[FloatArray, Sequence[float], IntArray, float], FloatArray]
 
 RANK = "rank"
 TOTAL = "total"
@@ -66,7 +70,8 @@ class Fusion:
     """Weights: an ordered `scales` (the first, the acoustic score as a rule, is 1 after tuning) and nats for every word.
 
     `signatures` holds what made each score on the tuning lists, where they said so: `fuse` refuses others. `tuned_on` holds a digest of each
-    utterance id tuned on, separated by spaces, so that `overlap` can tell. Raises FusionError for weights that are not finite, or none.
+    utterance id tuned on, separated by spaces, so that `overlap` can tell. `kind` names the function that makes totals of them.
+    Raises FusionError for weights that are not finite, or none.
     """
 
     scales: Mapping[str, float]
@@ -74,6 +79,7 @@ class Fusion:
     signatures: Mapping[str, str] = field(default_factory=dict)
     dev: DevResult | None = None
     tuned_on: str = ""
+    kind: str = "linear"
 
     def __post_init__(self) -> None:
         if not self.scales:
@@ -96,8 +102,8 @@ class Fusion:
 
     @cached_property
     def signature(self) -> str:
-        """What made a total: a digest of the weights and of the signatures of the scores."""
-        return f"fusion:{digest(json.dumps([list(self.scales.items()), self.word_bonus, sorted(self.signatures.items())]))}"
+        """What made a total: a digest of the kind, the weights and the signatures of the scores."""
+        return f"fusion:{digest(json.dumps([self.kind, list(self.scales.items()), self.word_bonus, sorted(self.signatures.items())]))}"
 
 
 def digest(text: str) -> str:
@@ -214,20 +220,30 @@ def _feature(nbest: NBest, index: int, name: str) -> float:
     return float(value)
 
 
-def totals(ragged: Ragged, scales: Mapping[str, float] | Sequence[float], word_bonus: float = 0.0) -> FloatArray:
-    """Return the total of every hypothesis, (H,), in nats times the first scale. `scales` has a value for each of `ragged.names`.
+def linear(features: FloatArray, scales: Sequence[float], words: IntArray, word_bonus: float) -> FloatArray:
+    """Return sum_k scale_k * score_k + word_bonus * words, (H,).
 
     Added up name after name, elementwise: equal rows have equal totals, and a list alone has the totals it has among others.
-    Raises FusionError if the scales do not fit the names, or a total overflows.
+    """
+    total = scales[0] * features[:, 0]
+    for k in range(1, len(scales)):
+        total = total + scales[k] * features[:, k]
+    return np.asarray(total + word_bonus * words)
+
+
+def totals(ragged: Ragged, scales: Mapping[str, float] | Sequence[float], word_bonus: float = 0.0, combine: Combiner = linear) -> FloatArray:
+    """Return the total of every hypothesis, (H,), in nats times the first scale. `scales` has a value for each of `ragged.names`.
+
+    `combine` sees all rows at once; one that compares hypotheses has to be given one list at a time.
+    Raises FusionError if the scales do not fit the names, or a total is missing or overflows.
     """
     weights = [scales.get(name, math.nan) for name in ragged.names] if isinstance(scales, Mapping) else list(scales)
     if len(weights) != len(ragged.names) or len(scales) != len(ragged.names) or not np.isfinite(weights).all():
         raise FusionError(f"the scales {scales} do not fit the scores {', '.join(ragged.names)}, expected one finite number for each")
     with np.errstate(over="ignore", invalid="ignore"):
-        total = weights[0] * ragged.features[:, 0]
-        for k in range(1, len(weights)):
-            total = total + weights[k] * ragged.features[:, k]
-        total = total + word_bonus * ragged.words
+        total = combine(ragged.features, weights, ragged.words, word_bonus)
+    if np.shape(total) != ragged.words.shape:
+        raise FusionError(f"the fusion made totals of shape {np.shape(total)}, expected {ragged.words.shape}: one for each hypothesis")
     if not np.isfinite(total).all():
         raise FusionError("a total is too large for a float; the scores or scales are unusable")
     return total
@@ -255,12 +271,12 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     they were tuned on this utterance; all else stays, in `raw` too, and the input is not changed. `decision` is a name from the registry;
     `temperature` divides the totals where the decision needs probabilities.
     Raises ScoreError for a missing score, FusionError if a score was made by another model or setting than the one tuned with, RescoreError for
-    an unknown decision.
+    an unknown decision or kind of fusion.
     """
-    choose = lookup(DECISIONS, decision, "decision")
+    choose, combine = lookup(DECISIONS, decision, "decision"), lookup(FUSIONS, fusion.kind, "fusion")
     for nbest in lists:
         _check_signatures(nbest, fusion)
-        total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
+        total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus, combine)
         chosen = choose([hyp.text for hyp in nbest.hyps], total, temperature)
         order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
         hyps = tuple(replace(nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}) for i in order)

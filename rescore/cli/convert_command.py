@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, input_options, output_option
+from rescore.cli.options import Reader, input_options, lists_argument, named, output_option
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
 
@@ -14,9 +14,9 @@ __all__ = ["command"]
 
 
 @click.command("convert")
-@click.argument("path", metavar="LISTS")
+@lists_argument()
 @input_options
-@click.option("--to", "target", type=click.Choice(sorted(FORMATS)), default="jsonl", show_default=True, help="Format of the output.")
+@click.option("--to", "target", type=named("format"), default="jsonl", show_default=True, help="Format of the output.")
 @output_option
 def command(path: str, output: str, target: str, **options: Any) -> None:
     """Read LISTS in any known format and write them in the native one.

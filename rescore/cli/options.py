@@ -14,17 +14,48 @@ from rescore.errors import FormatError
 from rescore.formats import Skipped, read_lists
 from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import join_references, read_references
-from rescore.registry import FORMATS
+from rescore.registry import names
 from rescore.types import NBest
 
-__all__ = ["Reader", "input_options", "output_option", "write_json"]
+__all__ = ["Reader", "Sections", "input_options", "lists_argument", "named", "output_option", "write_json"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Sections(click.Command):
+    """A command whose --help has its options under headings: `headings` maps the option that begins a section to the section's heading."""
+
+    def __init__(self, *arguments: Any, headings: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.headings = {**headings, "--help": "Help"}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section, in the order they have."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        heading = "Options"
+        for param in (param for param in self.get_params(ctx) if isinstance(param, click.Option)):
+            heading = next((self.headings[name] for name in param.opts if name in self.headings), heading)
+            sections.setdefault(heading, []).extend(filter(None, [param.get_help_record(ctx)]))
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def named(what: str) -> click.Choice[str]:
+    """The names of one kind of thing ("format", "scorer", ...), those of installed plug-ins too."""
+    return click.Choice(names(what))
+
+
+def lists_argument(metavar: str = "LISTS") -> Callable[[_F], _F]:
+    """The input of a command, a file or `-`."""
+    return click.argument("path", metavar=metavar, type=click.Path(allow_dash=True))
+
 
 output_option = click.option("-o", "--output", default="-", show_default="standard output", type=click.Path(dir_okay=False), help="Where the result goes.")
 
 _INPUT = [
-    click.option("--from", "format_name", type=click.Choice(sorted(FORMATS)), help="Format of the input; found out where the content proves it."),
+    click.option("--from", "format_name", type=named("format"), help="Format of the input; found out where the content proves it."),
     click.option("--refs", type=click.Path(dir_okay=False), help="References: Kaldi text, .trn or .jsonl; they replace those of the lists."),
     click.option(
         "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="Broken records: stop, or leave out and count them."

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from rescore.cli.options import Sections
+
 __all__ = ["command"]
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -23,7 +25,11 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
     return card
 
 
-@click.command("train")
+@click.command(
+    "train",
+    cls=Sections,
+    headings={"--objective": "What to train", "--tokenizer": "Tokens", "--steps": "Training", "--width": "Network", "--start-from": "Run"},
+)
 @click.option("--objective", type=click.Choice(["mdlm", "usdm", "ar"]), required=True, help="What to train.")
 @click.option("--text", multiple=True, required=True, type=_FILE, help="Training text, a sentence a line; may be repeated.")
 @click.option("--valid", multiple=True, required=True, type=_FILE, help="Validation text.")
@@ -32,19 +38,19 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--tokenizer", type=_FILE, help="A SentencePiece model; default: train one.")
 @click.option("--vocab-size", type=click.IntRange(32), default=4096, show_default=True, help="Pieces of a vocabulary trained here.")
 @click.option("--join", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probability that a line continues the text before it.")
-@click.option("--steps", type=click.IntRange(1), default=3000, show_default=True)
-@click.option("--batch-tokens", type=click.IntRange(64), default=4096, show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
-@click.option("--warmup", type=click.IntRange(1), default=150, show_default=True)
-@click.option("--width", type=click.IntRange(8), default=256, show_default=True)
-@click.option("--layers", type=click.IntRange(1), default=6, show_default=True)
-@click.option("--heads", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--feed-forward", type=click.IntRange(8), default=704, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=3000, show_default=True, help="Batches to train on.")
+@click.option("--batch-tokens", type=click.IntRange(64), default=4096, show_default=True, help="Tokens in a batch.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Highest rate of the schedule.")
+@click.option("--warmup", type=click.IntRange(1), default=150, show_default=True, help="Steps until the rate is highest.")
+@click.option("--width", type=click.IntRange(8), default=256, show_default=True, help="Width of the hidden states.")
+@click.option("--layers", type=click.IntRange(1), default=6, show_default=True, help="Number of Transformer blocks.")
+@click.option("--heads", type=click.IntRange(1), default=4, show_default=True, help="Attention heads of a block.")
+@click.option("--feed-forward", type=click.IntRange(8), default=704, show_default=True, help="Width inside the feed-forward parts.")
 @click.option("--start-from", type=click.Path(exists=True, file_okay=False), help="A checkpoint of the same shape whose weights the run starts with.")
 @click.option("--bf16/--float32", default=True, show_default=True, help="Arithmetic of the network's body.")
-@click.option("--save-every", type=click.IntRange(1), default=250, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--card", default="{}", callback=_object, help="JSON object kept in config.json: text, licence, remarks.")
+@click.option("--save-every", type=click.IntRange(1), default=250, show_default=True, help="Steps between evaluations, each of which is saved.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
+@click.option("--card", default="{}", show_default=True, callback=_object, help="JSON object kept in config.json: text, licence, remarks.")
 def command(
     text: tuple[Path, ...],
     valid: tuple[Path, ...],

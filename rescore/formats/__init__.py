@@ -1,4 +1,4 @@
-"""Formats in and out, one file each. docs/formats.md describes them, docs/adding_a_format.md how to add one."""
+"""Formats in and out, one file each. docs/formats.md describes them, docs/adding.md and docs/adding_a_format.md how to add one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Skipped
 from rescore.formats.files import PathLike, head, name_of
-from rescore.registry import FORMATS, lookup
+from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
 
 __all__ = ["Format", "Skipped", "format_of", "read_lists"]
@@ -29,16 +29,16 @@ def read_lists(path: PathLike, name: str | None = None, *, skipped: Skipped | No
 def format_of(path: PathLike) -> Format:
     """Return the one format that the first 16 MB of the file prove; where they prove none, a name that ends in `.jsonl` promises the native one.
 
-    Raises FormatError otherwise: the caller has to say which it is.
+    Only built-in formats are tried: what else is installed never changes how a file is read. Raises FormatError where it is none of them: the
+    caller has to say which it is.
     """
-    known = sorted(FORMATS)
     start = _start_of(path)
-    proven: list[Format] = [found for found in (lookup(FORMATS, name, "format") for name in known) if found.proven_by(start)]
+    proven: list[Format] = [found for found in (lookup(FORMATS, name, "format") for name in sorted(FORMATS)) if found.proven_by(start)]
     if not proven and name_of(path).removesuffix(".gz").endswith(".jsonl"):
         native: Format = lookup(FORMATS, "jsonl", "format")  # so that a broken first line is named by file and line
         return native
     if len(proven) != 1:
-        raise FormatError(f"{name_of(path)}: its content does not prove its format; name it with --from: {', '.join(known)}")
+        raise FormatError(f"{name_of(path)}: its content does not prove its format; name it with --from: {', '.join(names('format'))}")
     return proven[0]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rescore.errors import ModelError
-from rescore.models.checkpoint import Checkpoint, Objective, load
+
+if TYPE_CHECKING:
+    from rescore.models.checkpoint import Checkpoint, Objective
 
 __all__ = ["EMBEDDED", "embedded_models", "open_checkpoint"]
 
@@ -22,6 +25,8 @@ def open_checkpoint(model: str | None, objective: Objective) -> Checkpoint:
 
     Raises ModelError naming what was looked for if it is not there or is of another objective.
     """
+    from rescore.models.checkpoint import load  # noqa: PLC0415 - torch, which a list of the models does not need
+
     directory = EMBEDDED / objective if model is None else Path(model)
     if not directory.is_dir():
         raise ModelError(f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded ones, `dlmrescore train` makes one")
