@@ -245,7 +245,7 @@ def totals(ragged: Ragged, scales: Mapping[str, float] | Sequence[float], word_b
     if np.shape(total) != ragged.words.shape:
         raise FusionError(f"the fusion made totals of shape {np.shape(total)}, expected {ragged.words.shape}: one for each hypothesis")
     if not np.isfinite(total).all():
-        raise FusionError("a total is too large for a float; the scores or scales are unusable")
+        raise FusionError("a total is not finite, or too large for a float; the scores or scales are unusable")
     return total
 
 
