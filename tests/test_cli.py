@@ -472,6 +472,14 @@ def test_a_model_trained_by_the_command_scores(dlm):
     write("in.jsonl", BARE)
     good(dlm("score", "in.jsonl", "--scorer", "usdm", "--model", "run", "-o", "out.jsonl"))
     assert refused(dlm(*train, "--seed", 1)).endswith("the run was started with other options (seed); use the same options or another directory")
+    tune = ["train", "--objective", "mdlm", "--text", "text.txt", "--valid", "text.txt", "--batch-tokens", 128, "--steps", 1, "--float32"]
+    tuned = dlm(*tune, "--start-from", "run", "-o", "tuned")  # sizes and vocabulary come with it
+    assert re.search(r"[0-9.]+ nats a token, perplexity [0-9.]+ a word on the validation text", tuned.err)
+    assert Path("tuned/corpus/tokenizer.model").read_bytes() == Path("run/tokenizer.model").read_bytes()
+    assert json.loads(Path("tuned/config.json").read_text())["network"]["width"] == 16
+    assert Path("tuned/log.png").read_bytes().startswith(b"\x89PNG")
+    gone = refused(dlm(*tune, "--start-from", "gone", "-o", "other"))
+    assert gone.endswith("--start-from gone: no such checkpoint; give a directory that `dlmrescore train` made, or one of mdlm, usdm, ar")
     for card in ("[1]", "{"):
         done = dlm(*train, "--card", card)
         assert (done.status, "--card" in done.err) == (2, True)
@@ -833,14 +841,16 @@ def test_the_help_of_every_command_shows_an_example_and_explains_its_options(dlm
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_example_of_every_command_is_a_command_line_that_it_takes(dlm, command):
-    [line] = [line.strip() for line in good(dlm(command, "--help")).out.splitlines() if line.strip().startswith("Example:")]
-    program, name, *arguments = shlex.split(line.removeprefix("Example:"))
-    assert (program, name) == ("dlmrescore", command)
-    for argument in arguments:
-        if re.fullmatch(r"[\w.]+\.\w+", argument):  # a file
-            Path(argument).touch()
-    context = cli.get_command(None, command).make_context(command, arguments)  # raises for an option or a value that is not known
-    assert not context.args
+    examples = re.findall(r"^ +[A-Z][\w-]*: (dlmrescore .*)$", good(dlm(command, "--help")).out, re.MULTILINE)
+    assert examples
+    for example in examples:
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("dlmrescore", command)
+        for argument in arguments:
+            if re.fullmatch(r"[\w.]+\.\w+", argument):  # a file
+                Path(argument).touch()
+        context = cli.get_command(None, command).make_context(command, arguments)  # raises for an option or a value that is not known
+        assert not context.args
 
 
 def test_long_helps_have_their_options_under_headings(dlm):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +20,16 @@ from small import LINES, small_checkpoint, small_tokenizer
 from rescore.diffusion import masked, uniform
 from rescore.errors import ModelError, RescoreError, TrainError
 from rescore.models.adapters import NetworkCausalLM, NetworkDenoiser
-from rescore.models.checkpoint import Checkpoint, load, save
+from rescore.models.checkpoint import PREDICTIONS, Checkpoint, load, save
 from rescore.models.network import Network, NetworkConfig
+from rescore.models.tokenizer import read_tokenizer
 from rescore.scorers.ar import log_prob
 from rescore.scorers.sequences import Sequencer
 from rescore.text import identity
 from rescore.train import objectives, trainer
-from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, read_text
+from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, open_corpus, read_text
+from rescore.train.optimizers import Average, Optimizers, schedule
+from rescore.train.speed import matmul_peak, step_flops
 from rescore.train.trainer import TrainOptions, prepare, train
 from rescore.types import Hypothesis, NBest
 
@@ -49,9 +56,9 @@ def corpus(tmp_path_factory):
 
 
 def log_of(directory):
-    """The log without its last column, the speed."""
+    """The log without its last two columns, the speeds."""
     with (directory / "log.csv").open(newline="") as file:
-        return [row[:-1] for row in csv.reader(file)]
+        return [row[:-2] for row in csv.reader(file)]
 
 
 def read_corpus(lines, directory):
@@ -65,12 +72,12 @@ def read_corpus(lines, directory):
 def test_each_objective_lowers_its_validation_loss(objective, share, tmp_path):
     corpus = prepared(tmp_path / "text", text=TEXT * 8, valid=TEXT * 4)
     options = replace(TINY, objective=objective, steps=150, batch_tokens=512, warmup=20, width=64, feed_forward=128, evaluate_every=50, save_every=150)
-    parts = [trainer._open_corpus(corpus / part, small_tokenizer()) for part in ("train", "valid")]
-    before = trainer._Run(options, small_tokenizer(), *parts, tmp_path).evaluate()
+    parts = [open_corpus(corpus / part, small_tokenizer()) for part in ("train", "valid")]
+    before = trainer._Run(options, small_tokenizer(), *parts, tmp_path).validate(whole=True).nats_per_token
     after = train(corpus, tmp_path, options, {}).card["training"]["valid_nats_per_token"]
     assert before == pytest.approx(math.log(64), rel=0.3 if objective == "usdm" else 0.02)  # knows nothing; few draws of a uniform bound are rough
     assert after < share * before
-    assert float(log_of(tmp_path)[-1][3]) == pytest.approx(after, abs=1e-4)
+    assert float(log_of(tmp_path)[-1][3]) == pytest.approx(after, abs=1e-4)  # few enough batches that the last look sees them all
 
 
 def test_bfloat16_learns_too(corpus, tmp_path):
@@ -153,7 +160,7 @@ def test_a_finished_run_is_finished(corpus, uninterrupted, tmp_path, monkeypatch
 
 def test_epochs_go_on_after_a_resume_where_they_were(corpus, tmp_path):
     tokenizer = small_tokenizer()
-    parts = [trainer._open_corpus(corpus / part, tokenizer) for part in ("train", "valid")]
+    parts = [open_corpus(corpus / part, tokenizer) for part in ("train", "valid")]
     run = trainer._Run(TINY, tokenizer, *parts, tmp_path)
 
     def following(step, count):
@@ -178,12 +185,12 @@ def test_every_step_has_noise_of_its_own(corpus, tmp_path, monkeypatch):
         seeds.append(generator.initial_seed())
         return loss(network, tokens, padding, generator)
 
-    monkeypatch.setitem(trainer.LOSSES, "mdlm", spied)
+    monkeypatch.setattr(trainer, "loss_of", lambda *_: (spied, loss))
     train(corpus, tmp_path, replace(TINY, evaluate_every=100, seed=3), {})
     assert len(set(seeds[:12])) == 12
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"objective": "ar"}, {"steps": 20}])
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"optimizer": "muon"}, {"steps": 20}])
 def test_other_options_for_the_same_directory_are_refused_in_one_line(change, corpus, uninterrupted):
     before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
     with pytest.raises(TrainError, match=rf"state\.pt: the run was started with other options \({next(iter(change))}\)") as caught:
@@ -193,9 +200,195 @@ def test_other_options_for_the_same_directory_are_refused_in_one_line(change, co
 
 
 def test_an_exploding_loss_stops_the_run(corpus, tmp_path, monkeypatch):
-    monkeypatch.setitem(trainer.LOSSES, "mdlm", lambda *_: torch.tensor(math.nan, requires_grad=True))
+    monkeypatch.setattr(trainer, "loss_of", lambda *_: [lambda *_: (torch.tensor(math.nan, requires_grad=True), 1)] * 2)
     with pytest.raises(TrainError, match=r"the loss is nan at step 0; .* --learning-rate"):
         train(corpus, tmp_path, TINY, {})
+
+
+def test_a_run_whose_learning_rate_has_not_begun_to_fall_may_end_at_another_step(corpus, tmp_path, monkeypatch):
+    whole = trainer._Run._save
+
+    def killed(run):
+        whole(run)
+        raise Killed
+
+    options = replace(TINY, steps=40, decay=0.5)
+    monkeypatch.setattr(trainer._Run, "_save", killed)
+    with pytest.raises(Killed):
+        train(corpus, tmp_path / "changed", options, {})  # saved at step 4; the rate would fall from step 20 on
+    monkeypatch.undo()
+    train(corpus, tmp_path / "changed", replace(options, steps=12), {})
+    train(corpus, tmp_path / "straight", replace(options, steps=12), {})
+    assert (tmp_path / "changed" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+    with pytest.raises(TrainError, match=r"started with other options \(steps\)"):  # now it has
+        train(corpus, tmp_path / "changed", options, {})
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_muon_learns_and_resumes_to_the_same_bits(corpus, tmp_path, monkeypatch):
+    options, whole = replace(TINY, optimizer="muon"), trainer._Run._save
+    finished = train(corpus, tmp_path / "whole", options, {})
+    assert finished.card["training"]["valid_nats_per_token"] < math.log(64)
+
+    def killed(run):
+        whole(run)
+        raise Killed
+
+    monkeypatch.setattr(trainer._Run, "_save", killed)
+    with pytest.raises(Killed):
+        train(corpus, tmp_path / "parts", options, {})
+    monkeypatch.undo()
+    train(corpus, tmp_path / "parts", options, {})
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+def test_without_muon_one_line_says_so(corpus, tmp_path, monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(TrainError, match="has no Muon optimiser; use --optimizer adamw"):
+        train(corpus, tmp_path, replace(TINY, optimizer="muon"), {})
+
+
+def test_muon_moves_the_matrices_inside_the_blocks_and_adamw_the_rest(corpus, tmp_path):
+    network = opinionated(7, time_input=True)
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+    adamw, muon = Optimizers(network, "muon", 1e-3, 0.1)._parts
+    moved = {id(p) for group in muon.param_groups for p in group["params"]}
+    assert {name for name, p in network.named_parameters() if id(p) in moved} == {
+        name for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("blocks.")
+    }
+    rest = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert moved | rest == {id(p) for p in network.parameters()}
+    assert not moved & rest
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (60, 1.0), (61, 39 / 40), (80, 0.5), (99, 1 / 40)]
+)  # 100 steps: 10 rising, the last 40 falling
+def test_the_learning_rate_rises_stays_and_falls(step, share):
+    assert schedule(step, 100, 10, 0.4) == pytest.approx(share)
+
+
+def test_the_average_is_the_weighted_mean_of_all_weights():
+    weight = torch.zeros(3)
+    average = Average([weight], 0.75)
+    expected, kept = torch.zeros(3), [min(0.75, (1 + n) / (10 + n)) for n in range(40)]
+    for share in kept:
+        weight.add_(torch.tensor([1.0, 2.0, -1.0]))
+        expected = share * expected + (1 - share) * weight
+        average.update()
+    assert torch.allclose(average.values[0], expected, rtol=1e-6)
+    assert kept[0] == 0.1  # the first weights, those before training, are forgotten soon
+    assert kept[-1] == 0.75
+    current = weight.clone()
+    average.swap()
+    assert torch.allclose(weight, expected, rtol=1e-6)
+    assert torch.equal(average.values[0], current)
+
+
+def test_the_saved_weights_are_the_averaged_ones(corpus, tmp_path):
+    train(corpus, tmp_path / "averaged", replace(TINY, average=0.9), {})
+    state = torch.load(tmp_path / "averaged" / "state.pt", weights_only=True)
+    saved = load(tmp_path / "averaged").network.state_dict()
+    names = [name for name, _ in load(tmp_path / "averaged").network.named_parameters()]
+    for name, value in zip(names, state["average"], strict=True):
+        assert torch.equal(saved[name], value.half().float())
+    assert not torch.equal(saved["blocks.0.qkv.weight"], state["network"]["blocks.0.qkv.weight"].half().float())
+
+
+_FULL = """
+import resource, signal, sys
+from pathlib import Path
+from rescore.train.trainer import TrainOptions, train
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+corpus, run = Path(sys.argv[1]), Path(sys.argv[2])
+options = TrainOptions("ar", steps=8, batch_tokens=256, width=16, layers=1, heads=2, feed_forward=24, bf16=False, evaluate_every=4, save_every=4)
+from rescore.train import trainer
+save, calls = trainer._Run._save, []
+def limited(run):
+    calls.append(1)
+    if len(calls) == 2:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as on a full disk: writing fails
+    save(run)
+trainer._Run._save = limited
+train(corpus, run, options, {})
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_last_state_stays(corpus, tmp_path):
+    script = tmp_path / "full.py"
+    script.write_text(_FULL)
+    done = subprocess.run([sys.executable, script, corpus, tmp_path / "run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "run: cannot be written (" in last, last
+    assert last.startswith("rescore.errors.TrainError: ")
+    assert last.endswith("free some space and run this again, it goes on from the last state")
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["log.csv", "state.pt"]
+    assert json.loads(torch.load(tmp_path / "run" / "state.pt", weights_only=True)["run"])["step"] == 4
+    options = replace(TINY, objective="ar", steps=8, learning_rate=2e-3, warmup=150)
+    train(corpus, tmp_path / "run", options, {})
+    train(corpus, tmp_path / "straight", options, {})
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (tmp_path / "straight" / "model.safetensors").read_bytes()
+
+
+def test_validation_counts_every_scored_token_and_word_once(tmp_path):
+    lines = LINES[:7]
+    corpus, tokenizer = prepared(tmp_path, valid="\n".join(lines)), small_tokenizer()
+    parts = [open_corpus(corpus / part, read_tokenizer(corpus / "tokenizer.model")) for part in ("train", "valid")]
+    found = trainer._Run(replace(TINY, objective="ar"), read_tokenizer(corpus / "tokenizer.model"), *parts, tmp_path).validate(whole=True)
+    assert found.words == sum(len(line.split()) for line in lines)
+    assert found.tokens == sum(len(tokens) + 1 for tokens in read_tokenizer(corpus / "tokenizer.model").encode(lines))
+    assert found.nats_per_token == pytest.approx(found.nats / found.tokens)
+    assert found.perplexity_per_word == pytest.approx(math.exp(found.nats / found.words))
+    assert tokenizer.size == 64
+
+
+def test_a_posterior_network_is_trained_by_cross_entropy_and_validated_by_its_bound(corpus, tmp_path):
+    options = replace(TINY, objective="usdm", prediction="posterior")
+    made = train(corpus, tmp_path, options, {})
+    assert (made.prediction, load(tmp_path).prediction) == ("posterior", "posterior")
+    with pytest.raises(TrainError, match="objective mdlm cannot predict 'posterior'; choose from masked"):
+        train(corpus, tmp_path / "other", replace(TINY, prediction="posterior"), {})
+
+
+def test_the_posterior_bound_equals_the_leave_one_out_bound_of_the_same_model(monkeypatch):
+    network, (tokens, padding, _), moved = opinionated(6, time_input=True), batch(6), objectives._moved
+
+    def as_posterior(*arguments):
+        """The same model as posterior: p(v | z) is proportional to p(v | z without z_i) q(z_i | v)."""
+        u, t, noisy, where, logits = moved(*arguments)
+        z, level = noisy.flatten()[where], t[:, None].expand_as(tokens).flatten()[where]
+        return u, t, noisy, where, logits.scatter_add(-1, z[:, None], torch.log1p(6 * (1 - level) / level)[:, None])
+
+    for seed in range(5):
+        expected, read_out = objectives.usdm_loss(network, tokens, padding, torch.Generator().manual_seed(seed))
+        with monkeypatch.context() as patch:
+            patch.setattr(objectives, "_moved", as_posterior)
+            found = objectives.posterior_nelbo(network, tokens, padding, torch.Generator().manual_seed(seed))
+        assert float(found[0].detach()) == pytest.approx(float(expected.detach()), rel=2e-4)
+        assert found[1] == read_out == sum(LENGTHS)
+
+
+def test_the_posterior_loss_is_cross_entropy_over_all_scored_tokens():
+    network = opinionated(6, time_input=True)
+    tokens, padding, _ = batch(6)
+    loss, read_out = objectives.posterior_loss(network, tokens, padding, torch.Generator().manual_seed(1))
+    u, t, noisy, where, logits = objectives._moved(network, tokens, padding, torch.Generator().manual_seed(1))
+    clean = tokens.flatten()[where]
+    expected = -logits.detach().log_softmax(-1)[torch.arange(len(clean)), clean].sum()
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-6)
+    assert read_out == sum(LENGTHS) == len(where)
+    assert torch.allclose(t, u**2)
+    assert ((noisy != tokens).flatten().nonzero().squeeze(1)[:, None] == where[None]).any(1).all()
+
+
+def test_flops_are_those_of_the_matrix_products():
+    network = opinionated(7)
+    weights = sum(p.numel() for name, p in network.named_parameters() if p.ndim == 2 and name.startswith("blocks."))
+    attention = 2 * 10 * 16  # queries x keys and weights x values, ten keys each
+    assert step_flops(network, 3, 10, 5) == 6 * (30 * (weights + attention) + 5 * 16 * 7)
+    assert 1e8 < matmul_peak("cpu", torch.float32, 0.01) < 1e14
 
 
 # ------------------------------------------------------------------------------------------------------------------- starting from a checkpoint
@@ -289,7 +482,7 @@ class Table:
 @torch.no_grad()
 def mean_of(loss, network, tokens, padding, count):
     """(mean, standard error) of a loss over generators."""
-    values = np.array([float(loss(network, tokens, padding, torch.Generator().manual_seed(seed))) for seed in range(count)])
+    values = np.array([float(loss(network, tokens, padding, torch.Generator().manual_seed(seed))[0]) for seed in range(count)])
     return values.mean(), values.std(ddof=1) / math.sqrt(count)
 
 
@@ -301,8 +494,9 @@ def test_the_ar_loss_is_minus_the_score():
     rows = np.arange(3)
     offsets = np.cumsum([0, *(len(s.tokens) - 2 for s in sequences)])
     corpus = Corpus(np.concatenate([s.tokens[1:-1] for s in sequences]), offsets, 0)
-    loss = objectives.ar_loss(checkpoint.network, *collate(corpus, rows, checkpoint.tokenizer), torch.Generator())
+    loss, read_out = objectives.ar_loss(checkpoint.network, *collate(corpus, rows, checkpoint.tokenizer), torch.Generator())
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    assert read_out == sum(int(s.scored.sum()) for s in sequences)
 
 
 @pytest.mark.parametrize("time_input", [False, True])
@@ -334,7 +528,7 @@ def test_the_usdm_loss_averages_to_the_uniform_nelbo(monkeypatch):
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_padding_and_company_change_no_loss_on_average_and_bos_is_never_scored(objective):
     network = opinionated(7, causal=objective == "ar", time_input=objective == "usdm")
-    loss = objectives.LOSSES[objective]
+    loss = objectives.loss_of(objective, PREDICTIONS[objective][0])[0]
     tokens, padding, sentences = batch(6, copies=16)
     together, error = mean_of(loss, network, tokens, padding, 60)
     garbage = tokens.masked_fill(padding, 5)
@@ -344,7 +538,7 @@ def test_padding_and_company_change_no_loss_on_average_and_bos_is_never_scored(o
     assert abs(together - sum(one[0] for one in alone)) < 4 * difference + 1e-4 * together
     if objective == "mdlm":  # one token: it is hidden, always
         single = torch.tensor([[2, 4]])
-        values = {float(loss(network, single, single < 0, torch.Generator().manual_seed(seed)).detach()) for seed in range(5)}
+        values = {float(loss(network, single, single < 0, torch.Generator().manual_seed(seed))[0].detach()) for seed in range(5)}
         assert len(values) == 1
 
 
@@ -360,7 +554,7 @@ def test_bos_is_never_noised_and_everything_else_is_somewhere(objective, monkeyp
 
     monkeypatch.setattr(network, "encode", spied)
     for seed in range(10):
-        objectives.LOSSES[objective](network, tokens, padding, torch.Generator().manual_seed(seed))
+        objectives.loss_of(objective, PREDICTIONS[objective][0])[0](network, tokens, padding, torch.Generator().manual_seed(seed))
     assert changed[0] == 0
     assert (changed[1:] > 20).all()
 
@@ -428,6 +622,23 @@ def test_joined_lines_keep_every_word_in_order_and_are_cut_at_60(join):
     short = [f"word_{i}" for i in range(200)]
     count = len(list(joined(short, join, seed=0)))
     assert count == 200 if join == 0 else 80 < count < 120 if join == 0.5 else count == 4
+
+
+def test_a_line_of_one_endless_word_is_cut_and_trained_on(tmp_path):
+    corpus = prepared(tmp_path, text=TEXT + "\n" + "tonight" * 800 + "\n\n" + "\n".join(LINES))
+    opened = open_corpus(corpus / "train", read_tokenizer(corpus / "tokenizer.model"))
+    assert opened.lengths.max() == 258  # with BOS and EOS
+    train(corpus, tmp_path / "run", replace(TINY, steps=30), {})
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("objective", "message"), [("ar", "a checkpoint of objective mdlm here, expected ar"), ("mdlm", "no run to go on with")])
+def test_a_directory_that_holds_a_checkpoint_is_not_written_over(objective, message, corpus, tmp_path):
+    small_start(tmp_path / "made")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    with pytest.raises(TrainError, match=message):
+        train(corpus, tmp_path / "made", replace(TINY, objective=objective), {})
+    assert {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()} == before
 
 
 def test_a_corpus_smaller_than_a_batch_is_refused(corpus, tmp_path):
@@ -521,3 +732,18 @@ def test_a_damaged_state_is_one_line(tmp_path):
     with pytest.raises(TrainError, match="the saved state cannot be read") as caught:
         train(tmp_path / "corpus", tmp_path / "run", TrainOptions("ar", steps=2, batch_tokens=64, width=16, layers=1, heads=2, feed_forward=16), {})
     assert "\n" not in str(caught.value)
+
+
+def test_the_recipe_of_the_twins_runs(tmp_path):
+    (tmp_path / "a.txt").write_text(TEXT * 3)
+    (tmp_path / "b.txt").write_text(TEXT * 3)
+    size = "--width 16 --layers 1 --heads 2 --feed-forward 24"
+    wanted = {"TEXT": "a.txt b.txt", "VALID": "a.txt", "DEVICE": "cpu", "STEPS": "2", "BATCH": "256", "SIZE": size, "OBJECTIVES": "ar mdlm"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **wanted, "EXTRA": "--vocab-size 64 --optimizer adamw", "PATH": path}
+    recipe = Path(__file__).parents[1] / "recipes" / "train_twins.sh"
+    done = subprocess.run(["bash", recipe], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = [load(tmp_path / "runs" / objective, objective) for objective in ("ar", "mdlm")]
+    assert made[0].tokenizer.serialized == made[1].tokenizer.serialized
+    assert "name the training files" in subprocess.run(["bash", recipe], capture_output=True, text=True, check=False).stderr

@@ -198,3 +198,14 @@ def test_impossible_sequences_stay_finite_where_they_may():
 def test_bad_calls_say_what_was_wrong(call, message):
     with pytest.raises(ScoreError, match=message):
         call()
+
+
+@pytest.mark.parametrize("t", [1e-3, 1e-6, 1e-9, 1e-12])
+def test_the_loss_survives_tiny_noise_at_a_token_the_network_finds_impossible(t):
+    """1 - p rounds to 1 in float32, b / a to 0: log1p(-n_alpha (1 - p) / a) would be -inf."""
+    log_probs = torch.log(torch.tensor([[1e-9, 0.5, 0.5 - 1e-9], [0.9, 0.05, 0.05]], dtype=torch.float64))
+    same = torch.tensor([0, 0])
+    levels = torch.tensor([t, t], dtype=torch.float64)
+    exact = uniform.token_loss(log_probs, same, same, levels)
+    assert torch.isfinite(exact).all()
+    assert torch.allclose(uniform.token_loss(log_probs.float(), same, same, levels).double(), exact, rtol=1e-4)

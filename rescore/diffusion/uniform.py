@@ -44,10 +44,12 @@ def token_loss(log_probs: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor) -
     log_p_noisy = log_probs.gather(-1, noisy[:, None]).squeeze(-1)
     p_noisy, p_other = torch.exp(log_p_noisy), -torch.expm1(log_p_noisy.clamp(max=0.0))
 
-    # z = x: N/xbar_theta[z] - N/a = N * n_alpha * (1 - p) / (xbar_theta[z] * a), and log(xbar_theta[z] / a) = log1p(-n_alpha (1 - p) / a)
+    # z = x: N/xbar_theta[z] - N/a = N * n_alpha * (1 - p) / (xbar_theta[z] * a), and log(xbar_theta[z] / a) = log1p(-n_alpha (1 - p) / a), which
+    # cancels where p is small
     xbar_noisy = b + n_alpha * p_noisy
+    log_share = torch.where(p_other < 0.5, torch.log1p(-n_alpha * p_other.clamp(max=0.5) / a), torch.log(xbar_noisy / a))
     kept = vocab * n_alpha * p_other / (xbar_noisy * a)
-    kept = kept + (b / a) * (at_noisy - total + (vocab - 1) * torch.log1p(-n_alpha * p_other / a))
+    kept = kept + (b / a) * (at_noisy - total + (vocab - 1) * log_share)
     # z != x: N/xbar_theta[z] - N/b = -N * n_alpha * p / (xbar_theta[z] * b)
     moved = -vocab * n_alpha * p_noisy / (xbar_noisy * b)
     moved = moved + (vocab - 1) * at_noisy + at_clean - total

@@ -55,6 +55,10 @@ class Tokenizer:
         index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
         return index
 
+    def count_words(self, tokens: np.ndarray) -> int:
+        """The number of words that begin in an array of piece ids of any shape; special ids are none."""
+        return int(self._starts[tokens].sum())
+
     def __getstate__(self) -> dict[str, bytes]:
         return {"serialized": self.serialized}
 

@@ -16,7 +16,7 @@ __all__ = ["WINDOW", "signature", "torch_dtype"]
 WINDOW = 128
 
 #: Raised whenever a number that a scorer returns changes for equal settings.
-_VERSION = 1
+_VERSION = 2
 
 
 def signature(scorer: str, digest: str, estimator: str, settings: Mapping[str, object], sequencer: Sequencer, options: ScorerOptions) -> str:

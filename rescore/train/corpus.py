@@ -19,9 +19,12 @@ from rescore.errors import TrainError
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import Normalizer
 
-__all__ = ["Corpus", "batches", "encode_corpus", "read_text"]
+__all__ = ["Corpus", "batches", "encode_corpus", "open_corpus", "read_text"]
 
 MAX_WORDS = 60
+
+#: Longest sentence in tokens: a line of odd "words" is cut here, so that no batch needs a network evaluation of unbounded length.
+MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,26 @@ def encode_corpus(lines: Iterable[str], tokenizer: Tokenizer, directory: Path, c
     words = 0
     with (directory / "tokens.bin").open("wb") as out:
         for block in _chunks(lines, chunk):
-            encoded = tokenizer.encode(block)
+            encoded = [part for tokens in tokenizer.encode(block) for part in _cut(tokens)]
             words += sum(len(line.split()) for line in block)
             lengths.append(np.array([len(tokens) for tokens in encoded], dtype=np.int64))
-            out.write(np.concatenate([np.array(tokens, dtype=kind) for tokens in encoded]).tobytes())
-    if not lengths:
+            out.write(np.array([token for tokens in encoded for token in tokens], dtype=kind).tobytes())
+    if not sum(map(len, lengths)):
         raise TrainError("the text holds no words; check --text and --valid")
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
     np.save(directory / "offsets.npy", offsets)
     return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), offsets, words)
+
+
+def _cut(tokens: list[int]) -> Iterator[list[int]]:
+    """Pieces of at most 256 tokens; a text without tokens (it holds nothing the vocabulary could say) is none."""
+    return (tokens[at : at + MAX_TOKENS] for at in range(0, len(tokens), MAX_TOKENS))
+
+
+def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
+    """The corpus that `encode_corpus` wrote, memory-mapped; its words are not counted again."""
+    kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
+    return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), np.load(directory / "offsets.npy", mmap_mode="r"), 0)
 
 
 def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -130,11 +144,12 @@ def batches(corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: i
 
 def collate(corpus: Corpus, rows: np.ndarray, tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
     """Tokens (B, L) int64 with BOS and EOS, and padding (B, L) bool, True = padding."""
-    lengths = corpus.lengths[rows]
-    tokens = np.full((len(rows), int(lengths.max())), tokenizer.pad_id, dtype=np.int64)
-    for row, (sentence, length) in enumerate(zip(rows, lengths, strict=True)):
-        tokens[row, 0] = tokenizer.bos_id
-        tokens[row, 1 : length - 1] = corpus.tokens[corpus.offsets[sentence] : corpus.offsets[sentence + 1]]
-        tokens[row, length - 1] = tokenizer.eos_id
-    padding = np.arange(tokens.shape[1])[None] >= lengths[:, None]
+    starts, lengths = corpus.offsets[rows], corpus.offsets[rows + 1] - corpus.offsets[rows]
+    columns = np.arange(int(lengths.max()))
+    inner = columns[None] < lengths[:, None]
+    tokens = np.full((len(rows), len(columns) + 2), tokenizer.pad_id, dtype=np.int64)
+    tokens[:, 0] = tokenizer.bos_id
+    tokens[:, 1:-1][inner] = corpus.tokens[(starts[:, None] + columns)[inner]]
+    tokens[np.arange(len(rows)), lengths + 1] = tokenizer.eos_id
+    padding = np.arange(tokens.shape[1])[None] > lengths[:, None] + 1
     return torch.from_numpy(tokens), torch.from_numpy(padding)

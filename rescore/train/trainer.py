@@ -1,11 +1,13 @@
-"""A plain trainer: AdamW, warm-up and linear decay to zero, gradient clipping, resumable to the same curve.
+"""A plain trainer: AdamW or Muon, warm-up, constant and decay, averaged weights, gradient clipping, resumable to the same curve.
 
 Everything random is drawn from (seed, step) or (seed, epoch), so a run that was killed continues with the batches and the noise it would have had.
-The run directory holds `corpus/`, `state.pt` (weights, optimiser, step; written atomically), `log.csv`, and at the end the checkpoint.
+The run directory holds `corpus/` (unless it is elsewhere), `state.pt` (weights, averages, moments, step; written atomically), `log.csv` and its plot, and
+at the end the checkpoint.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import math
@@ -17,31 +19,50 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from rescore.errors import ModelError, TrainError
-from rescore.models.checkpoint import PREDICTIONS, Checkpoint, Objective, load, save
+from rescore.models.checkpoint import PREDICTIONS, Checkpoint, Objective, Prediction, load, save
+from rescore.models.embedded import EMBEDDED
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
 from rescore.text import normalizer
-from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, read_text
-from rescore.train.objectives import LOSSES
+from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, open_corpus, read_text
+from rescore.train.objectives import loss_of
+from rescore.train.optimizers import Average, OptimizerName, Optimizers, schedule
+from rescore.train.speed import matmul_peak, step_flops
 
 __all__ = ["TrainOptions", "prepare", "train"]
+
+#: Validation while training: this many batches of this many tokens, the same for every run. The last validation reads everything.
+_VALID_BATCHES, _VALID_TOKENS = 16, 4096
+
+#: Steps between two looks at the loss: on a GPU every look waits for it.
+_LOOK_EVERY = 10
+
+
+_SIZES = ("width", "layers", "heads", "feed_forward")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What decides a run. Two runs with equal options on the same machine have the same curve."""
+    """What decides a run. Two runs with equal options on the same machine have the same curve.
+
+    `decay` is the share of the steps with a falling learning rate, `average` the decay of the moving average of the weights, which is what is validated
+    and saved (0: none). `start_from` is a checkpoint directory whose weights the run starts with, of any objective with the same shape.
+    """
 
     objective: Objective
+    prediction: Prediction | None = None  # usdm: leave_one_out (its bound is trained) or posterior (cross-entropy); None: the objective's first
     steps: int = 3000
     batch_tokens: int = 4096
+    optimizer: OptimizerName = "adamw"
     learning_rate: float = 2e-3
     warmup: int = 150
+    decay: float = 0.5
     weight_decay: float = 0.1
     clip: float = 1.0
+    average: float = 0.995
     seed: int = 0
     width: int = 256
     layers: int = 6
@@ -50,7 +71,9 @@ class TrainOptions:
     time_input: bool | None = None  # None: only where the objective needs it (usdm)
     normalizer: str = "librispeech"
     bf16: bool = True
-    start_from: str | None = None  # a checkpoint directory whose weights the run starts with, of any objective with the same shape
+    device: str = "cpu"
+    compile: bool = False
+    start_from: str | None = None
     evaluate_every: int = 250
     save_every: int = 250
 
@@ -97,9 +120,8 @@ def _trained_tokenizer(lines: Iterator[str], vocab_size: int) -> Tokenizer:
         raise
 
 
-def _open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
-    kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
-    return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), np.load(directory / "offsets.npy", mmap_mode="r"), 0)
+#: The columns of log.csv; the last is the share of the matmul speed measured when the run began.
+LOG = ["step", "tokens", "train_nats_per_token", "valid_nats_per_token", "valid_perplexity_per_word", "tokens_per_second", "matmul_share"]
 
 
 def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
@@ -114,6 +136,21 @@ def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
     )  # fmt: skip
 
 
+def start_of(model: str | None, sizes: dict[str, Any]) -> Path | None:
+    """The directory of the checkpoint to start from: a path, or the name of an embedded model. Unset (None) sizes in `sizes` are filled from it.
+
+    Raises ModelError if there is no such checkpoint.
+    """
+    directory = None if model is None else EMBEDDED / model if (EMBEDDED / model).is_dir() else Path(model)
+    if directory is not None and not (directory / "config.json").is_file():
+        raise ModelError(f"--start-from {model}: no such checkpoint; give a directory that `dlmrescore train` made, or one of mdlm, usdm, ar")
+    config = TrainOptions("mdlm") if directory is None else load(directory).network.config
+    for size in _SIZES:
+        if sizes[size] is None:
+            sizes[size] = getattr(config, size)
+    return directory
+
+
 def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
     """Copy every weight that another checkpoint shares; a mask row is dropped or stays fresh, a time input that it lacks stays fresh.
 
@@ -122,7 +159,7 @@ def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
     checkpoint = load(directory)
     if checkpoint.tokenizer.serialized != tokenizer.serialized:
         raise ModelError(f"{directory}: its vocabulary is not the corpus's; prepare the corpus with --tokenizer {directory / 'tokenizer.model'}")
-    for size in ("width", "layers", "heads", "feed_forward"):
+    for size in _SIZES:
         found, expected = getattr(checkpoint.network.config, size), getattr(network.config, size)
         if found != expected:
             raise ModelError(f"{directory}: its {size} is {found}, expected {expected}; start from a model of the same size")
@@ -135,54 +172,120 @@ def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
 def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, Any]) -> Checkpoint:
     """Train on a prepared corpus, resuming `directory/state.pt` if it is there, and write the checkpoint into `directory`.
 
-    Raises TrainError if the corpus is too small or the state belongs to other options.
+    Raises TrainError if the corpus is too small, the state belongs to other options or the disk is full (the last state stays).
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    _check_directory(directory, options.objective)
     tokenizer = read_tokenizer(corpus / "tokenizer.model")
-    run = _Run(options, tokenizer, _open_corpus(corpus / "train", tokenizer), _open_corpus(corpus / "valid", tokenizer), directory)
+    run = _Run(options, tokenizer, open_corpus(corpus / "train", tokenizer), open_corpus(corpus / "valid", tokenizer), directory)
     run.resume()
     run.fit()
-    card = {**card, "training": {**asdict(options), "tokens": options.steps * options.batch_tokens, "valid_nats_per_token": run.evaluate()}}
-    checkpoint = Checkpoint(run.network.eval(), tokenizer, options.objective, PREDICTIONS[options.objective][0], options.normalizer, card)
-    save(checkpoint, directory, torch.float16)
+    run.average.swap()
+    result = run.validate(whole=True)
+    network = run.network.to("cpu")
+    training = {**asdict(options), "tokens": run.tokens, "valid_nats_per_token": result.nats_per_token, "valid_perplexity_per_word": result.perplexity_per_word}
+    card = {**card, "parameters": sum(p.numel() for p in network.parameters()), "training": training}
+    checkpoint = Checkpoint(network.eval(), tokenizer, options.objective, run.prediction, options.normalizer, card)
+    with _disk(directory):
+        save(checkpoint, directory, torch.float16)
     return checkpoint
+
+
+def _check_directory(directory: Path, objective: Objective) -> None:
+    """Make the run directory. Raises TrainError if a finished checkpoint of another objective, or one without its run, is there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if (directory / "config.json").exists():
+        found = load(directory).objective
+        if found != objective:
+            raise TrainError(f"{directory}: there is a checkpoint of objective {found} here, expected {objective}; give another --output")
+        if not (directory / "state.pt").exists():
+            raise TrainError(f"{directory}: there is a checkpoint here but no run to go on with; give another --output, or fine-tune it with --start-from")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Sums over validation text: `nats` (a bound, for diffusion), scored `tokens` (EOS included), `words`."""
+
+    nats: float
+    tokens: int
+    words: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """The mean over scored tokens."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity_per_word(self) -> float:
+        """exp(nats / words): the ends of sentences are paid for but not counted as words."""
+        return math.exp(min(700.0, self.nats / self.words))
+
+
+@contextlib.contextmanager
+def _disk(directory: Path) -> Iterator[None]:
+    """A write that fails is one line, and what was there before stays."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
+        for left in directory.glob("*.tmp"):
+            left.unlink()
+        reason = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).splitlines()[0]
+        raise TrainError(f"{directory}: cannot be written ({reason}); free some space and run this again, it goes on from the last state") from error
 
 
 class _Run:
     """The state of one training run."""
 
     def __init__(self, options: TrainOptions, tokenizer: Tokenizer, corpus: Corpus, valid: Corpus, directory: Path) -> None:
-        self.options, self.tokenizer, self.corpus, self.directory = options, tokenizer, corpus, directory
+        self.options, self.tokenizer, self.corpus, self.valid, self.directory = options, tokenizer, corpus, valid, directory
+        self.prediction: Prediction = options.prediction or PREDICTIONS[options.objective][0]
+        if self.prediction not in PREDICTIONS[options.objective]:
+            raise TrainError(f"objective {options.objective} cannot predict {self.prediction!r}; choose from {', '.join(PREDICTIONS[options.objective])}")
+        self.loss, self.bound = loss_of(options.objective, self.prediction)
         self.network = build_network(options, tokenizer)
         if options.start_from is not None:
             start_from(self.network, Path(options.start_from), tokenizer)
-        self.optimizer = self._optimizer()
-        self.step, self.running = 0, 0.0  # running: the smoothed training loss
-        self.valid_batches = batches(valid, tokenizer, min(options.batch_tokens, int(valid.lengths.sum())), seed=0)[:16]
-        self.valid = valid
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": self.options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self.options.learning_rate, betas=(0.9, 0.98), eps=1e-8)
+        self.network.to(options.device)
+        if options.compile:
+            for block in self.network.blocks:
+                block.compile()
+        self.optimizers = Optimizers(self.network, options.optimizer, options.learning_rate, options.weight_decay)
+        self.average = Average(self.network.parameters(), options.average)
+        self.step, self.tokens, self.running = 0, 0, 0.0  # tokens scored so far; the smoothed training loss
+        self.valid_batches = batches(valid, tokenizer, min(_VALID_TOKENS, int(valid.lengths.sum())), seed=0)
 
     def fit(self) -> None:
         """Run to the last step, logging and saving on the way."""
-        started, tokens = time.monotonic(), 0
-        progress = tqdm(total=self.options.steps, initial=self.step, desc=f"train {self.options.objective}", unit="step", mininterval=5)
-        for rows in self._batches():
-            loss, count = self._update(rows)
-            tokens, self.running = tokens + count, loss if not self.running else 0.98 * self.running + 0.02 * loss
-            self.step += 1
-            progress.update()
-            progress.set_postfix_str(f"{self.running:.3f} nats/token, {tokens / (time.monotonic() - started):.0f} tokens/s", refresh=False)
-            last = self.step == self.options.steps
-            if last or self.step % self.options.evaluate_every == 0:
-                self._log(self.evaluate(), tokens / (time.monotonic() - started))
-            if last or self.step % self.options.save_every == 0:
-                self._save()
-        progress.close()
+        if self.step == self.options.steps:
+            return
+        peak = matmul_peak(self.options.device, torch.bfloat16 if self.options.bf16 else torch.float32)
+        started, before, flops, losses = time.monotonic(), self.tokens, 0.0, []
+        with tqdm(total=self.options.steps, initial=self.step, desc=f"train {self.options.objective}", unit="step", mininterval=5) as progress:
+            for rows in self._batches():
+                loss, count, spent = self._update(rows)
+                losses.append(loss)
+                flops += spent
+                self.tokens += count
+                self.step += 1
+                progress.update()
+                last = self.step == self.options.steps
+                logged, saved = (last or self.step % every == 0 for every in (self.options.evaluate_every, self.options.save_every))
+                if logged or saved or self.step % _LOOK_EVERY == 0:
+                    self._look(torch.stack(losses).tolist())
+                    losses = []
+                    progress.set_postfix_str(f"{self.running:.3f} nats/token", refresh=False)
+                if logged:
+                    seconds = time.monotonic() - started
+                    self._log(self.validate(), (self.tokens - before) / seconds, flops / seconds / peak)
+                    started, before, flops = time.monotonic(), self.tokens, 0.0  # validation does not count
+                if saved:
+                    self._save()
+
+    def _look(self, losses: list[float]) -> None:
+        """Take losses into the smoothed one. Raises TrainError if one is not finite."""
+        for number, value in enumerate(losses, self.step - len(losses)):
+            if not math.isfinite(value):
+                raise TrainError(f"{self.directory}: the loss is {value} at step {number}; start again in another directory with a lower --learning-rate")
+            self.running = 0.98 * self.running + 0.02 * value if self.running else value
 
     def _batches(self) -> Iterator[np.ndarray]:
         """The batches from the current step to the last."""
@@ -196,54 +299,61 @@ class _Run:
                 yield rows
             seen, epoch = seen + len(epoch_batches), epoch + 1
 
-    def _update(self, rows: np.ndarray) -> tuple[float, int]:
-        """One optimiser step; returns nats per scored token and the number of tokens."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.options.learning_rate * self._schedule()
-        loss, count = self._loss(rows, self.options.seed * 1_000_003 + self.step)
-        value = float(loss.detach()) / count
-        if not math.isfinite(value):
-            raise TrainError(f"{self.directory}: the loss is {value} at step {self.step}; start again in another directory with a lower --learning-rate")
-        (loss / count).backward()  # type: ignore[no-untyped-call]
+    def _update(self, rows: np.ndarray) -> tuple[torch.Tensor, int, float]:
+        """One optimiser step; returns nats per scored token, the number of scored tokens and the FLOPs."""
+        tokens, padding = collate(self.corpus, rows, self.tokenizer)
+        generator = torch.Generator().manual_seed(self.options.seed * 1_000_003 + self.step)
+        with self._autocast():
+            loss, read_out = self.loss(self.network, tokens, padding, generator)
+        count = int((~padding).sum()) - len(tokens)  # BOS is not scored
+        loss = loss / count
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return value, count
+        self.optimizers.step(schedule(self.step, self.options.steps, self.options.warmup, self.options.decay))
+        self.average.update()
+        return loss.detach(), count, step_flops(self.network, len(rows), tokens.shape[1], read_out)
 
-    def _schedule(self) -> float:
-        warm = min(1.0, (self.step + 1) / self.options.warmup)
-        return warm * (1 - self.step / self.options.steps)
-
-    def _loss(self, rows: np.ndarray, seed: int, corpus: Corpus | None = None) -> tuple[Tensor, int]:
-        tokens, padding = collate(corpus or self.corpus, rows, self.tokenizer)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.options.bf16):
-            loss = LOSSES[self.options.objective](self.network, tokens, padding, generator)
-        return loss, int((~padding).sum()) - len(tokens)  # BOS is not scored
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(torch.device(self.options.device).type, dtype=torch.bfloat16, enabled=self.options.bf16)
 
     @torch.no_grad()
-    def evaluate(self) -> float:
-        """Nats per scored token on the same batches and the same noise every time (a bound, for diffusion)."""
+    def validate(self, *, whole: bool = False) -> Validation:
+        """The bound on the same batches with the same noise every time, of the averaged weights while training."""
+        if not whole:
+            self.average.swap()
         self.network.eval()
-        losses = [self._loss(rows, number, self.valid) for number, rows in enumerate(self.valid_batches)]
+        chosen = self.valid_batches if whole else self.valid_batches[:_VALID_BATCHES]
+        nats, scored, words = 0.0, 0, 0
+        for number, rows in enumerate(chosen):
+            tokens, padding = collate(self.valid, rows, self.tokenizer)
+            with self._autocast():
+                nats += float(self.bound(self.network, tokens, padding, torch.Generator().manual_seed(number))[0])
+            scored += int((~padding).sum()) - len(tokens)
+            words += self.tokenizer.count_words(tokens.numpy())
         self.network.train()
-        return sum(float(loss) for loss, _ in losses) / sum(count for _, count in losses)
+        if not whole:
+            self.average.swap()
+        return Validation(nats, scored, words)
 
-    def _log(self, valid: float, speed: float) -> None:
+    def _log(self, valid: Validation, speed: float, share: float) -> None:
         path = self.directory / "log.csv"
         new = not path.exists()
-        with path.open("a", newline="") as file:
+        with _disk(self.directory), path.open("a", newline="") as file:
             writer = csv.writer(file)
             if new:
-                writer.writerow(["step", "tokens", "train_nats_per_token", "valid_nats_per_token", "tokens_per_second"])
-            writer.writerow([self.step, self.step * self.options.batch_tokens, f"{self.running:.4f}", f"{valid:.4f}", f"{speed:.0f}"])
+                writer.writerow(LOG)
+            row = [self.step, self.tokens, f"{self.running:.4f}", f"{valid.nats_per_token:.4f}", f"{valid.perplexity_per_word:.2f}"]
+            writer.writerow([*row, f"{speed:.0f}", f"{share:.3f}"])
 
     def _save(self) -> None:
-        run = json.dumps({"step": self.step, "running": self.running, "options": asdict(self.options)})
-        state = {"run": run, "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()["state"]}
+        """Write the state; it appears whole or not at all."""
+        numbers = {"step": self.step, "tokens": self.tokens, "running": self.running, "averaged": self.average.steps, "options": asdict(self.options)}
+        state = {"run": json.dumps(numbers), "network": self.network.state_dict(), "average": self.average.values, "optimizers": self.optimizers.state()}
         temporary = self.directory / "state.pt.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.directory / "state.pt")
+        with _disk(self.directory):
+            with temporary.open("wb") as file:
+                torch.save(state, file)
+            temporary.replace(self.directory / "state.pt")
 
     def resume(self) -> None:
         """Continue from `state.pt` if there is one. Raises TrainError if it was made with other options."""
@@ -255,15 +365,24 @@ class _Run:
     def _load(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
+            run = json.loads(state["run"])  # text, because torch 1.13 reads no floats with weights_only
         except Exception as error:
             raise TrainError(f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); delete it to start over") from error
-        run = json.loads(state["run"])  # text, because torch 1.13 reads no floats with weights_only
-        if run["options"] != asdict(self.options):
-            changed = sorted(k for k, v in asdict(self.options).items() if run["options"].get(k) != v)
-            raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same options or another directory")
+        self._check_options(run, path)
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict({"state": state["optimizer"], "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.step, self.running = run["step"], run["running"]
+        self.optimizers.load(state["optimizers"])
+        self.average.values = [value.to(self.options.device) for value in state["average"]]
+        self.step, self.tokens, self.running, self.average.steps = run["step"], run["tokens"], run["running"], run["averaged"]
+
+    def _check_options(self, run: dict[str, Any], path: Path) -> None:
+        """The same options, but for the number of steps while the learning rate has not begun to fall, and for where and when things are done."""
+        saved, asked = run["options"], asdict(self.options)
+        free = {"evaluate_every", "save_every", "compile"}
+        if run["step"] <= (1 - self.options.decay) * min(saved["steps"], self.options.steps):
+            free.add("steps")
+        changed = sorted(name for name, value in asked.items() if name not in free and saved.get(name) != value)
+        if changed:
+            raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same options or another directory")
 
     def _trim_log(self) -> None:
         """Drop the lines of steps that were done after the last save: they are done, and logged, again."""
