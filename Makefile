@@ -48,7 +48,7 @@ bench: setup ## Measure tuning against a grid (a ratio in one run).
 	$(RUN)/python recipes/bench/tune_speed.py
 
 docs: setup ## Run every command and example that the documentation shows.
-	$(BIN)/python -m pytest tests/test_docs.py tests/test_docs_format.py
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_docs_format.py tests/test_plugins.py tests/test_notebook.py
 
 wheel: setup ## Build the wheel, install it into a fresh environment, score a list with it.
 	$(BIN)/python recipes/wheel_smoke.py

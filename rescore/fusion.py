@@ -1,6 +1,7 @@
 """The total score of a hypothesis, total = sum_k scale_k * score_k + word_bonus * words, and what it does to lists.
 
-Reading order: `Fusion` (the weights, a small JSON file), `Ragged` (lists as arrays), `totals`, `fuse`. Weights come from `rescore.tuning`.
+Reading order: `Fusion` (the weights, a small JSON file), `Ragged` (lists as arrays), `linear`, `totals`, `fuse`. Weights come from `rescore.tuning`.
+Other ways from scores to totals have a name in `rescore.registry.FUSIONS`, which a weights file gives as its `kind`; tuning is for `linear`.
 Shapes: U utterances, H hypotheses of all of them together, F named scores. `prior_scale` (method: minus the recogniser's internal LM) is the
 scale of a score like any other, usually negative.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -24,14 +25,17 @@ from rescore.errors import FormatError, FusionError, ScoreError
 from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
 from rescore.formats.record import from_dict, to_dict
 from rescore.formats.strict_json import decode
-from rescore.registry import DECISIONS, lookup
+from rescore.registry import DECISIONS, FUSIONS, lookup
 from rescore.types import NBest
 
-__all__ = ["DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "load", "save", "signature", "totals", "winners"]
+__all__ = ["Combiner", "DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "linear", "load", "save", "signature", "totals", "winners"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Span: TypeAlias = tuple[float | None, float | None]
+
+#: A kind of fusion: (features (H, F), scales in the order of the columns, words (H,), word_bonus) of the H hypotheses of one list -> totals (H,).
+Combiner: TypeAlias = Callable[[FloatArray, Sequence[float], IntArray, float], FloatArray]
 
 RANK = "rank"
 TOTAL = "total"
@@ -70,7 +74,8 @@ class Fusion:
 
     `signatures` holds what made each score on the tuning lists, where they said so: `fuse` refuses others. `tuned_on` holds a digest of each
     utterance id tuned on, separated by spaces, so that `overlap` can tell. `temperature` divides totals where probabilities are wanted; None says
-    nothing. Raises FusionError for weights that are not finite, or none, and a temperature that is not positive.
+    nothing. `kind` names the function that makes totals of them. Raises FusionError for weights that are not finite, or none, and a temperature that is
+    not positive.
     """
 
     scales: Mapping[str, float]
@@ -79,6 +84,7 @@ class Fusion:
     dev: DevResult | None = None
     tuned_on: str = ""
     temperature: float | None = None
+    kind: str = "linear"
 
     def __post_init__(self) -> None:
         if not self.scales:
@@ -103,8 +109,8 @@ class Fusion:
 
     @cached_property
     def signature(self) -> str:
-        """What made a total: a digest of the weights and of the signatures of the scores."""
-        return f"fusion:{digest(json.dumps([list(self.scales.items()), self.word_bonus, sorted(self.signatures.items())]))}"
+        """What made a total: a digest of the kind, the weights and the signatures of the scores."""
+        return f"fusion:{digest(json.dumps([self.kind, list(self.scales.items()), self.word_bonus, sorted(self.signatures.items())]))}"
 
 
 def digest(text: str) -> str:
@@ -221,22 +227,32 @@ def _feature(nbest: NBest, index: int, name: str) -> float:
     return float(value)
 
 
-def totals(ragged: Ragged, scales: Mapping[str, float] | Sequence[float], word_bonus: float = 0.0) -> FloatArray:
-    """Return the total of every hypothesis, (H,), in nats times the first scale. `scales` has a value for each of `ragged.names`.
+def linear(features: FloatArray, scales: Sequence[float], words: IntArray, word_bonus: float) -> FloatArray:
+    """Return sum_k scale_k * score_k + word_bonus * words, (H,).
 
     Added up name after name, elementwise: equal rows have equal totals, and a list alone has the totals it has among others.
-    Raises FusionError if the scales do not fit the names, or a total overflows.
+    """
+    total = scales[0] * features[:, 0]
+    for k in range(1, len(scales)):
+        total = total + scales[k] * features[:, k]
+    return np.asarray(total + word_bonus * words)
+
+
+def totals(ragged: Ragged, scales: Mapping[str, float] | Sequence[float], word_bonus: float = 0.0, combine: Combiner = linear) -> FloatArray:
+    """Return the total of every hypothesis, (H,), in nats times the first scale. `scales` has a value for each of `ragged.names`.
+
+    `combine` sees all rows at once; one that compares hypotheses has to be given one list at a time.
+    Raises FusionError if the scales do not fit the names, or a total is missing or overflows.
     """
     weights = [scales.get(name, math.nan) for name in ragged.names] if isinstance(scales, Mapping) else list(scales)
     if len(weights) != len(ragged.names) or len(scales) != len(ragged.names) or not np.isfinite(weights).all():
         raise FusionError(f"the scales {scales} do not fit the scores {', '.join(ragged.names)}, expected one finite number for each")
     with np.errstate(over="ignore", invalid="ignore"):
-        total = weights[0] * ragged.features[:, 0]
-        for k in range(1, len(weights)):
-            total = total + weights[k] * ragged.features[:, k]
-        total = total + word_bonus * ragged.words
+        total = combine(ragged.features, weights, ragged.words, word_bonus)
+    if np.shape(total) != ragged.words.shape:
+        raise FusionError(f"the fusion made totals of shape {np.shape(total)}, expected {ragged.words.shape}: one for each hypothesis")
     if not np.isfinite(total).all():
-        raise FusionError("a total is too large for a float; the scores or scales are unusable")
+        raise FusionError("a total is not finite, or too large for a float; the scores or scales are unusable")
     return total
 
 
@@ -270,16 +286,16 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     `posteriors` adds `posterior` to every hypothesis (they sum to 1), `word_confidences` to the winner and `temperature` to `meta.scores.total`;
     without it, those of an earlier call, which belong to the older total, are left out.
     Raises ScoreError for a missing score, FusionError if a score was made by another model or setting than the one tuned with, RescoreError for
-    an unknown decision.
+    an unknown decision or kind of fusion.
     """
-    choose = lookup(DECISIONS, decision, "decision")
+    choose, combine = lookup(DECISIONS, decision, "decision"), lookup(FUSIONS, fusion.kind, "fusion")
     divisor = temperature if temperature is not None else fusion.temperature or 1.0
     written = divisor if posteriors else None
     for nbest in lists:
         _check_signatures(nbest, fusion)
         ragged = gather([nbest], list(fusion.scales))
         try:
-            total = totals(ragged, fusion.scales, fusion.word_bonus)
+            total = totals(ragged, fusion.scales, fusion.word_bonus, combine)
         except FusionError as error:
             raise FusionError(f"{nbest.place()}: {error}") from error
         chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)

@@ -15,12 +15,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from rescore.errors import ScoreError
 from rescore.formats import read_lists as read
 from rescore.formats.record import refuse_existing, with_score
+from rescore.fusion import RANK, TOTAL
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.tuning import WORD_BONUS
 from rescore.types import NBest
 
 __all__ = ["Work", "read", "score"]
+
+_RESERVED = {RANK: "the place in the list", TOTAL: "what `fuse` adds", WORD_BONUS: "the weight of the number of words"}
 
 
 @dataclass
@@ -53,10 +58,12 @@ def score(
 
     `scorer` is a name, with `ScorerOptions` as keywords, or a scorer that was built before. `name` defaults to the scorer's own
     ("mdlm_nelbo", "usdm_pll", "ar"). Memory is bounded by a chunk of hypotheses.
-    Raises ScoreError if the name is taken and not `overwrite`, or a score is not finite; ModelError for an unusable model.
+    Raises ScoreError if the name is reserved, or taken and not `overwrite`, or a score is not finite; ModelError for an unusable model.
     """
     built = load_scorer(scorer, ScorerOptions(**options)) if isinstance(scorer, str) else scorer
     name = name or built.name
+    if name in _RESERVED:
+        raise ScoreError(f'a score cannot be called "{name}": that is {_RESERVED[name]}; choose another name (--name)')
     passed: deque[NBest] = deque()
 
     def watched() -> Iterator[NBest]:

@@ -1,17 +1,19 @@
 """Names -> "module:object". The file to open first: everything a user can name on the command line is found from here.
 
-Nothing is imported until it is asked for, so that a missing optional library is only missed by those who use it.
+Other packages add names by entry points (docs/adding.md). Nothing is imported until it is asked for, so that a missing optional library, or a
+broken plug-in, is only missed by those who use it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
 
 from rescore.errors import RescoreError
 
-__all__ = ["DECISIONS", "FORMATS", "MODELS", "NORMALIZERS", "SCORERS", "lookup"]
+__all__ = ["DECISIONS", "FORMATS", "FUSIONS", "KINDS", "NORMALIZERS", "SCORERS", "Kind", "lookup", "names", "package", "plugins"]
 
 #: Outside formats: an object with `read(path) -> Iterator[NBest]` (and `write` where that makes sense). `dlmrescore convert --from NAME`.
 FORMATS: dict[str, str] = {
@@ -40,13 +42,6 @@ SCORERS: dict[str, str] = {
     "mlm": "rescore.scorers.mlm:build",
 }
 
-#: Model kinds, as `config.json` or a Hub model declares them: `load(path, ...) -> Denoiser | CausalLM`.
-MODELS: dict[str, str] = {
-    "dlmrescore": "rescore.models.checkpoint:load",
-    "hf-masked": "rescore.models.hub:load_masked",
-    "hf-causal": "rescore.models.hub:load_causal",
-}
-
 #: Text normalisers, named in checkpoints and by `eval --normalizer`: `str -> str`.
 NORMALIZERS: dict[str, str] = {
     "none": "rescore.text:identity",
@@ -62,12 +57,78 @@ DECISIONS: dict[str, str] = {
 }
 
 
-def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
-    """Import and return what `name` stands for in `table`.
+#: Fusions: how the scores of one list become totals. `"kind": NAME` in the weights that `dlmrescore fuse --fusion` reads.
+FUSIONS: dict[str, str] = {
+    "linear": "rescore.fusion:linear",
+}
 
-    Raises RescoreError naming the known names if `name` is not one of them.
+
+class Kind(NamedTuple):
+    """What can be named: the names built in, the entry-point group in which other packages add theirs, and the type of such an object."""
+
+    builtin: Mapping[str, str]
+    group: str
+    expected: str
+
+
+#: What a message calls it -> where its names come from.
+KINDS: dict[str, Kind] = {
+    "format": Kind(FORMATS, "dlmrescore.formats", "rescore.formats.base:Format"),
+    "scorer": Kind(SCORERS, "dlmrescore.scorers", "collections.abc:Callable"),
+    "normaliser": Kind(NORMALIZERS, "dlmrescore.normalizers", "types:FunctionType"),
+    "decision": Kind(DECISIONS, "dlmrescore.decisions", "collections.abc:Callable"),
+    "fusion": Kind(FUSIONS, "dlmrescore.fusions", "collections.abc:Callable"),
+}
+
+
+def plugins(what: str) -> list[EntryPoint]:
+    """Return what other packages add to a kind, by name. Their code is not imported."""
+    return sorted(entry_points(group=KINDS[what].group), key=lambda point: point.name)
+
+
+def names(what: str) -> list[str]:
+    """Return all names of a kind ("format", "scorer", ...), those of plug-ins too, sorted, without importing any."""
+    return sorted({*KINDS[what].builtin, *(point.name for point in plugins(what))})
+
+
+def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
+    """Import and return what `name` stands for in `table`, or in the plug-ins of the kind `what`.
+
+    Raises RescoreError naming the known names if `name` is not one of them, and naming package and entry point if two packages claim the name or
+    a plug-in cannot be used.
     """
-    if name not in table:
-        raise RescoreError(f"{what} {name!r} is unknown; known: {', '.join(sorted(table))}")
-    module, _, attribute = table[name].partition(":")
+    points = [point for point in plugins(what) if point.name == name]
+    owners = [*(f"dlmrescore ({target})" for known, target in table.items() if known == name), *map(_described, points)]
+    if not owners:
+        raise RescoreError(f"{what} {name!r} is unknown; known: {', '.join(names(what))}")
+    if len(owners) > 1:
+        raise RescoreError(f"{what} {name!r} is claimed by {' and by '.join(owners)}; uninstall one of them, or rename its entry point")
+    return _plugin(points[0], what) if points else _imported(table[name])
+
+
+def package(point: EntryPoint) -> str:
+    """Return the name and the version of the package that brings a plug-in."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def _plugin(point: EntryPoint, what: str) -> Any:
+    try:
+        found = point.load()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RescoreError(f"{what} {point.name!r} of {_described(point)} cannot be loaded ({reason}); mend or uninstall that package") from error
+    expected = KINDS[what].expected
+    if not isinstance(found, _imported(expected)):
+        raise RescoreError(
+            f"{what} {point.name!r} of {_described(point)} is of type {type(found).__name__}, expected {expected.partition(':')[2]}; see docs/adding.md"
+        )
+    return found
+
+
+def _described(point: EntryPoint) -> str:
+    return f'{package(point)} (entry point "{point.name} = {point.value}" in {point.group})'

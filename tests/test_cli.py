@@ -8,30 +8,35 @@ import io
 import json
 import math
 import os
+import platform
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import numpy as np
 import pytest
 import safetensors.torch
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 from small import LINES, save_small
 
 import rescore
 from rescore.cli import cli, main
 from rescore.formats import jsonl
 from rescore.fusion import load as load_fusion
-from rescore.registry import FORMATS, lookup
+from rescore.registry import FORMATS, SCORERS, lookup
 from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
 from rescore.wer import list_errors
 
-COMMANDS = ["convert", "check", "score", "tune", "fuse", "eval", "models", "formats", "train"]
+COMMANDS = ["convert", "check", "score", "tune", "fuse", "eval", "models", "formats", "train", "plugins", "completion"]
 
 #: (id, reference, [(text, am, ngram)]): the first pass makes 4 errors, the oracle 1.
 TEXTS = [
@@ -327,6 +332,15 @@ def test_an_existing_name_is_an_error_unless_overwritten(dlm, models):
     assert read("out.jsonl")[1]["hyps"][0]["scores"]["ar"] < -1
     good(dlm("score", "in.jsonl", *score, "-o", "named.jsonl", "--name", "mine"))
     assert set(read("named.jsonl")[1]["hyps"][0]["scores"]) == {"ar", "mine"}
+
+
+@pytest.mark.parametrize("name", ["rank", "total", "word_bonus"])
+def test_a_name_with_a_meaning_of_its_own_is_refused(dlm, models, name):
+    write("in.jsonl", BARE)
+    line = refused(dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "--name", name, "--overwrite", "-o", "out.jsonl"))
+    assert line.startswith(f'a score cannot be called "{name}": that is ')
+    assert line.endswith("choose another name (--name)")
+    assert files() == ["in.jsonl"]
 
 
 @pytest.mark.parametrize("name", ["refs.txt", "refs.trn", "refs.jsonl"])
@@ -743,7 +757,6 @@ def test_a_checkpoint_of_another_kind_or_with_a_missing_tensor_is_named(dlm, mod
     assert refused(dlm("score", "in.jsonl", "--model", "nowhere", "-o", "out.jsonl")).startswith("nowhere: no such checkpoint directory")
     assert refused(dlm("score", "in.jsonl", "--scorer", "mlm", "-o", "out.jsonl")).startswith("--scorer mlm needs --model")
     assert refused(dlm("score", "in.jsonl", "--model", models["mdlm"], "--estimator", "magic")).startswith("estimator 'magic' of --scorer mdlm is unknown")
-    assert refused(dlm("score", "in.jsonl", "--model", models["mdlm"], "--normalizer", "magic")).startswith("normaliser 'magic' is unknown")
     assert files() == before
 
     broken = save_small(tmp_path / "broken", "mdlm")
@@ -836,6 +849,8 @@ def test_a_trn_that_cannot_be_written_leaves_no_lists_either(dlm, utterance, trn
         ["score", "in.jsonl", "--draws", "0"],
         ["score", "in.jsonl", "--t", "1"],
         ["score", "in.jsonl", "--dtype", "float8"],
+        ["score", "in.jsonl", "--normalizer", "magic"],
+        ["completion", "magic"],
         ["convert", "in.jsonl", "--from", "magic"],
         ["tune", "in.jsonl"],
         ["tune", "in.jsonl", "--scores", "am,am"],
@@ -916,7 +931,16 @@ def test_the_command_is_installed():
 
 
 def test_the_version_is_the_packages(dlm):
-    assert good(dlm("--version")).out == f"dlmrescore, version {version('dlmrescore')}\n"
+    found = good(dlm("--version")).out
+    assert found == f"dlmrescore {version('dlmrescore')} (Python {platform.python_version()}, torch {version('torch')})\n"
+
+
+def test_the_version_says_what_is_not_installed(dlm, monkeypatch):
+    def nothing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("rescore.cli.version", nothing)
+    assert good(dlm("--version")).out == f"dlmrescore not installed (Python {platform.python_version()}, torch not installed)\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -925,6 +949,87 @@ def test_the_help_of_every_command_shows_an_example_and_explains_its_options(dlm
     assert f"Example: dlmrescore {command}" in done.out
     assert done.err == ""
     assert command in good(dlm("--help")).out
+    options = [option for option in cli.get_command(None, command).params if isinstance(option, click.Option)]
+    for option in options:
+        assert option.help, option.name
+        assert option.show_default or option.to_info_dict()["default"] in (None, False), f"{option.name} hides its default"
+        assert done.out.count(f"{option.opts[-1]} ") + done.out.count(f"{option.opts[-1]}\n") >= 1, option.name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_example_of_every_command_is_a_command_line_that_it_takes(dlm, command):
+    examples = re.findall(r"^ +[A-Z][\w-]*: (dlmrescore .*)$", good(dlm(command, "--help")).out, re.MULTILINE)
+    assert examples
+    for example in examples:
+        program, name, *arguments = shlex.split(example)
+        assert (program, name) == ("dlmrescore", command)
+        for argument in arguments:
+            if re.fullmatch(r"[\w.]+\.\w+", argument):  # a file
+                Path(argument).touch()
+        context = cli.get_command(None, command).make_context(command, arguments)  # raises for an option or a value that is not known
+        assert not context.args
+
+
+def test_long_helps_have_their_options_under_headings(dlm):
+    found = good(dlm("score", "--help")).out
+    headings = re.findall(r"^(\S.*):$", found, re.MULTILINE)
+    assert headings == ["Input and output", "Model", "Estimate", "New score", "Network", "Help"]
+    places = [found.index(text) for text in ("\nModel:", "\n  --scorer", "\nEstimate:", "\n  --draws", "\nNew score:", "\n  --name")]
+    assert places == sorted(places)
+
+
+def test_the_help_of_the_group_lists_the_exit_statuses(dlm):
+    assert re.search(r"Exit status: 0 success, 1 .*\n.*2 .*, 130 interrupted", good(dlm("--help")).out)
+
+
+# -------------------------------------------------------------------------------------------------------------------------------- completion
+
+
+def completed(*words, shell=BashComplete):
+    """What the Tab key offers behind these words, as click's own class for the shell finds it."""
+    *arguments, incomplete = words
+    found = shell(cli, {}, "dlmrescore", "_DLMRESCORE_COMPLETE").get_completions(list(arguments), incomplete)
+    return [(item.type, item.value) for item in found]
+
+
+@pytest.mark.parametrize("shell", [BashComplete, ZshComplete, FishComplete])
+def test_tab_completes_commands_options_and_the_names_in_the_registry(shell):
+    assert completed("s", shell=shell) == [("plain", "score")]
+    assert [value for _, value in completed("", shell=shell)] == COMMANDS
+    assert completed("--v", shell=shell) == [("plain", "--version")]
+    assert completed("score", "--dr", shell=shell) == [("plain", "--draws")]
+    assert [value for _, value in completed("score", "x.jsonl", "--scorer", "", shell=shell)] == sorted(SCORERS)
+    assert completed("fuse", "--decision", "mb", shell=shell) == [("plain", "mbr")]
+    assert completed("convert", "--from", "hyp", shell=shell) == [("plain", "hyporadise")]
+    assert completed("eval", "--normalizer", "libri", shell=shell) == [("plain", "librispeech")]
+    assert completed("score", "--dtype", "b", shell=shell) == [("plain", "bfloat16")]
+    assert completed("completion", "", shell=shell) == [("plain", "bash"), ("plain", "zsh"), ("plain", "fish")]
+
+
+@pytest.mark.parametrize(
+    "words", [("convert", ""), ("score", "dev"), ("score", "--model", ""), ("tune", ""), ("fuse", "--fusion", ""), ("eval", "x", "-o", "")]
+)
+def test_tab_completes_file_names_where_a_file_is_expected(words):
+    assert completed(*words) == [("file", words[-1])]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_command_prints_the_shells_script(dlm, shell):
+    done = good(dlm("completion", shell))
+    assert f"_DLMRESCORE_COMPLETE={shell}_complete" in done.out
+    assert "_dlmrescore_completion" in done.out
+    assert done.err == ""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_bash_completes_with_the_printed_script(folder):
+    """The script as a user sources it, the command as a user has it on the path."""
+    Path("dlmrescore").write_text(f'#!/bin/sh\nexec {sys.executable} -c "from rescore.cli import main; main()" "$@"\n')
+    Path("dlmrescore").chmod(0o755)
+    typed = "COMP_WORDS=(dlmrescore score --scorer us); COMP_CWORD=3; _dlmrescore_completion dlmrescore; echo ${COMPREPLY[@]}"
+    script = f'PATH={folder}:$PATH; eval "$(dlmrescore completion bash)"; {typed}'
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "usdm\n", "")
 
 
 def test_no_command_is_forgotten_here():

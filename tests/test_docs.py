@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUN = {"adding_a_format.md"}  # has its own test, tests/test_docs_format.py
+RUN = {"adding_a_format.md", "adding.md"}  # have tests of their own, in tests/test_docs_format.py and tests/test_plugins.py
 
 
 def blocks(page: Path, language: str) -> list[str]:

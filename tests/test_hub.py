@@ -157,3 +157,37 @@ def test_the_vocabulary_of_check_is_the_scorers_and_needs_no_weights(scorer, mod
         assert vocabulary.encoder.unk_id == sequencer.encoder.unk_id
     with pytest.raises(ModelError, match="nowhere: cannot load a Hugging Face model"):
         load_vocabulary(scorer, ScorerOptions(model="./nowhere"))
+
+
+@pytest.mark.parametrize("family", ["ar", "mlm"])
+@pytest.mark.parametrize("model", ["./typo", "runs/typo", "/nowhere/typo", "../typo", "typo/", "a/b/c", "~/typo", "C:\\typo", "my model"])
+def test_a_path_that_leads_nowhere_is_named_and_the_hub_is_not_asked(family, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: pytest.fail("asked"))
+    with pytest.raises(ModelError) as caught:
+        load_scorer(family, ScorerOptions(model=model))
+    advice = "give a directory with config, weights and tokenizer, or a Hugging Face id such as gpt2 or organisation/name"
+    assert str(caught.value) == f"{model}: there is no such directory; {advice}"
+
+
+def test_a_file_is_no_model(tmp_path):
+    (tmp_path / "model.bin").touch()
+    with pytest.raises(ModelError, match=r"model\.bin: is a file; give a directory with"):
+        load_scorer("ar", ScorerOptions(model=str(tmp_path / "model.bin")))
+
+
+@pytest.mark.parametrize("model", ["typo", "gpt2", "organisation/typo", "facebook/opt-1.3b"])
+def test_a_name_that_may_be_an_id_is_asked_for_once_and_the_answer_is_one_line(model, monkeypatch):
+    asked = []
+
+    def nothing(name, **_options):
+        asked.append(name)
+        raise OSError(f"{name} is not a valid\nmodel identifier")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
+    with pytest.raises(ModelError) as caught:
+        load_scorer("ar", ScorerOptions(model=model))
+    looked = "there is no directory of this name, and the Hugging Face Hub gave none"
+    assert str(caught.value).startswith(f"{model}: {looked} ({model} is not a valid model identifier); give a directory with")
+    assert asked == [model]

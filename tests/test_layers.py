@@ -230,18 +230,19 @@ def test_no_room_is_called_by_what_it_is_not():
     assert not {part for module in MODULES for part in module.split(".")} & {"utils", "util", "helpers", "common", "misc"}
 
 
-@pytest.mark.parametrize("table", ["FORMATS", "SCORERS", "MODELS", "NORMALIZERS", "DECISIONS"])
-def test_every_name_in_the_registry_leads_somewhere(table):
-    entries = getattr(registry, table)
-    assert entries
-    for name in entries:
-        found = registry.lookup(entries, name, table)
-        assert callable(found) or callable(found.read)
+@pytest.mark.parametrize("kind", registry.KINDS)
+def test_every_name_in_the_registry_leads_to_an_object_of_its_type(kind):
+    table, _, expected = registry.KINDS[kind]
+    assert table
+    module, _, wanted = expected.partition(":")
+    for name in table:
+        assert isinstance(registry.lookup(table, name, kind), getattr(importlib.import_module(module), wanted)), name
 
 
 def test_every_table_of_the_registry_is_checked_above():
-    assert {name for name, value in vars(registry).items() if isinstance(value, dict) and name.isupper()} == set(registry.__all__) - {"lookup"}
-    assert set(registry.__all__) - {"lookup"} == {"FORMATS", "SCORERS", "MODELS", "NORMALIZERS", "DECISIONS"}
+    tables = {name: value for name, value in vars(registry).items() if isinstance(value, dict) and name.isupper() and name != "KINDS"}
+    assert [id(table) for table, _, _ in registry.KINDS.values()] == [id(table) for table in tables.values()]
+    assert set(tables) < set(registry.__all__)
 
 
 def test_every_public_name_leads_somewhere():
@@ -254,7 +255,7 @@ def test_every_public_name_leads_somewhere():
 
 
 def test_nothing_loads_torch_before_a_network_is_needed():
-    commands = ["convert", "check", "score", "tune", "fuse", "eval", "train"]
+    commands = ["convert", "check", "score", "tune", "fuse", "eval", "models", "formats", "train", "plugins", "completion"]
     code = f"""
 import sys
 import rescore
@@ -264,6 +265,9 @@ cli.main(["--help"], standalone_mode=False)
 assert "torch" not in sys.modules and "numpy" not in sys.modules, "dlmrescore --help"
 for command in {commands}:
     cli.main([command, "--help"], standalone_mode=False)
+    assert "torch" not in sys.modules, command
+for command in ["models"], ["plugins"], ["completion", "zsh"]:
+    cli.main(command, standalone_mode=False)
     assert "torch" not in sys.modules, command
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -6,10 +6,13 @@ Exit status: 0 success, 1 input or run error, 2 usage, 130 interrupted.
 from __future__ import annotations
 
 import logging
+import platform
 import sys
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
 import click
+from click.shell_completion import CompletionItem
 
 from rescore.errors import RescoreError
 
@@ -25,6 +28,8 @@ _COMMANDS = {
     "models": "List the embedded models.",
     "formats": "List the formats that lists are read from and written to.",
     "train": "Train a small MDLM, USDM or AR model on text.",
+    "plugins": "List what other packages add.",
+    "completion": "Print the script for completion with the Tab key.",
 }
 
 
@@ -50,9 +55,28 @@ class _Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin like this, without importing any, and the options of the group."""
+        commands = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        click.echo(f"dlmrescore {_installed('dlmrescore')} (Python {platform.python_version()}, torch {_installed('torch')})")
+        ctx.exit()
+
+
+def _installed(name: str) -> str:
+    """The version of an installed package, from its metadata: importing torch takes seconds."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="dlmrescore")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the versions of dlmrescore, Python and torch.")
 def cli() -> None:
     """Rescore ASR N-best lists with diffusion language models.
 
@@ -61,6 +85,10 @@ def cli() -> None:
     dlmrescore tune dev.scored.jsonl --scores am,mdlm_nelbo -o fusion.json
     dlmrescore fuse test.scored.jsonl --fusion fusion.json -o best.jsonl
     dlmrescore eval best.jsonl --baseline test.scored.jsonl
+
+    \b
+    Exit status: 0 success, 1 an error in the input or the run (one line says which),
+    2 a wrong command line, 130 interrupted; without success no output file appears.
     """
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, format_options, input_options
+from rescore.cli.options import Reader, format_options, input_options, lists_argument, named
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
 
@@ -14,9 +14,9 @@ __all__ = ["command"]
 
 
 @click.command("convert")
-@click.argument("path", metavar="LISTS")
+@lists_argument()
 @input_options
-@click.option("--to", "target", type=click.Choice(sorted(FORMATS)), default="jsonl", show_default=True, help="Format of the output.")
+@click.option("--to", "target", type=named("format"), default="jsonl", show_default=True, help="Format of the output.")
 @click.option("-W", "--write-option", "writer_options", multiple=True, metavar="KEY=VALUE", help="Option of the output's format (see `dlmrescore formats`).")
 @click.option("-o", "--output", default="-", show_default="standard output", help="Where the lists go: a file, or a new directory for formats that are one.")
 def command(path: str, output: str, target: str, writer_options: tuple[str, ...], **options: Any) -> None:

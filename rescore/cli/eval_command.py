@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, input_options, output_option, unit_of, unit_options, write_json
+from rescore.cli.options import Reader, input_options, lists_argument, named, output_option, unit_of, unit_options, write_json
 from rescore.errors import FormatError
-from rescore.registry import NORMALIZERS
 from rescore.types import NBest
 from rescore.wer import evaluate
 
@@ -17,12 +16,12 @@ __all__ = ["command"]
 
 
 @click.command("eval")
-@click.argument("path", metavar="LISTS")
+@lists_argument()
 @input_options
 @output_option
 @click.option("--baseline", type=click.Path(dir_okay=False), help="Lists whose first hypotheses LISTS is compared with.")
 @unit_options
-@click.option("--normalizer", type=click.Choice(sorted(NORMALIZERS)), default="none", show_default=True, help="Applied to both texts before counting.")
+@click.option("--normalizer", type=named("normaliser"), default="none", show_default=True, help="Applied to both texts before counting.")
 @click.option("--cluster", metavar="FIELD", help="Resample by this field of the records (for example speaker) instead of by utterance.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 def command(path: str, output: str, baseline: str | None, normalizer: str, cluster: str | None, seed: int, **options: Any) -> None:

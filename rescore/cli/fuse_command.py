@@ -8,22 +8,21 @@ from typing import Any
 import click
 
 from rescore import fusion
-from rescore.cli.options import Reader, input_options, output_option
+from rescore.cli.options import Reader, input_options, lists_argument, named, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.formats.trn import write_trn
-from rescore.registry import DECISIONS
 from rescore.types import NBest
 
 __all__ = ["command"]
 
 
 @click.command("fuse")
-@click.argument("path", metavar="LISTS")
+@lists_argument()
 @input_options
 @output_option
 @click.option("--fusion", "weights", required=True, type=click.Path(dir_okay=False), help="Weights as `dlmrescore tune` wrote them.")
-@click.option("--decision", type=click.Choice(sorted(DECISIONS)), default="map", show_default=True, help="Highest total, or least expected errors.")
+@click.option("--decision", type=named("decision"), default="map", show_default=True, help="Highest total, or least expected errors.")
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), help="Divides totals where probabilities are needed; default: the tuned one, or 1.")
 @click.option("--posterior", "posteriors", is_flag=True, help="Also write the probability of every hypothesis, and of the winner's words.")
 @click.option("--trn", type=click.Path(dir_okay=False), help="Also write the winners as sclite trn.")

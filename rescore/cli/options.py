@@ -15,18 +15,51 @@ from rescore.formats import Format, Skipped, format_of
 from rescore.formats.base import Option, parse_options
 from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import join_references, read_references
-from rescore.registry import FORMATS, lookup
+from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
 from rescore.wer import UNITS, Unit
 
-__all__ = ["Reader", "format_options", "input_options", "output_option", "unit_of", "unit_options", "write_json"]
+__all__ = [
+    "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "output_option", "unit_of", "unit_options", "write_json",
+]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class Sections(click.Command):
+    """A command whose --help has its options under headings: `headings` maps the option that begins a section to the section's heading."""
+
+    def __init__(self, *arguments: Any, headings: Mapping[str, str], **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.headings = {**headings, "--help": "Help"}
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section, in the order they have."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        heading = "Options"
+        for param in (param for param in self.get_params(ctx) if isinstance(param, click.Option)):
+            heading = next((self.headings[name] for name in param.opts if name in self.headings), heading)
+            sections.setdefault(heading, []).extend(filter(None, [param.get_help_record(ctx)]))
+        for title, rows in sections.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def named(what: str) -> click.Choice[str]:
+    """The names of one kind of thing ("format", "scorer", ...), those of installed plug-ins too."""
+    return click.Choice(names(what))
+
+
+def lists_argument(metavar: str = "LISTS") -> Callable[[_F], _F]:
+    """The input of a command, a file or `-`."""
+    return click.argument("path", metavar=metavar, type=click.Path(allow_dash=True))
+
 
 output_option = click.option("-o", "--output", default="-", show_default="standard output", type=click.Path(dir_okay=False), help="Where the result goes.")
 
 _INPUT = [
-    click.option("--from", "format_name", type=click.Choice(sorted(FORMATS)), help="Format of the input; found out where the content proves it."),
+    click.option("--from", "format_name", type=named("format"), help="Format of the input; found out where the content proves it."),
     click.option("-O", "--option", "reader_options", multiple=True, metavar="KEY=VALUE", help="Option of the input's format (see `dlmrescore formats`)."),
     click.option("--refs", type=click.Path(dir_okay=False), help="References: Kaldi text, .trn or .jsonl; they replace those of the lists."),
     click.option(

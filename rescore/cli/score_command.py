@@ -8,21 +8,24 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from rescore.cli.options import Reader, input_options, output_option
+from rescore.cli.options import Reader, Sections, input_options, lists_argument, named, output_option
 from rescore.formats import jsonl
 from rescore.pipeline import Work, score
-from rescore.registry import SCORERS
 from rescore.scorers import ScorerOptions, load_scorer
 
 __all__ = ["command"]
 
 
-@click.command("score")
-@click.argument("path", metavar="LISTS")
+@click.command(
+    "score",
+    cls=Sections,
+    headings={"--from": "Input and output", "--scorer": "Model", "--estimator": "Estimate", "--name": "New score", "--device": "Network"},
+)
+@lists_argument()
 @input_options
 @output_option
-@click.option("--scorer", type=click.Choice(sorted(SCORERS)), default="mdlm", show_default=True, help="Family of the language model.")
-@click.option("--model", help="Checkpoint directory or Hugging Face id; default: the embedded model.")
+@click.option("--scorer", type=named("scorer"), default="mdlm", show_default=True, help="Family of the language model.")
+@click.option("--model", type=click.Path(), help="Checkpoint directory or Hugging Face id; default: the embedded model.")
 @click.option("--estimator", help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. Default: nelbo for mdlm, pll for others.")
 @click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Monte-Carlo draws of a NELBO.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
@@ -31,7 +34,9 @@ __all__ = ["command"]
 @click.option("--overwrite", is_flag=True, help="Replace a score of the same name.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float64"]), default="float32", show_default=True, help="Of the network's body.")
-@click.option("--normalizer", help="What texts go through before the model; default: the model's own. The output text is never changed.")
+@click.option(
+    "--normalizer", type=named("normaliser"), help="What texts go through before the model; default: the model's own. The output text is never changed."
+)
 @click.option("--window", type=click.IntRange(8), help="Longest token sequence; longer texts are scored in overlapping windows.")
 @click.option("--score-eos/--no-score-eos", default=True, show_default=True, help="Whether the end of the sentence is part of the score.")
 @click.option("--per-token", is_flag=True, help="Also write what each token adds to the score, as token_scores.")

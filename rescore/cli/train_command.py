@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from rescore.cli.options import Sections
+
 __all__ = ["command"]
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -23,7 +25,11 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
     return card
 
 
-@click.command("train")
+@click.command(
+    "train",
+    cls=Sections,
+    headings={"--objective": "What to train", "--start-from": "Start and vocabulary", "--steps": "Training", "--width": "Network", "--device": "Run"},
+)
 @click.option("--objective", type=click.Choice(["mdlm", "usdm", "ar"]), required=True, help="What to train.")
 @click.option("--prediction", type=click.Choice(["leave_one_out", "posterior"]), help="usdm: train the bound (leave_one_out, default) or cross-entropy.")
 @click.option("--text", multiple=True, required=True, type=_FILE, help="Training text, a sentence a line; may be repeated.")
@@ -35,23 +41,23 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--vocab-size", type=click.IntRange(32), default=4096, show_default=True, help="Pieces of a vocabulary trained here.")
 @click.option("--join", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probability that a line continues the text before it.")
 @click.option("--steps", type=click.IntRange(1), default=3000, show_default=True, help="May be changed on the way until the learning rate begins to fall.")
-@click.option("--batch-tokens", type=click.IntRange(64), default=4096, show_default=True)
+@click.option("--batch-tokens", type=click.IntRange(64), default=4096, show_default=True, help="Tokens in a batch.")
 @click.option("--optimizer", type=click.Choice(["adamw", "muon"]), default="adamw", show_default=True, help="muon needs torch 2.9.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Highest rate of the schedule.")
 @click.option("--warmup", type=click.IntRange(1), default=150, show_default=True, help="Steps of rising learning rate.")
 @click.option("--decay", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Share of the steps with a falling learning rate.")
 @click.option("--average", type=click.FloatRange(0, 1, max_open=True), default=0.995, show_default=True, help="Decay of the moving average of the weights.")
-@click.option("--width", type=click.IntRange(8), help="Default: 256.")
-@click.option("--layers", type=click.IntRange(1), help="Default: 6.")
-@click.option("--heads", type=click.IntRange(1), help="Default: 4.")
-@click.option("--feed-forward", type=click.IntRange(8), help="Default: 704.")
+@click.option("--width", type=click.IntRange(8), help="Width of the hidden states. Default: 256.")
+@click.option("--layers", type=click.IntRange(1), help="Transformer blocks. Default: 6.")
+@click.option("--heads", type=click.IntRange(1), help="Attention heads of a block. Default: 4.")
+@click.option("--feed-forward", type=click.IntRange(8), help="Width inside the feed-forward parts. Default: 704.")
 @click.option("--time-input/--no-time-input", default=None, help="Whether the network is told the noise level. Default: usdm only.")
 @click.option("--bf16/--float32", default=True, show_default=True, help="Arithmetic of the network's body.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
 @click.option("--compile", is_flag=True, help="torch.compile the network: pays on GPUs and long runs.")
 @click.option("--save-every", type=click.IntRange(1), default=250, show_default=True, help="Steps between two validations, each with a saved state.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--card", default="{}", callback=_object, help="JSON object kept in config.json: text, licence, remarks.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
+@click.option("--card", default="{}", show_default=True, callback=_object, help="JSON object kept in config.json: text, licence, remarks.")
 def command(output: Path, card: dict[str, Any], **options: Any) -> None:
     """Train a small model, resuming where a run in the same directory stopped.
 

@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from rescore import fusion
-from rescore.cli.options import Reader, input_options, output_option, unit_of, unit_options
-from rescore.registry import NORMALIZERS
+from rescore.cli.options import Reader, input_options, lists_argument, named, output_option, unit_of, unit_options
 from rescore.tuning import Settings, tune
 
 __all__ = ["command"]
@@ -22,7 +21,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 
 
 @click.command("tune")
-@click.argument("path", metavar="DEV")
+@lists_argument("DEV")
 @input_options
 @output_option
 @click.option("--scores", callback=_names, required=True, help="Score names separated by commas; the first has scale 1. `rank` is always there.")
@@ -31,7 +30,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option("--restarts", type=click.IntRange(0), default=Settings.restarts, show_default=True, help="Random starting points.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of starts and directions.")
 @unit_options
-@click.option("--normalizer", type=click.Choice(sorted(NORMALIZERS)), default="none", show_default=True, help="Applied to both texts before counting.")
+@click.option("--normalizer", type=named("normaliser"), default="none", show_default=True, help="Applied to both texts before counting.")
 def command(path: str, output: str, **options: Any) -> None:
     """Find the scales with the fewest errors on the lists DEV, by exact line search, and write them as JSON.
 

@@ -1,4 +1,4 @@
-"""Formats in and out, one file each. docs/formats.md describes them, docs/adding_a_format.md how to add one."""
+"""Formats in and out, one file each. docs/formats.md describes them, docs/adding.md and docs/adding_a_format.md how to add one."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def read_lists(path: PathLike, name: str | None = None, *, skipped: Skipped | No
 def format_of(path: PathLike) -> Format:
     """Return the one format that the first 16 MB of a file, or the names in a directory, prove.
 
-    Where they prove none, a name that ends in `.jsonl` promises the native one.
-    Raises FormatError otherwise: the caller has to say which it is.
+    Where they prove none, a name that ends in `.jsonl` promises the native one. Only built-in formats are tried: what else is installed never changes
+    how a file is read. Raises FormatError otherwise: the caller has to say which it is.
     """
     known: list[Format] = [lookup(FORMATS, name, "format") for name in sorted(FORMATS)]
     if os.path.isdir(path):

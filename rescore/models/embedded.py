@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rescore.errors import ModelError
-from rescore.models.checkpoint import Checkpoint, Objective, load, read_vocabulary
-from rescore.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from rescore.models.checkpoint import Checkpoint, Objective
+    from rescore.models.tokenizer import Tokenizer
 
 __all__ = ["EMBEDDED", "embedded_models", "open_checkpoint", "open_vocabulary"]
 
@@ -23,11 +26,15 @@ def open_checkpoint(model: str | None, objective: Objective) -> Checkpoint:
 
     Raises ModelError naming what was looked for if it is not there or is of another objective.
     """
+    from rescore.models.checkpoint import load  # noqa: PLC0415 - torch, which a list of the models does not need
+
     return load(_directory(model, objective), objective)
 
 
 def open_vocabulary(model: str | None, objective: Objective) -> tuple[Tokenizer, str]:
     """Load tokenizer and normaliser name of the checkpoint that `open_checkpoint` would load, not its weights. Raises ModelError alike."""
+    from rescore.models.checkpoint import read_vocabulary  # noqa: PLC0415 - torch
+
     return read_vocabulary(_directory(model, objective), objective)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,25 @@ from rescore.errors import ModelError
 __all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked", "load_tokenizer"]
 
 
+#: `name` or `organisation/name`.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_ADVICE = "give a directory with config, weights and tokenizer, or a Hugging Face id such as gpt2 or organisation/name"
+
+
+def _refuse_wrong_path(model: str) -> None:
+    """Raise ModelError for what is neither a directory nor a Hub id, before the Hub is asked: a path in a folder that exists is no id."""
+    path = Path(model)
+    if path.is_dir():
+        return
+    if path.exists():
+        raise ModelError(f"{model}: is a file; {_ADVICE}")
+    if not _HUB_ID.fullmatch(model) or (len(path.parts) > 1 and Path(path.parts[0]).is_dir()):
+        raise ModelError(f"{model}: there is no such directory; {_ADVICE}")
+
+
 def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
     """(network or configuration, tokenizer) of a Hub id or path; `kind` is a class of transformers. Raises ModelError in one line."""
+    _refuse_wrong_path(model)
     try:
         import transformers  # noqa: PLC0415 - heavy and optional
     except ImportError as error:
@@ -33,7 +52,8 @@ def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
         network = getattr(transformers, kind).from_pretrained(model, trust_remote_code=remote_code, attn_implementation="eager")
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = " ".join(str(error).split())[:300]
-        raise ModelError(f"{model}: cannot load a Hugging Face model ({first}); give a Hub id or a directory with config, weights and tokenizer") from error
+        looked = "cannot load a Hugging Face model" if Path(model).is_dir() else "there is no directory of this name, and the Hugging Face Hub gave none"
+        raise ModelError(f"{model}: {looked} ({first}); {_ADVICE}") from error
     return network, tokenizer
 
 

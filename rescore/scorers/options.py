@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from rescore.errors import ModelError, ScoreError
 from rescore.registry import SCORERS, lookup
@@ -13,6 +13,7 @@ from rescore.types import NBest, Score, ScoreKind
 __all__ = ["Scorer", "ScorerOptions", "load_scorer"]
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Scores whole lists, one after the other."""
 
@@ -60,14 +61,17 @@ class ScorerOptions:
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
-    """Build the scorer called `name`. Raises RescoreError for an unknown name, ModelError for an unusable model, ScoreError for impossible options.
+    """Build the scorer called `name`.
 
     A scorer that can give `token_scores` has a true attribute `per_token` where the options ask for them.
+    Raises RescoreError for an unknown name or a broken plug-in, ModelError for an unusable model, ScoreError for impossible options.
     """
     options = options or ScorerOptions()
     build = lookup(SCORERS, name, "scorer")
     _check_device(options.device)
-    scorer: Scorer = build(options)
+    scorer = build(options)
+    if not isinstance(scorer, Scorer):
+        raise ScoreError(f"scorer {name!r} was built as a {type(scorer).__name__}, expected an object with name, kind, signature and score(lists)")
     if options.per_token and not getattr(scorer, "per_token", False):
         raise ScoreError(f"--scorer {name} does not say what each token adds to its score; leave --per-token out")
     return scorer

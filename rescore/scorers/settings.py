@@ -8,6 +8,7 @@ import torch
 
 from rescore.scorers.options import ScorerOptions
 from rescore.scorers.sequences import Sequencer
+from rescore.text import Normalizer
 
 __all__ = ["WINDOW", "signature", "torch_dtype"]
 
@@ -23,13 +24,19 @@ def signature(scorer: str, digest: str, estimator: str, settings: Mapping[str, o
     common = {
         "model": digest,
         **settings,
-        "normalizer": sequencer.normalize.__name__,
+        "normalizer": _title(sequencer.normalize),
         "window": sequencer.window,
         "eos": int(sequencer.score_eos),
         "dtype": options.dtype,
         "version": _VERSION,
     }
     return "|".join([f"{scorer}.{estimator}", *(f"{name}={value}" for name, value in common.items())])
+
+
+def _title(normalize: Normalizer) -> str:
+    """The name of a normaliser; with its module where it comes from another package, for two may choose the same name."""
+    name = normalize.__qualname__
+    return name if normalize.__module__ == "rescore.text" else f"{normalize.__module__}.{name}"
 
 
 def torch_dtype(options: ScorerOptions) -> torch.dtype:
