@@ -7,18 +7,17 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from rescore.cli.options import Reader, input_options, unit_of, unit_options, write_json
-from rescore.registry import SCORERS
+from rescore.cli.options import Reader, input_options, lists_argument, named, unit_of, unit_options, write_json
 
 __all__ = ["command"]
 
 
 @click.command("check")
-@click.argument("path", metavar="LISTS")
+@lists_argument()
 @input_options
-@click.option("--scorer", type=click.Choice(sorted(SCORERS)), default="mdlm", show_default=True, help="Whose vocabulary the texts are checked against.")
+@click.option("--scorer", type=named("scorer"), default="mdlm", show_default=True, help="Whose vocabulary the texts are checked against.")
 @click.option("--model", help="Checkpoint directory or Hugging Face id; default: the embedded model. Its weights are not loaded.")
-@click.option("--normalizer", help="What texts would go through before the model; default: the model's own.")
+@click.option("--normalizer", type=named("normaliser"), help="What texts would go through before the model; default: the model's own.")
 @click.option("--window", type=click.IntRange(8), help="Longest token sequence, as for score.")
 @click.option("--remote-code", is_flag=True, help="Run code that comes with a Hub model. Only for repositories you trust.")
 @unit_options
