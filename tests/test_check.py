@@ -388,7 +388,6 @@ def test_options_of_score_change_what_the_model_sees(run):
     [
         (["--model", "nowhere"], "nowhere: no such checkpoint directory"),
         (["--scorer", "mlm"], "--scorer mlm needs --model"),
-        (["--normalizer", "magic"], "normaliser 'magic' is unknown"),
         (["--refs", "gone.txt"], "gone.txt: cannot be read"),
         (["--json", "lists.jsonl"], "lists.jsonl: is also the input"),
         (["--from", "hyporadise"], "lists.jsonl: "),
@@ -399,6 +398,11 @@ def test_bad_input_is_one_line(run, argv, message):
     assert (done.status, done.out) == (1, "")
     [line] = done.err.splitlines()
     assert line.startswith(message)
+
+
+def test_an_unknown_normaliser_is_a_usage_error(run):
+    done = run("--normalizer", "magic")
+    assert (done.status, "'magic' is not one of" in done.err) == (2, True)
 
 
 def test_lists_of_no_references_or_scores_have_a_summary():
