@@ -26,7 +26,21 @@ from rescore.formats.strict_json import decode
 from rescore.registry import DECISIONS, lookup
 from rescore.types import NBest
 
-__all__ = ["DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "load", "save", "signature", "totals", "winners"]
+__all__ = [
+    "DevResult",
+    "Fusion",
+    "Ragged",
+    "check_signatures",
+    "digest",
+    "fuse",
+    "gather",
+    "load",
+    "recogniser_scores",
+    "save",
+    "signature",
+    "totals",
+    "winners",
+]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -248,6 +262,19 @@ def signature(nbest: NBest, name: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def recogniser_scores(lists: Iterable[NBest]) -> tuple[str, ...]:
+    """Return the names of the scores that came with the lists: those that every hypothesis has and no record says we made; without any, `rank`.
+
+    In the order of the first hypothesis. Where there are others, `rank` is left out.
+    """
+    common: dict[str, None] | None = None
+    for nbest in lists:
+        made = nbest.raw.get("meta", {}).get("scores", {})
+        for hyp in nbest.hyps:
+            common = dict.fromkeys(name for name in (hyp.scores if common is None else common) if name in hyp.scores and name not in made and name != RANK)
+    return tuple(common or (RANK,))
+
+
 def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperature: float = 1.0) -> Iterator[NBest]:
     """Yield every list whole, reordered: the chosen hypothesis first, the others by descending total, equal ones as they were.
 
@@ -259,7 +286,7 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     """
     choose = lookup(DECISIONS, decision, "decision")
     for nbest in lists:
-        _check_signatures(nbest, fusion)
+        check_signatures(nbest, fusion)
         total = totals(gather([nbest], list(fusion.scales)), fusion.scales, fusion.word_bonus)
         chosen = choose([hyp.text for hyp in nbest.hyps], total, temperature)
         order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
@@ -274,7 +301,8 @@ def _with_total(nbest: NBest, fusion: Fusion) -> dict[str, Any]:
     return {**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), TOTAL: made}}}
 
 
-def _check_signatures(nbest: NBest, fusion: Fusion) -> None:
+def check_signatures(nbest: NBest, fusion: Fusion) -> None:
+    """Raise FusionError naming the score that was not made as the one the weights were tuned with."""
     for name, expected in fusion.signatures.items():
         found = signature(nbest, name)
         if found != expected:

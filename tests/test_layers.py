@@ -27,8 +27,8 @@ ROWS = [
     ["formats", "lattice"],
     ["diffusion"],
     ["models"],
-    ["scorers", "decide", "fusion", "staircase", "tuning"],
-    ["train", "decode", "pipeline", "report"],
+    ["scorers", "decide", "fusion", "staircase", "tuning", "grid"],
+    ["train", "decode", "pipeline", "report", "experiment"],
     ["cli"],
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}

@@ -19,8 +19,10 @@ _COMMANDS = {
     "convert": "Read another tool's lists, write the native JSONL.",
     "score": "Add one language-model score to every hypothesis.",
     "tune": "Find the scales with the fewest errors on dev lists.",
+    "sweep": "Count errors on a grid of scales: CSV, curve, heat map.",
     "fuse": "Reorder lists by the tuned total score.",
     "eval": "Count errors: WER, oracle, interval, significance.",
+    "run": "All of it: score, tune on dev, a table and plots for test.",
     "models": "List the embedded models.",
     "train": "Train a small MDLM, USDM or AR model on text.",
 }
