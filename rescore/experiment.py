@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import msgspec
 import numpy as np
@@ -89,20 +89,20 @@ def run(
     dev: PathLike,
     test: PathLike,
     output: PathLike,
-    options: Options | None = None,
     *,
     format_name: str | None = None,
     refs_dev: PathLike | None = None,
     refs_test: PathLike | None = None,
     say: Callable[[str], object] = lambda line: None,
+    **settings: Any,
 ) -> Results:
     """Score both sets of lists, tune on `dev`, evaluate on `test`, write everything into the folder `output`; go on where an earlier run stopped.
 
-    `say` gets a line for each step that is done; on a terminal a progress bar runs beside it.
+    `settings` are `Options` as keywords. `say` gets a line for each step that is done; on a terminal a progress bar runs beside it.
     Raises FormatError for broken lists, a missing reference, utterances that are in both sets, or a folder of another experiment; ScoreError for
     a score that is missing or already there; ModelError for an unusable model; RescoreError for an unknown scorer.
     """
-    options = options or Options()
+    options = Options(**settings)
     halves = {"dev": _lists(dev, format_name, refs_dev, options.depth), "test": _lists(test, format_name, refs_test, options.depth)}
     base = options.base or recogniser_scores([*halves["dev"], *halves["test"]])
     say(f"the recogniser's scores: {', '.join(base)}{'' if options.base else ' (found in the lists)'}")
@@ -403,7 +403,7 @@ def _compare(
     dev, test = halves["dev"], halves["test"]
     names = [plan.name for plan in plans]
     groups: dict[str, tuple[str, ...]] = {"base": (), **{name: (name,) for name in names}, **({"all": tuple(names)} if len(names) > 1 else {})}
-    labels = {"base": f"{' + '.join(base)}, retuned", "all": f"+ all {len(names)} scores"}
+    labels = {"base": f"{' + '.join(base)}, retuned", "all": "+ all of them"}
     unit, normalizer = options.unit, options.normalizer
     first_dev, first = (evaluate(lists, unit=unit, normalizer=normalizer) for lists in (dev, test))
     systems, weights, retuned = [System("first of the list", (), first_dev.wer, first)], {}, None

@@ -30,7 +30,7 @@ from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
 from rescore.wer import list_errors
 
-COMMANDS = ["convert", "score", "tune", "fuse", "eval", "models", "train"]
+COMMANDS = ["convert", "score", "tune", "sweep", "fuse", "eval", "run", "models", "train"]
 
 #: (id, reference, [(text, am, ngram)]): the first pass makes 4 errors, the oracle 1.
 TEXTS = [

@@ -254,7 +254,7 @@ def test_every_public_name_leads_somewhere():
 
 
 def test_nothing_loads_torch_before_a_network_is_needed():
-    commands = ["convert", "score", "tune", "fuse", "eval", "train"]
+    commands = ["convert", "score", "tune", "sweep", "fuse", "eval", "run", "train"]
     code = f"""
 import sys
 import rescore

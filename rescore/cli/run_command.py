@@ -9,7 +9,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from rescore.experiment import FAST, FAST_DEPTH, SCORERS, Options, run
+from rescore.experiment import FAST, FAST_DEPTH, SCORERS, run
 from rescore.registry import FORMATS, NORMALIZERS
 
 __all__ = ["command"]
@@ -47,11 +47,9 @@ def command(dev: str, test: str, output: str, fast: bool, cer: bool, **options: 
     \b
     Example: dlmrescore run --dev dev.jsonl --test test.jsonl -o results
     """
-    inputs = {name: options.pop(name) for name in ("format_name", "refs_dev", "refs_test")}
-    scorers = options.pop("scorers")
-    if fast and scorers:
+    if fast and options["scorers"]:
         raise click.UsageError("--fast and --scorers both say what is scored; give one of them")
+    options["scorers"] = options["scorers"] or (FAST if fast else SCORERS)
     options["depth"] = options["depth"] or (FAST_DEPTH if fast else None)
-    settings = Options(scorers=scorers or (FAST if fast else SCORERS), unit="char" if cer else "word", **options)
-    found = run(dev, test, output, settings, **inputs, say=partial(tqdm.write, file=sys.stderr))
+    found = run(dev, test, output, unit="char" if cer else "word", say=partial(tqdm.write, file=sys.stderr), **options)
     click.echo(found.table, nl=False)

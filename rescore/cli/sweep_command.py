@@ -93,8 +93,9 @@ def command(path: str, output: str, plot: str | None, weights: str | None, **opt
     Example: dlmrescore sweep dev.scored.jsonl --scale mdlm_nelbo=0:20:0.5 --scale ar=0:40:1 -o sweep.csv --plot sweep.png
     """
     reader = Reader(path, output, options.pop("format_name"), options.pop("refs"), options.pop("on_error"))
-    _check_outputs(path, output, plot, weights, options["base"])
-    base = options.pop("base") if weights is None else load(weights)
+    base = options.pop("base")
+    _check_outputs(path, output, plot, weights, base)
+    base = base if weights is None else load(weights)
     folds, unit = options.pop("cross_validate") or 0, "char" if options.pop("cer") else "word"
     started = time.monotonic()
     found = sweep(reader, options.pop("scales"), base=base, cross_validate=folds, unit=unit, **options)  # type: ignore[arg-type]

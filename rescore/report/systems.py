@@ -93,6 +93,7 @@ def plot_systems(text: str, path: PathLike) -> None:
     axes.set_yticks(at, [row["system"] for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(f"{rate.upper()} on the test lists (%)")
+    axes.set_title("better: share of bootstrap resamples with fewer errors than the retuned recogniser", fontsize=8, color=GREY, loc="left")
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
