@@ -21,7 +21,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
-	$(RUN)/python recipes/compare.py --depth 20 --scores ar,mdlm_nelbo,usdm_pll,usdm_nelbo
+	$(RUN)/dlmrescore run --dev recipes/demo_data/dev.jsonl --test recipes/demo_data/test.jsonl --depth 20 --scorers ar,mdlm:nelbo,usdm:pll,usdm:nelbo -o demo
 
 test: setup ## Run the tests.
 	$(BIN)/python -m pytest

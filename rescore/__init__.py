@@ -1,7 +1,7 @@
 """dlmrescore: rescore ASR N-best lists with diffusion language models.
 
-The Python interface: `read`, `score`, `tune`, `fuse`, `evaluate` for lists, `tune_arrays` for people who have no files. `rescore.registry` is the
-map of everything else. Nothing heavy is imported before it is used.
+The Python interface: `read`, `score`, `tune`, `fuse`, `evaluate` for lists, `sweep` for a look at the scales around the tuned ones, `run` for all
+of it at once, `tune_arrays` for people who have no files. `rescore.registry` is the map of everything else. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rescore.checking import check
+    from rescore.experiment import run
     from rescore.fusion import Fusion, fuse
+    from rescore.grid import sweep
     from rescore.pipeline import read, score
     from rescore.scorers import ScorerOptions, load_scorer
     from rescore.tuning import tune, tune_arrays
     from rescore.types import Hypothesis, NBest
     from rescore.wer import evaluate
 
-__all__ = ["Fusion", "Hypothesis", "NBest", "ScorerOptions", "check", "evaluate", "fuse", "load_scorer", "read", "score", "tune", "tune_arrays"]
+__all__ = [
+    "Fusion", "Hypothesis", "NBest", "ScorerOptions", "check", "evaluate", "fuse", "load_scorer", "read", "run", "score", "sweep", "tune", "tune_arrays",
+]  # fmt: skip
 
 _HOME = {
     "Fusion": "rescore.fusion",
@@ -30,7 +34,9 @@ _HOME = {
     "fuse": "rescore.fusion",
     "load_scorer": "rescore.scorers",
     "read": "rescore.pipeline",
+    "run": "rescore.experiment",
     "score": "rescore.pipeline",
+    "sweep": "rescore.grid",
     "tune": "rescore.tuning",
     "tune_arrays": "rescore.tuning",
 }

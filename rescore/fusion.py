@@ -28,7 +28,10 @@ from rescore.formats.strict_json import decode
 from rescore.registry import DECISIONS, FUSIONS, lookup
 from rescore.types import NBest
 
-__all__ = ["Combiner", "DevResult", "Fusion", "Ragged", "digest", "fuse", "gather", "linear", "load", "save", "signature", "totals", "winners"]
+__all__ = [
+    "Combiner", "DevResult", "Fusion", "Ragged", "check_signatures", "digest", "fuse", "gather", "linear", "load", "recogniser_scores", "save", "signature",
+    "totals", "winners",
+]  # fmt: skip
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -277,6 +280,19 @@ def _made(nbest: NBest, name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def recogniser_scores(lists: Iterable[NBest]) -> tuple[str, ...]:
+    """Return the names of the scores that came with the lists: those that every hypothesis has and no record says we made; without any, `rank`.
+
+    In the order of the first hypothesis. Where there are others, `rank` is left out.
+    """
+    common: dict[str, None] | None = None
+    for nbest in lists:
+        made = nbest.raw.get("meta", {}).get("scores", {})
+        for hyp in nbest.hyps:
+            common = dict.fromkeys(name for name in (hyp.scores if common is None else common) if name in hyp.scores and name not in made and name != RANK)
+    return tuple(common or (RANK,))
+
+
 def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperature: float | None = None, *, posteriors: bool = False) -> Iterator[NBest]:
     """Yield every list whole, reordered: the chosen hypothesis first, the others by descending total, equal ones as they were.
 
@@ -292,7 +308,7 @@ def fuse(lists: Iterable[NBest], fusion: Fusion, decision: str = "map", temperat
     divisor = temperature if temperature is not None else fusion.temperature or 1.0
     written = divisor if posteriors else None
     for nbest in lists:
-        _check_signatures(nbest, fusion)
+        check_signatures(nbest, fusion)
         ragged = gather([nbest], list(fusion.scales))
         try:
             total = totals(ragged, fusion.scales, fusion.word_bonus, combine)
@@ -328,8 +344,11 @@ def _with_posteriors(nbest: NBest, total: FloatArray, temperature: float | None,
     return raws
 
 
-def _check_signatures(nbest: NBest, fusion: Fusion) -> None:
-    """Refuse a score that is not the one tuned with. Weights written by hand say nothing of the scores they name no signature for."""
+def check_signatures(nbest: NBest, fusion: Fusion) -> None:
+    """Raise FusionError naming the score that was not made as the one the weights were tuned with.
+
+    Weights written by hand say nothing of the scores they name no signature for.
+    """
     names = fusion.signatures if fusion.dev is None else {**dict.fromkeys(fusion.scales), **fusion.signatures}
     for name in names:
         found, expected = signature(nbest, name), fusion.signatures.get(name)

@@ -25,6 +25,7 @@ from rescore.types import ErrorCounts, NBest
 
 __all__ = [
     "UNITS",
+    "UNIT_NAMES",
     "Comparison",
     "Evaluation",
     "Unit",
@@ -46,6 +47,7 @@ __all__ = [
 #: char_nospace: characters without white space. mixed: every Han, kana, bopomofo and Hangul character, and every run of others between them
 #: or white space; what papers on Mandarin call CER and on code-switching MER. Characters are code points.
 Unit = Literal["word", "char", "char_nospace", "mixed"]
+UNIT_NAMES: dict[Unit, str] = {"word": "words", "char": "characters", "char_nospace": "characters without spaces", "mixed": "words and CJK characters"}
 UNITS: tuple[Unit, ...] = get_args(Unit)
 Interval: TypeAlias = tuple[float, float]
 IntArray: TypeAlias = NDArray[np.int64]

@@ -27,8 +27,8 @@ ROWS = [
     ["formats", "lattice"],
     ["diffusion"],
     ["models"],
-    ["scorers", "decide", "fusion", "staircase", "tuning"],
-    ["train", "decode", "pipeline", "checking", "report"],
+    ["scorers", "decide", "fusion", "staircase", "tuning", "grid"],
+    ["train", "decode", "pipeline", "checking", "report", "experiment"],
     ["cli"],
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}
@@ -255,7 +255,7 @@ def test_every_public_name_leads_somewhere():
 
 
 def test_nothing_loads_torch_before_a_network_is_needed():
-    commands = ["convert", "check", "score", "tune", "fuse", "eval", "models", "formats", "train", "plugins", "completion"]
+    commands = ["convert", "check", "score", "tune", "sweep", "fuse", "eval", "run", "models", "formats", "train", "plugins", "completion"]
     code = f"""
 import sys
 import rescore

@@ -8,6 +8,7 @@ from typing import Any
 
 from rescore.checking.findings import findings, percent
 from rescore.checking.report import Rates, Report, ScoreSummary
+from rescore.wer import UNIT_NAMES
 
 __all__ = ["summary", "to_json"]
 
@@ -49,16 +50,13 @@ def _tokens(report: Report, draws: int) -> Iterator[tuple[str, str]]:
 
 def _errors(report: Report) -> Iterator[tuple[str, str]]:
     if report.as_written.reference_length:
-        yield "errors", f"{_percents(report.as_written)} of {report.as_written.reference_length:,} {_UNIT_NAMES[report.unit]}"
+        yield "errors", f"{_percents(report.as_written)} of {report.as_written.reference_length:,} {UNIT_NAMES[report.unit]}"
     if report.normalized != report.as_written and report.normalized.reference_length:
         yield "", f"with --normalizer librispeech {_percents(report.normalized)}"
 
 
 def _percents(rates: Rates) -> str:
     return f"first hypotheses {100 * (rates.wer or 0):.2f} %, oracle {100 * (rates.oracle_wer or 0):.2f} %"
-
-
-_UNIT_NAMES = {"word": "words", "char": "characters", "char_nospace": "characters without spaces", "mixed": "words and CJK characters"}
 
 
 def _score_rows(report: Report) -> Iterator[tuple[str, ...]]:

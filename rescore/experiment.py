@@ -1,0 +1,488 @@
+"""The whole experiment: check the lists, score them, tune on dev, fuse and evaluate on test, a table and plots. `dlmrescore run` is this.
+
+Everything goes into one folder, which belongs to one experiment: `run.json` says which, and another is refused. Scores are written as they are made,
+a fixed chunk of lists a line, so a run that was killed goes on from the last chunk and ends with the files it would have written anyway; only
+the seconds it reports are those it was measured at.
+Reading order: `Options` and `Results`, `run`, `_Journal` (scores on disk), `_Progress`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+from rescore.checking import check
+from rescore.checking.findings import findings
+from rescore.errors import FormatError, RescoreError, ScoreError
+from rescore.formats import jsonl
+from rescore.formats import read_lists as read
+from rescore.formats.files import PathLike, atomic_writer
+from rescore.formats.record import with_score
+from rescore.formats.references import join_references, read_references
+from rescore.fusion import Fusion, fuse, gather, recogniser_scores, save
+from rescore.grid import Sweep, sweep
+from rescore.report.figures import check_plot
+from rescore.report.sweep import plot_sweep, sweep_csv
+from rescore.report.systems import System, plot_systems, systems_csv, systems_table
+from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.scorers.vocabulary import load_vocabulary
+from rescore.tuning import tune
+from rescore.types import NBest, Score, ScoreKind
+from rescore.wer import UNIT_NAMES, Unit, evaluate, reference
+
+__all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Options", "Results", "run"]
+
+#: What is scored by default, and with one network evaluation a hypothesis.
+SCORERS = ("ar", "mdlm:nelbo", "usdm:pll", "usdm:nelbo")
+FAST = ("ar", "usdm:pll")
+FAST_DEPTH = 20
+
+_SPEC = re.compile(r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?")
+_CHUNK = 2000  # hypotheses of one line of a journal, more or less: what a killed run loses
+_STEPS = 40  # of an axis of the sweep
+_FOLDS = 5  # of the sweep's cross-validation
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the numbers of an experiment, besides the lists.
+
+    `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.load_scorer`; NAME becomes the score's name. `base` names the
+    recogniser's scores (None: `rescore.fusion.recogniser_scores`), the first with scale 1. `depth` keeps the first hypotheses of each list.
+    `unit` and `normalizer` say what an error is; `draws`, `seed`, `device` and `dtype` go to every scorer.
+    """
+
+    scorers: tuple[str, ...] = SCORERS
+    base: tuple[str, ...] | None = None
+    depth: int | None = None
+    unit: Unit = "word"
+    normalizer: str = "none"
+    draws: int = 8
+    seed: int = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What `run` found: the recogniser's scores, the systems from the first of the list to all scores, the table, a sweep of dev, the folder."""
+
+    base: tuple[str, ...]
+    systems: tuple[System, ...]
+    table: str
+    sweep: Sweep
+    folder: Path
+
+
+def run(
+    dev: PathLike,
+    test: PathLike,
+    output: PathLike,
+    *,
+    format_name: str | None = None,
+    refs_dev: PathLike | None = None,
+    refs_test: PathLike | None = None,
+    say: Callable[[str], object] = lambda line: None,
+    **settings: Any,
+) -> Results:
+    """Score both sets of lists, tune on `dev`, evaluate on `test`, write everything into the folder `output`; go on where an earlier run stopped.
+
+    `settings` are `Options` as keywords. `say` gets a line for each step that is done; on a terminal a progress bar runs beside it.
+    Raises FormatError for broken lists, a missing reference, utterances that are in both sets, or a folder of another experiment; ScoreError for
+    a score that is missing or already there; ModelError for an unusable model; RescoreError for an unknown scorer.
+    """
+    options = Options(**settings)
+    halves = {"dev": _lists(dev, format_name, refs_dev, options.depth), "test": _lists(test, format_name, refs_test, options.depth)}
+    base = options.base or recogniser_scores([*halves["dev"], *halves["test"]])
+    say(f"the recogniser's scores: {', '.join(base)}{'' if options.base else ' (found in the lists)'}")
+    plans = [_Plan.of(spec, options) for spec in options.scorers]
+    _check(halves, base, plans)
+    _look(halves, plans[0], options, say)
+    folder = Path(output)
+    with _claimed(folder, _settings(halves, base, plans, options)):
+        seconds = _score(halves, plans, folder, say)
+        results = _compare(halves, base, plans, options, seconds, folder)
+    say(f"scored lists, weights, tables and plots are in {folder}")
+    return results
+
+
+def _lists(path: PathLike, format_name: str | None, refs: PathLike | None, depth: int | None) -> list[NBest]:
+    lists = read(path, format_name)
+    if refs is not None:
+        lists = join_references(lists, read_references(refs))
+    found = [replace(nbest, hyps=nbest.hyps[:depth]) for nbest in lists]
+    if not found:
+        raise FormatError(f"{os.fspath(path)}: holds no list; expected at least one utterance")
+    return found
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One score to add: how it is built, what it is called and what it will be signed with."""
+
+    scorer: str
+    options: ScorerOptions
+    name: str
+    signature: str
+    kind: ScoreKind
+
+    @classmethod
+    def of(cls, spec: str, options: Options) -> _Plan:
+        """Build the scorer once, so that what cannot work is known before anything is paid for, and let it go again."""
+        found = _SPEC.fullmatch(spec.strip())
+        if found is None:
+            raise RescoreError(f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL], such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2")
+        settings = ScorerOptions(
+            model=found["model"], estimator=found["estimator"], draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
+        )
+        built = load_scorer(found["scorer"], settings)
+        return cls(found["scorer"], settings, found["name"] or built.name, built.signature, built.kind)
+
+    def build(self) -> Scorer:
+        return load_scorer(self.scorer, self.options)
+
+    def evaluations(self, nbest: NBest) -> float:
+        """About how many network evaluations a list costs: what the progress bar counts."""
+        if self.kind == "neg_nelbo":
+            return len(nbest.hyps) * self.options.draws
+        if self.scorer in ("ar", "usdm"):
+            return len(nbest.hyps)
+        return sum(1 + 1.3 * len(hyp.words) for hyp in nbest.hyps)  # one for every token
+
+
+def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan]) -> None:
+    """Everything that can be wrong with the inputs, before a network evaluation is paid for."""
+    names = [plan.name for plan in plans]
+    for name in names:
+        if names.count(name) > 1 or name in (*base, "base", "all"):
+            raise RescoreError(f'two scores would be called "{name}"; name one of them: NAME=SCORER')
+    if not names:
+        raise RescoreError("there is no scorer; name at least one, such as ar")
+    known = {nbest.id for nbest in halves["dev"]}
+    shared = [nbest for nbest in halves["test"] if nbest.id in known]
+    if shared:
+        raise FormatError(
+            f"{shared[0].place()}: this utterance is among the dev lists too, as {len(shared)} of {len(halves['test'])} are;"
+            " weights are tuned and tested on different utterances"
+        )
+    for lists in halves.values():
+        gather(lists, base)
+        for nbest in lists:
+            reference(nbest)
+            for name in names:
+                if any(name in hyp.scores for hyp in nbest.hyps):
+                    raise ScoreError(f'{nbest.place()}: score "{name}" is there already; call the new one otherwise (NAME=SCORER) or start from the bare lists')
+
+
+def _look(halves: dict[str, list[NBest]], plan: _Plan, options: Options, say: Callable[[str], object]) -> None:
+    """Say what `dlmrescore check` warns of, with the first scorer's vocabulary; a scorer without one is not looked through."""
+    try:
+        vocabulary = load_vocabulary(plan.scorer, plan.options)
+    except ScoreError:
+        return
+    for half, lists in halves.items():
+        for finding in findings(check(lists, vocabulary, unit=options.unit)):
+            if finding.level == "warning":
+                say(f"{half}: {finding}")
+
+
+def _settings(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan], options: Options) -> dict[str, object]:
+    """What makes one experiment another: settings first, then digests of the lists as they were read."""
+    digests = {f"{half} lists": blake2b(b"\n".join(map(jsonl.encode, lists)), digest_size=16).hexdigest() for half, lists in halves.items()}
+    chosen = {**asdict(options), "base": base, "scorers": {plan.name: plan.signature for plan in plans}, **digests}
+    plain: dict[str, object] = json.loads(json.dumps(chosen))
+    return plain
+
+
+@contextmanager
+def _claimed(folder: Path, settings: dict[str, object]) -> Iterator[None]:
+    """Make the folder this experiment's, or find that it is. Raises FormatError if it is another's, or another process is at work in it."""
+    card = folder / "run.json"
+    if not card.exists():
+        if folder.exists() and (not folder.is_dir() or any(not file.name.endswith(".part") for file in folder.iterdir())):
+            raise FormatError(f"{folder}: holds other files and no run.json; name a new or an empty folder")
+        (folder / "scores").mkdir(parents=True, exist_ok=True)
+        with atomic_writer(card) as output:
+            output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
+    with card.open("rb") as file:
+        _lock(file, folder)
+        try:
+            before = json.loads(file.read())
+        except ValueError as error:
+            raise FormatError(f"{card}: broken JSON; it is what tells experiments apart, so use a new folder") from error
+        for name, here in settings.items():
+            there = before.get(name) if isinstance(before, dict) else None
+            if there != here or not isinstance(before, dict):
+                raise FormatError(f"{folder}: belongs to another experiment, with {name} {_short(there)} and not {_short(here)}; use another folder")
+        for part in folder.glob(".*.part"):  # what a killed run left
+            part.unlink()
+        yield
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    """Hold the folder as long as the file is open; the system lets go of it whatever happens to this process."""
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise FormatError(f"{folder}: another run is at work in this folder; wait for it or use another folder") from error
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One score of one list, as a journal keeps it; NaN, an unknown standard error, is null."""
+
+    id: str
+    values: tuple[float, ...]
+    evaluations: int
+    std_errors: tuple[float | None, ...] | None
+
+
+class _Journal:
+    """The scores of one name and one half on disk, a chunk of lists a line: whole lines count, a torn last one is dropped."""
+
+    def __init__(self, path: Path, chunks: Sequence[Sequence[NBest]]) -> None:
+        self.path = path
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        self.chunks = [self._chunk(line) for line in whole.splitlines()]
+        ids = [[nbest.id for nbest in chunk] for chunk in chunks[: len(self.chunks)]]
+        if len(self.chunks) > len(chunks) or [[scored.id for scored in chunk] for chunk in self.chunks] != ids:
+            raise self._damaged()
+
+    def _chunk(self, line: bytes) -> list[_Scored]:
+        try:
+            return msgspec.json.decode(line, type=list[_Scored])
+        except msgspec.MsgspecError as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> FormatError:
+        return FormatError(f"{self.path}: is damaged; delete it and run the same command again")
+
+    def add(self, chunk: list[_Scored]) -> None:
+        """Write one chunk and see it on the disk."""
+        try:
+            with self.path.open("ab") as file:
+                file.write(msgspec.json.encode(chunk) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise FormatError(f"{self.path}: cannot be written: {error.strerror}; run the same command again when it can") from error
+        self.chunks.append(chunk)
+
+    def scores(self, plan: _Plan) -> Iterator[Score]:
+        """The scores of all lists so far, in order."""
+        for scored in (scored for chunk in self.chunks for scored in chunk):
+            errors = None if scored.std_errors is None else tuple(math.nan if error is None else error for error in scored.std_errors)
+            yield Score(scored.values, plan.signature, plan.kind, scored.evaluations, errors)
+
+
+@dataclass
+class _Progress:
+    """One bar over all scores, in network evaluations, and the seconds of each score in a small file beside them."""
+
+    bar: tqdm[None]
+    path: Path
+    seconds: dict[str, float]
+    hypotheses: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    def begin(self, stage: str) -> None:
+        """Name what is being done."""
+        self.bar.set_description(stage)
+        self.hypotheses, self.started = 0, time.monotonic()
+
+    def add(self, nbest: NBest, plan: _Plan) -> None:
+        """Count one list."""
+        self.hypotheses += len(nbest.hyps)
+        self.bar.set_postfix_str(f"{self.hypotheses / max(1e-3, time.monotonic() - self.started):.0f} hypotheses/s", refresh=False)
+        self.bar.update(plan.evaluations(nbest))
+
+    def spent(self, stage: str, seconds: float) -> None:
+        """Note what a chunk took."""
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
+        with atomic_writer(self.path) as output:
+            output.write(json.dumps(self.seconds, indent=2).encode() + b"\n")
+
+
+def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path, say: Callable[[str], object]) -> dict[str, float]:
+    """Add every score to the lists of both halves, in place; the seconds each took, by `half name`."""
+    chunks = {half: _chunks(lists) for half, lists in halves.items()}
+    journals = {(half, plan.name): _Journal(folder / "scores" / f"{half}.{plan.name}.jsonl", chunks[half]) for plan in plans for half in halves}
+    total = sum(plan.evaluations(nbest) for plan in plans for lists in halves.values() for nbest in lists)
+    done = sum(plan.evaluations(n) for plan in plans for half in halves for some in chunks[half][: len(journals[half, plan.name].chunks)] for n in some)
+    clock = folder / "seconds.json"
+    try:
+        seconds = json.loads(clock.read_bytes()) if clock.exists() else {}
+    except ValueError:  # nothing depends on it
+        seconds = {}
+    with tqdm(total=round(total), initial=round(done), unit="evaluation", unit_scale=True, smoothing=0.1, disable=None) as bar:  # None: only on a terminal
+        progress = _Progress(bar, clock, seconds)
+        for plan in plans:
+            for half, lists in halves.items():
+                journal = journals[half, plan.name]
+                _fill(journal, chunks[half], plan, half, progress)
+                halves[half] = [with_score(nbest, plan.name, score) for nbest, score in zip(lists, journal.scores(plan), strict=True)]
+                hypotheses = sum(len(nbest.hyps) for nbest in lists)
+                say(f"{plan.name} on {half}: {len(lists)} utterances, {hypotheses} hypotheses, {seconds.get(f'{half} {plan.name}', 0.0):.0f} s")
+    for half, lists in halves.items():
+        jsonl.write(lists, folder / f"{half}.scored.jsonl")
+    return seconds
+
+
+def _chunks(lists: Sequence[NBest]) -> list[list[NBest]]:
+    """Lists in chunks of about `_CHUNK` hypotheses. They depend on the lists alone: batches never cross them, so a resumed run has the same."""
+    chunks: list[list[NBest]] = []
+    held = _CHUNK
+    for nbest in lists:
+        if held >= _CHUNK:
+            chunks.append([])
+            held = 0
+        chunks[-1].append(nbest)
+        held += len(nbest.hyps)
+    return chunks
+
+
+def _fill(journal: _Journal, chunks: Sequence[Sequence[NBest]], plan: _Plan, half: str, progress: _Progress) -> None:
+    """Score the chunks that the journal does not have yet."""
+    missing = chunks[len(journal.chunks) :]
+    if not missing:
+        return
+    progress.begin(f"{plan.name} on {half}")
+    scorer = plan.build()
+    with _last_warning():
+        for chunk in missing:
+            started, scored = time.monotonic(), []
+            for nbest, score in zip(chunk, scorer.score(chunk), strict=True):
+                errors = None if score.std_errors is None else tuple(None if math.isnan(error) else float(error) for error in score.std_errors)
+                scored.append(_Scored(nbest.id, tuple(map(float, score.values)), score.evaluations, errors))
+                with_score(nbest, plan.name, score)  # raises for a value that no list may hold, before it is on disk
+                progress.add(nbest, plan)
+            journal.add(scored)
+            progress.spent(f"{half} {plan.name}", time.monotonic() - started)
+
+
+@contextmanager
+def _last_warning() -> Iterator[None]:
+    """A scorer warns after every chunk, of counts that grow: let only the last warning of each kind through."""
+    last: dict[str, logging.LogRecord] = {}
+    logger = logging.getLogger("rescore")
+
+    def keep(record: logging.LogRecord) -> bool:
+        last[str(record.msg)] = record
+        return False
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+        for record in last.values():
+            logger.handle(record)
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- results
+
+
+def _compare(
+    halves: dict[str, list[NBest]], base: tuple[str, ...], plans: Sequence[_Plan], options: Options, seconds: dict[str, float], folder: Path
+) -> Results:
+    """Tune every system on dev, evaluate it on test, and write all there is to see."""
+    dev, test = halves["dev"], halves["test"]
+    names = [plan.name for plan in plans]
+    groups: dict[str, tuple[str, ...]] = {"base": (), **{name: (name,) for name in names}, **({"all": tuple(names)} if len(names) > 1 else {})}
+    labels = {"base": f"{' + '.join(base)}, retuned", "all": "+ all of them"}
+    unit, normalizer = options.unit, options.normalizer
+    first_dev, first = (evaluate(lists, unit=unit, normalizer=normalizer) for lists in (dev, test))
+    systems, weights, retuned = [System("first of the list", (), first_dev.wer, first)], {}, None
+    for group, scores in groups.items():
+        weights[group] = tune(dev, [*base, *scores], unit=unit, normalizer=normalizer, seed=options.seed)
+        best = list(fuse(test, weights[group]))
+        save(weights[group], folder / f"fusion.{group}.json")
+        jsonl.write(best, folder / f"best.{group}.jsonl")
+        result = evaluate(best, retuned, unit=unit, normalizer=normalizer)
+        cost = sum(_evaluations(test, name) for name in scores) if scores else None
+        taken = sum(seconds.get(f"test {name}", math.nan) for name in scores) if scores else math.nan
+        systems.append(System(labels.get(group, f"+ {group}"), scores, _dev_wer(weights[group]), result, cost, None if math.isnan(taken) else taken))
+        retuned = retuned or best
+    swept = _sweep(dev, base, names, weights, options)
+    table = _write(
+        systems, first_dev.oracle_wer, swept, folder, f"{_size(dev, 'dev')}; {_size(test, 'test')}; {first.errors.reference_words} test {UNIT_NAMES[unit]}"
+    )
+    return Results(base, tuple(systems), table, swept, folder)
+
+
+def _size(lists: Sequence[NBest], half: str) -> str:
+    return f"{half}: {len(lists)} utterances, {sum(len(nbest.hyps) for nbest in lists)} hypotheses"
+
+
+def _dev_wer(fusion: Fusion) -> float:
+    return math.nan if fusion.dev is None else fusion.dev.wer
+
+
+def _evaluations(lists: Sequence[NBest], name: str) -> float:
+    """Network evaluations a hypothesis."""
+    spent = sum(int(nbest.raw["meta"]["scores"][name]["evaluations"]) for nbest in lists)
+    return spent / sum(len(nbest.hyps) for nbest in lists)
+
+
+def _sweep(dev: list[NBest], base: Sequence[str], names: Sequence[str], weights: dict[str, Fusion], options: Options) -> Sweep:
+    """A sweep of the two scores that help dev most, from 0 to twice their tuned scales and a little more, all else tuned with them."""
+    chosen = sorted(names, key=lambda name: _dev_wer(weights[name]))[:2]
+    joint = tune(dev, [*base, *chosen], unit=options.unit, normalizer=options.normalizer, seed=options.seed)
+    axes = {name: _axis(2 * max(joint.scales[name], weights[name].scales[name])) for name in chosen}
+    folds = min(_FOLDS, len(dev)) if len(dev) > 1 else 0
+    held = {name: joint.scales[name] for name in base}
+    return sweep(dev, axes, base=held, word_bonus=joint.word_bonus, cross_validate=folds, seed=options.seed, unit=options.unit, normalizer=options.normalizer)
+
+
+def _axis(top: float) -> list[float]:
+    """0 to a round number that is not below `top`, in 40 steps; to 1 where the tuned scale is 0."""
+    power = 10.0 ** math.floor(math.log10(top)) if top > 0 else 1.0
+    end = next(factor * power for factor in (1, 2, 4, 6, 8, 10) if factor * power >= top)
+    return [float(value) for value in np.linspace(0, end, _STEPS + 1)]
+
+
+def _write(systems: Sequence[System], oracle_dev: float, swept: Sweep, folder: Path, size: str) -> str:
+    """The table, the CSV files and the plots that draw them; the table is returned."""
+    table = f"{size}; weights tuned on dev\n\n{systems_table(systems)}\n"
+    texts = {"systems": systems_csv(systems, oracle_dev), "sweep": sweep_csv(swept)}
+    for name, text in (("table.md", table), *((f"{name}.csv", text) for name, text in texts.items())):
+        with atomic_writer(folder / name) as output:
+            output.write(text.encode())
+    try:
+        check_plot("systems.png")
+    except RescoreError as error:
+        logging.getLogger("rescore").warning("%s (the CSV files are there)", error)
+    else:
+        plot_systems(texts["systems"], folder / "systems.png")
+        plot_sweep(texts["sweep"], folder / "sweep.png")
+    return table

@@ -1,0 +1,1 @@
+"""Tables and plots for people. Every plot draws a CSV file, and nothing that is not in it."""

@@ -1,0 +1,171 @@
+"""A sweep as CSV, and the CSV as a curve or a heat map.
+
+Columns: `point` (`grid`; `line_search`; `fold_1`, ...), one for every weight, `errors`, `reference_words`, `wer` or `cer` (a fraction), and
+`above_low`, `above_high`: the interval of the rate minus the line search's. A fold's row has the weights chosen on the other folds and the errors
+they make on this one, so that these rows sum to the held-out error rate.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rescore.formats.files import PathLike
+from rescore.grid import Sweep
+from rescore.report.figures import BLUE, DARK, GREY, ORANGE, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_sweep", "sweep_csv"]
+
+FloatArray: TypeAlias = NDArray[np.float64]
+
+_AFTER = ("errors", "reference_words")
+
+
+def sweep_csv(result: Sweep) -> str:
+    """The sweep as CSV text, a header line first; numbers have all their digits."""
+    rate = "wer" if result.unit == "word" else "cer"
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    every = {**result.held, **result.weights(result.best)}
+    names = [*(name for name in every if name != "word_bonus"), "word_bonus"]
+    table.writerow(["point", *names, *_AFTER, rate, "above_low", "above_high"])
+
+    def row(point: str, weights: Mapping[str, float], errors: int, words: int, *above: float) -> None:
+        table.writerow([point, *({**result.held, **weights}[name] for name in names), errors, words, errors / words if words else "", *above])
+
+    for index in np.ndindex(result.errors.shape):
+        above = () if result.above_low is None or result.above_high is None else (float(result.above_low[index]), float(result.above_high[index]))
+        row("grid", result.weights(index), int(result.errors[index]), result.reference_words, *above)
+    row("line_search", result.optimum, result.optimum_errors, result.reference_words)
+    for number, fold in enumerate(result.folds, 1):
+        row(f"fold_{number}", fold.weights, fold.errors, fold.reference_words)
+    return out.getvalue()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A sweep's CSV, read: columns of floats (NaN where a cell is empty) for the grid, the line search and the folds. Rates in percent."""
+
+    rate: str
+    weights: list[str]
+    grid: dict[str, FloatArray]
+    best: dict[str, float]
+    folds: dict[str, FloatArray]
+
+    @classmethod
+    def of(cls, text: str) -> _Table:
+        header, *rows = csv.reader(io.StringIO(text))
+        rate = "wer" if "wer" in header[1:] else "cer"
+        weights = header[1 : header.index("errors")]
+
+        def columns(kind: str) -> dict[str, FloatArray]:
+            chosen = [row + [""] * (len(header) - len(row)) for row in rows if row[0].partition("_")[0] == kind]
+            found = {name: np.array([float(row[k] or "nan") for row in chosen]) for k, name in enumerate(header) if k}
+            return {name: 100 * values if name in (rate, "above_low", "above_high") else values for name, values in found.items()}
+
+        best = {name: float(values[0]) for name, values in columns("line").items()}
+        return cls(rate, weights, columns("grid"), best, columns("fold"))
+
+    @property
+    def axes(self) -> list[str]:
+        """The weights that vary."""
+        return [name for name in self.weights if len(np.unique(self.grid[name])) > 1]
+
+    def slice(self, shown: list[str]) -> dict[str, FloatArray]:
+        """The grid where all weights that are not shown have the values of the best setting."""
+        best = int(self.grid["errors"].argmin())
+        keep = np.ones(len(self.grid["errors"]), dtype=bool)
+        for name in self.axes:
+            keep &= (name in shown) | (self.grid[name] == self.grid[name][best])
+        return {name: values[keep] for name, values in self.grid.items()}
+
+    def title(self, shown: list[str], part: dict[str, FloatArray]) -> str:
+        """What stays as it is, and the held-out error rate."""
+        held = ", ".join(f"{_label(name)} {part[name][0]:.4g}" for name in self.weights if name not in shown)
+        others = [name for name in self.axes if name not in shown]
+        lines = [f"held: {held}" + (f" (best of the grid: {', '.join(map(_label, others))})" if others else "")]
+        if len(self.folds["errors"]):
+            held_out = 100 * self.folds["errors"].sum() / self.folds["reference_words"].sum()
+            folds = len(self.folds["errors"])
+            lines.append(f"choosing on the grid: {part[self.rate].min():.2f} % on these lists, {held_out:.2f} % held out ({folds} folds)")
+        return "\n".join(lines)
+
+
+def plot_sweep(text: str, path: PathLike) -> None:
+    """Draw the CSV of a sweep: a curve with its band for one axis, a heat map for two; of more axes the best slice through the first two.
+
+    Raises FormatError if the file cannot be written.
+    """
+    table = _Table.of(text)
+    shown = table.axes[:2]
+    part = table.slice(shown)
+    figure, axes = new_figure(6.4, 5.4 if len(shown) > 1 else 4.2)
+    draw = _curve if len(shown) == 1 else _heat_map
+    draw(axes, table, shown, part)
+    axes.set_title(table.title(shown, part), fontsize=8, color=GREY, loc="left")
+    dark = {"facecolor": DARK, "labelcolor": "white", "framealpha": 1, "edgecolor": DARK} if len(shown) > 1 else {"frameon": False}
+    figure.legend(loc="outside lower center", ncols=1 if len(shown) > 1 else 2, fontsize=8, **dark)
+    save_figure(figure, path)
+
+
+def _label(name: str) -> str:
+    return "word bonus" if name == "word_bonus" else name
+
+
+def _axis_label(name: str) -> str:
+    return "word bonus (nats per word)" if name == "word_bonus" else f"scale of {name}"
+
+
+def _curve(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
+    (name,) = shown
+    at, rate = part[name], table.rate.upper()
+    axes.plot(at, part[table.rate], color=BLUE, linewidth=1.5, label=f"{rate} at each setting", zorder=3)
+    if not np.isnan(part["above_low"]).any():
+        low, high = (table.best[table.rate] + part[end] for end in ("above_low", "above_high"))
+        axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % interval of the distance to the optimum")
+    axes.axhline(table.best[table.rate], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    axes.plot(table.best[name], table.best[table.rate], "D", color=ORANGE, markersize=7, zorder=5, label=_optimum_label(table))
+    if len(table.folds[name]):
+        floor = np.full(len(table.folds[name]), 0.015)
+        axes.plot(table.folds[name], floor, "^", color="black", markersize=5, transform=axes.get_xaxis_transform(), label="chosen without one fold")
+    axes.set_xlabel(_axis_label(name))
+    axes.set_ylabel(f"{rate} (%)")
+    axes.set_xlim(at.min(), at.max())
+
+
+def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
+    x, y = (np.unique(part[name]) for name in shown)
+    order = np.lexsort([part[name] for name in shown])  # the second name is the row
+
+    def image(column: str) -> FloatArray:
+        return part[column][order].reshape(len(y), len(x))
+
+    rates = image(table.rate)
+    top = float(np.quantile(rates, 0.9))
+    mesh = axes.pcolormesh(x, y, rates, cmap="cividis", shading="nearest", vmin=rates.min(), vmax=top if top > rates.min() else None, rasterized=True)
+    bar = axes.figure.colorbar(mesh, ax=axes, extend="max" if top < rates.max() else "neither")
+    bar.set_label(f"{table.rate.upper()} (%)")
+    low = image("above_low")
+    if not np.isnan(low).any() and low.min() <= 0 < low.max():
+        axes.contour(x, y, low > 0, levels=[0.5], colors="white", linewidths=1.2)
+        axes.plot([], [], color="white", linewidth=1.2, label="border of what is not told apart from the optimum (95 %)")
+    if len(table.folds[shown[0]]):
+        places = (table.folds[name] for name in shown)
+        axes.plot(*places, "o", markerfacecolor="none", markeredgecolor="white", markersize=8, label="chosen without one fold", clip_on=False)
+    axes.plot(*(table.best[name] for name in shown), "D", color=ORANGE, markeredgecolor="white", markersize=8, label=_optimum_label(table), clip_on=False)
+    axes.set_xlabel(_axis_label(shown[0]))
+    axes.set_ylabel(_axis_label(shown[1]))
+
+
+def _optimum_label(table: _Table) -> str:
+    place = ", ".join(f"{_label(name)} {table.best[name]:.3g}" for name in table.axes)
+    return f"line search: {table.best[table.rate]:.2f} % at {place}"
