@@ -26,6 +26,7 @@ SCORERS: dict[str, str] = {
     "usdm": "rescore.scorers.usdm:build",
     "ar": "rescore.scorers.ar:build",
     "mlm": "rescore.scorers.mlm:build",
+    "ngram": "rescore.scorers.ngram:build",
 }
 
 #: Model kinds, as `config.json` or a Hub model declares them: `load(path, ...) -> Denoiser | CausalLM`.
