@@ -129,7 +129,7 @@ def test_kenlm_binaries_give_the_scores_of_their_arpa_files(tmp_path):
     for theirs, ours in zip(binary.score(lists), arpa.score(lists), strict=True):
         assert theirs.values == pytest.approx(ours.values, abs=8 * 3 * ROUNDING)
     assert (binary.words, binary.unknown) == (arpa.words, arpa.unknown) == (24, 3)
-    assert re.fullmatch(r"ngram\.log_prob\|model=[0-9a-f]{16}\|normalizer=none\|eos=1\|version=1", binary.signature)
+    assert re.fullmatch(r"ngram\.log_prob\|model=[0-9a-f]{16}\|normalizer=identity\|eos=1\|version=1", binary.signature)
 
 
 def test_the_special_words_in_a_text_are_unknown_words(model):
@@ -406,6 +406,7 @@ def test_training_and_scoring_on_the_command_line(dlm, tmp_path):
     [
         ([*TRAIN, "--prune", "1,1"], 1, "--prune 1,1: expected numbers that begin with 0 and never fall, such as 0,0,1"),
         ([*TRAIN, "--min-count", "99"], 1, "no word comes 99 times; give more text or a lower --min-count"),
+        ([*TRAIN[:-1], "text.txt/run"], 1, "text.txt/run: cannot be made (Not a directory); write to another directory"),
         ([*TRAIN, "--arpa", "text.txt"], 1, "text.txt: is also the input (text.txt); write to another file"),
         ([*TRAIN, "--prune", "few"], 2, "got 'few', expected whole numbers such as 0,0,1"),
         ([*TRAIN, "--order", "1"], 2, "1 is not in the range 2<=x<=6"),
@@ -418,7 +419,7 @@ def test_wrong_use_is_explained(dlm, tmp_path, argv, status, message):
     found, out, err = dlm(*argv)
     assert (found, out) == (status, "")
     assert message in err.splitlines()[-1]
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.json").exists()
     assert (tmp_path / "text.txt").read_text() == "\n".join(LINES)
 
 

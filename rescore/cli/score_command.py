@@ -22,7 +22,7 @@ __all__ = ["command"]
 @input_options
 @output_option
 @click.option("--scorer", type=click.Choice(sorted(SCORERS)), default="mdlm", show_default=True, help="Family of the language model.")
-@click.option("--model", help="Checkpoint directory or Hugging Face id; default: the embedded model.")
+@click.option("--model", help="Checkpoint directory or Hugging Face id; ngram: an ARPA file or KenLM binary, too. Default: the embedded model.")
 @click.option("--estimator", help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. Default: nelbo for mdlm, pll for others.")
 @click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Monte-Carlo draws of a NELBO.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")

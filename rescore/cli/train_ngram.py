@@ -30,7 +30,9 @@ def or_ngram(train_network: Callable[..., None]) -> Callable[..., None]:
     """Add the options of n-grams to a command that trains networks, and train an n-gram where that is the objective."""
 
     @click.option("--order", type=click.IntRange(2, 6), default=3, show_default=True, help="ngram: length of the longest n-grams, in words.")
-    @click.option("--prune", default="0", show_default=True, callback=_thresholds, help="ngram: leave out n-grams seen at most so often, an order a number: 0,0,1.")
+    @click.option(
+        "--prune", default="0,0,1", show_default=True, callback=_thresholds, help="ngram: leave out n-grams seen at most so often, a number an order; 0: none."
+    )
     @click.option("--min-count", type=click.IntRange(1), default=1, show_default=True, help="ngram: words seen less often become <unk>.")
     @click.option("--arpa", type=click.Path(dir_okay=False), help="ngram: also write the model as an ARPA file (.gz: compressed).")
     @functools.wraps(train_network)
@@ -58,8 +60,9 @@ def _train(text: tuple[Path, ...], valid: tuple[Path, ...], output: Path, join: 
     from rescore.models.arpa import write_arpa  # noqa: PLC0415 - numpy
     from rescore.train.ngram import NgramOptions, train_ngram  # noqa: PLC0415 - torch
 
-    for source in (*text, *valid) if arpa is not None else ():
-        refuse_same_file(source, arpa)
+    if arpa is not None:
+        for source in (*text, *valid):
+            refuse_same_file(source, arpa)
     model, held_out = train_ngram(text, valid, output, NgramOptions(**settings, join=join), card)
     for name, found in held_out.items():
         click.echo(f"validation ({name}): {found}", err=True)

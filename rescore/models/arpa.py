@@ -96,7 +96,9 @@ def _read(lines: _Lines) -> NgramModel:
         counts.append(int(match[2]))
     if not counts:
         raise lines.error(f"got {_shown(line)}, expected ngram 1=<count>")
-    log_probs, backoffs, keys = [], [], []
+    log_probs: list[np.ndarray] = []
+    backoffs: list[np.ndarray] = []
+    keys: list[np.ndarray] = []
     words: dict[bytes, int] = {}
     for n, count in enumerate(counts, 1):
         if line != b"\\%d-grams:" % n:
@@ -154,7 +156,8 @@ def _keys(lines: _Lines, grams: np.ndarray, keys: list[np.ndarray], size: int, n
         entries = find(lower, entries * size + grams[:, column])
         if (missing := np.flatnonzero(entries < 0)).size:
             raise lines.error(f"the first {column + 1} words of this {grams.shape[1]}-gram are not among the {column + 1}-grams", int(numbers[missing[0]]))
-    return entries * size + grams[:, -1]
+    found: np.ndarray = entries * size + grams[:, -1]
+    return found
 
 
 def _vocabulary(lines: _Lines, words: dict[bytes, int]) -> list[str]:

@@ -25,7 +25,7 @@ from rescore.errors import FormatError, ModelError, RescoreError
 from rescore.formats.files import atomic_writer, text_lines
 from rescore.text import normalizer
 
-__all__ = ["BOS", "EOS", "UNK", "NgramModel", "find", "load", "save"]
+__all__ = ["BOS", "EOS", "UNK", "NgramModel", "find", "load", "make_directory", "save"]
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
 
@@ -54,8 +54,13 @@ class NgramModel:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of every word, the special ones included."""
-        return {word: number for number, word in enumerate(self.words)}
+        """The number of every word that a text may have, `<unk>` and the ends of sentences left out."""
+        return {word: number for number, word in enumerate(self.words) if word not in (UNK, BOS, EOS)}
+
+    @cached_property
+    def special(self) -> tuple[int, int, int]:
+        """The numbers of `<unk>` (-1: the model has none), `<s>` and `</s>`."""
+        return self.words.index(UNK) if UNK in self.words else -1, self.words.index(BOS), self.words.index(EOS)
 
     @cached_property
     def digest(self) -> str:
@@ -71,8 +76,7 @@ class NgramModel:
 
         An unknown word is `<unk>`; where the model has none its value is -inf.
         """
-        bos, eos, unknown = self.numbers[BOS], self.numbers[EOS], self.numbers.get(UNK, -1)
-        known = {word: number for word, number in self.numbers.items() if number not in (bos, eos, unknown)}
+        (unknown, bos, eos), known = self.special, self.numbers
         tokens = np.array([n for words in sentences for n in (bos, *(known.get(word, unknown) for word in words), eos)], dtype=np.int64)
         inside = tokens != bos
         return self._values(tokens, inside)[inside], tokens[inside] == unknown
@@ -107,11 +111,19 @@ def _tensors(model: NgramModel) -> dict[str, np.ndarray]:
     return {f"{name}.{order}": array for name, first, arrays in named for order, array in enumerate(arrays, first)}
 
 
+def make_directory(directory: Path) -> None:
+    """Make the directory of a model where there is none. Raises ModelError if it cannot be made."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{directory}: cannot be made ({error.strerror}); write to another directory") from error
+
+
 def save(model: NgramModel, directory: Path) -> None:
-    """Write a model directory; each file appears whole or not at all, config.json last. Raises FormatError if it cannot be written."""
+    """Write a model directory; each file appears whole or not at all, config.json last. Raises ModelError or FormatError if it cannot be written."""
     import safetensors.numpy  # noqa: PLC0415 - only who writes models needs it
 
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     config = {
         "format": _FORMAT, "version": _VERSION, "objective": "ngram", "order": model.order, "normalizer": model.normalizer,
         "digest": model.digest, "card": dict(model.card),

@@ -135,7 +135,8 @@ class _Builder:
             found = FALLBACK
             logger.warning("too few %d-grams to estimate their discounts; %s, %s and %s are used", len(self.discounts) + 1, *FALLBACK)
         self.discounts.append(found)
-        return np.array([0.0, *found])[np.minimum(adjusted, 3)]
+        each: np.ndarray = np.array([0.0, *found])[np.minimum(adjusted, 3)]
+        return each
 
     def unigrams(self, adjusted: np.ndarray) -> None:
         """Words interpolate with the uniform distribution over all of them but <s>."""

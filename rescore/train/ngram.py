@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rescore.errors import TrainError
-from rescore.models.ngram import NgramModel, save
+from rescore.models.ngram import NgramModel, make_directory, save
 from rescore.text import normalizer
 from rescore.train.corpus import joined, read_text
 from rescore.train.kneser_ney import encode, estimate, thresholds
@@ -25,7 +25,7 @@ class NgramOptions:
     """What decides a model. prune: see `kneser_ney.estimate`; min_count: rarer words become <unk>; join: see `corpus.joined`."""
 
     order: int = 3
-    prune: tuple[int, ...] = (0,)
+    prune: tuple[int, ...] = (0, 0, 1)
     min_count: int = 1
     join: float = 0.5
     normalizer: str = "librispeech"
@@ -90,7 +90,8 @@ def train_ngram(
     held_out = list(read_text(valid, clean))
     if not held_out:
         raise TrainError("the validation text holds no words; check --valid")
-    lines = tqdm(read_text(text, clean), desc="read the text", unit="line", mininterval=1)
+    make_directory(directory)
+    lines = tqdm(read_text(text, clean), desc="read the text", unit="line", mininterval=5)
     words, tokens = encode(joined(lines, options.join, 0), options.min_count)
     with tqdm(total=options.order, desc="estimate", unit="order") as progress:
         model, discounts = estimate(words, tokens, options.order, options.prune, progress.update)
