@@ -40,6 +40,7 @@ SCORERS: dict[str, str] = {
     "usdm": "rescore.scorers.usdm:build",
     "ar": "rescore.scorers.ar:build",
     "mlm": "rescore.scorers.mlm:build",
+    "ngram": "rescore.scorers.ngram:build",
 }
 
 #: Text normalisers, named in checkpoints and by `eval --normalizer`: `str -> str`.

@@ -25,7 +25,7 @@ __all__ = ["command"]
 @input_options
 @output_option
 @click.option("--scorer", type=named("scorer"), default="mdlm", show_default=True, help="Family of the language model.")
-@click.option("--model", type=click.Path(), help="Checkpoint directory or Hugging Face id; default: the embedded model.")
+@click.option("--model", type=click.Path(), help="Checkpoint directory or Hugging Face id; ngram: ARPA or KenLM file, too. Default: the embedded model.")
 @click.option("--estimator", help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. Default: nelbo for mdlm, pll for others.")
 @click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Monte-Carlo draws of a NELBO.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from rescore.cli.options import Sections
+from rescore.cli.train_ngram import or_ngram
 
 __all__ = ["command"]
 
@@ -28,9 +29,16 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.command(
     "train",
     cls=Sections,
-    headings={"--objective": "What to train", "--start-from": "Start and vocabulary", "--steps": "Training", "--width": "Network", "--device": "Run"},
+    headings={
+        "--objective": "What to train",
+        "--start-from": "Start and vocabulary",
+        "--steps": "Training",
+        "--width": "Network",
+        "--device": "Run",
+        "--order": "n-grams",
+    },
 )
-@click.option("--objective", type=click.Choice(["mdlm", "usdm", "ar"]), required=True, help="What to train.")
+@click.option("--objective", type=click.Choice(["mdlm", "usdm", "ar", "ngram"]), required=True, help="What to train.")
 @click.option("--prediction", type=click.Choice(["leave_one_out", "posterior"]), help="usdm: train the bound (leave_one_out, default) or cross-entropy.")
 @click.option("--text", multiple=True, required=True, type=_FILE, help="Training text, a sentence a line; may be repeated.")
 @click.option("--valid", multiple=True, required=True, type=_FILE, help="Validation text.")
@@ -58,12 +66,14 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
 @click.option("--save-every", type=click.IntRange(1), default=250, show_default=True, help="Steps between two validations, each with a saved state.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise.")
 @click.option("--card", default="{}", show_default=True, callback=_object, help="JSON object kept in config.json: text, licence, remarks.")
+@or_ngram
 def command(output: Path, card: dict[str, Any], **options: Any) -> None:
     """Train a small model, resuming where a run in the same directory stopped.
 
     \b
     Example: dlmrescore train --objective mdlm --text books.txt --valid held_out.txt -o runs/mdlm
     Fine-tune: dlmrescore train --objective mdlm --start-from mdlm --text ours.txt --valid held_out.txt -o runs/ours
+    Words: dlmrescore train --objective ngram --text books.txt --valid held_out.txt -o runs/ngram --arpa 3gram.arpa.gz
     """
     from rescore.train.curve import plot_curves  # noqa: PLC0415 - torch
     from rescore.train.trainer import TrainOptions, prepare, start_of, train  # noqa: PLC0415

@@ -1,0 +1,56 @@
+"""KenLM's binary files, queried through the kenlm package."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rescore.errors import ModelError
+from rescore.models.ngram import BOS, EOS, UNK
+
+__all__ = ["KenlmModel", "is_kenlm"]
+
+_MAGIC = b"mmap lm http://kheafield.com/code"
+
+
+def is_kenlm(path: Path) -> bool:
+    """Whether a file is a KenLM binary."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+class KenlmModel:
+    """The same questions as `NgramModel`, answered by KenLM, which maps the file into memory."""
+
+    normalizer = "none"
+
+    def __init__(self, path: Path) -> None:
+        """Open a KenLM binary. Raises ModelError if the kenlm package is missing or it refuses the file."""
+        try:
+            import kenlm  # noqa: PLC0415 - optional
+        except ImportError as error:
+            raise ModelError(f"{path}: a KenLM binary needs the kenlm package; pip install 'dlmrescore[kenlm]', or give the ARPA file") from error
+        try:
+            self._model: Any = kenlm.Model(str(path))
+        except (OSError, RuntimeError) as error:
+            raise ModelError(f"{path}: KenLM cannot read it ({error}); build it again with this machine's build_binary") from error
+        self.order = int(self._model.order)
+        self.digest = _digest(path)
+
+    def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Nats of every word and of `</s>`, sentence after sentence: (words + sentences,) float64; and bool, True where a word is unknown."""
+        texts = (" ".join(UNK if word in (BOS, EOS) else word for word in words) for words in sentences)
+        rows = [row for text in texts for row in self._model.full_scores(text)]
+        return np.array([row[0] for row in rows]) * np.log(10), np.array([row[2] for row in rows], dtype=bool)
+
+
+def _digest(path: Path) -> str:
+    whole = hashlib.blake2b(digest_size=8)
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            whole.update(block)
+    return whole.hexdigest()

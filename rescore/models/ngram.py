@@ -1,0 +1,189 @@
+"""A word n-gram model with back-off, as sorted arrays: read in place from disk, looked up for thousands of words at once.
+
+An entry of order n is found by its key: (number of the entry of its first n - 1 words) * (number of words) + (number of its last word). Keys ascend.
+An entry of order 1 is its word's number. `log_probs` are nats; `backoffs` are the nats added when an n-gram with that context is not there.
+
+The directory: `config.json`, `words.txt` (one word a line, by number) and `model.safetensors` with the tensors `keys.2`.. int64, `log_probs.1`.. and
+`backoffs.1`.. float32. config.json:
+
+    {"format": "dlmrescore-model", "version": 1, "objective": "ngram", "order": 3, "normalizer": "librispeech", "digest": "...", "card": {...}}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rescore.errors import FormatError, ModelError, RescoreError
+from rescore.formats.files import atomic_writer, text_lines
+from rescore.text import normalizer
+
+__all__ = ["BOS", "EOS", "UNK", "NgramModel", "find", "load", "make_directory", "save"]
+
+UNK, BOS, EOS = "<unk>", "<s>", "</s>"
+
+_FORMAT, _VERSION = "dlmrescore-model", 1
+
+
+@dataclass(frozen=True)
+class NgramModel:
+    """p(word | the order - 1 words before it), with back-off to shorter contexts.
+
+    `words` by number; `log_probs[n - 1]` (entries,) float32 of order n; `backoffs[n - 1]` the same for orders below the highest;
+    `keys[n - 2]` (entries,) int64 for orders from 2.
+    """
+
+    words: Sequence[str]
+    log_probs: tuple[np.ndarray, ...]
+    backoffs: tuple[np.ndarray, ...]
+    keys: tuple[np.ndarray, ...]
+    normalizer: str = "none"
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams, in words."""
+        return len(self.log_probs)
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """The number of every word that a text may have, `<unk>` and the ends of sentences left out."""
+        return {word: number for number, word in enumerate(self.words) if word not in (UNK, BOS, EOS)}
+
+    @cached_property
+    def special(self) -> tuple[int, int, int]:
+        """The numbers of `<unk>` (-1: the model has none), `<s>` and `</s>`."""
+        return self.words.index(UNK) if UNK in self.words else -1, self.words.index(BOS), self.words.index(EOS)
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over every number and every word: the model's part of a score's signature."""
+        whole = hashlib.blake2b("\n".join(self.words).encode(), digest_size=8)
+        for name, array in _tensors(self).items():
+            whole.update(f"{name} {array.dtype} {array.shape}".encode())
+            whole.update(np.ascontiguousarray(array).data)
+        return whole.hexdigest()
+
+    def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Nats of every word and of `</s>`, sentence after sentence: (words + sentences,) float64; and bool, True where a word is unknown.
+
+        An unknown word is `<unk>`; where the model has none its value is -inf.
+        """
+        (unknown, bos, eos), known = self.special, self.numbers
+        tokens = np.array([n for words in sentences for n in (bos, *(known.get(word, unknown) for word in words), eos)], dtype=np.int64)
+        inside = tokens != bos
+        return self._values(tokens, inside)[inside], tokens[inside] == unknown
+
+    def _values(self, tokens: np.ndarray, inside: np.ndarray) -> np.ndarray:
+        """(length,) float64 nats of every token; `inside` is False at the beginnings of sentences."""
+        values = np.where(tokens < 0, -np.inf, self.log_probs[0][tokens]).astype(np.float64)
+        entries = tokens  # of the n-grams that end here, -1: the model has none
+        for keys, log_probs, backoffs in zip(self.keys, self.log_probs[1:], self.backoffs, strict=True):
+            contexts = np.where(inside, np.roll(entries, 1), -1)
+            has_context = contexts >= 0
+            values[has_context] += backoffs[contexts[has_context]]
+            entries = find(keys, np.where(has_context & (tokens >= 0), contexts * len(self.words) + tokens, -1))
+            found = entries >= 0
+            values[found] = log_probs[entries[found]]
+        return values
+
+
+def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The places of `wanted` (length,) int64 in the ascending `keys`, -1 where it is not there; -1 is never there."""
+    if not len(keys):
+        return np.full(len(wanted), -1)
+    values, inverse = np.unique(wanted, return_inverse=True)  # in order, and each once: the search stays in the cache
+    places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
+    places[keys[places] != values] = -1
+    return places[inverse]
+
+
+def _tensors(model: NgramModel) -> dict[str, np.ndarray]:
+    """The arrays by their names in the file, in a fixed order."""
+    named = [("keys", 2, model.keys), ("log_probs", 1, model.log_probs), ("backoffs", 1, model.backoffs)]
+    return {f"{name}.{order}": array for name, first, arrays in named for order, array in enumerate(arrays, first)}
+
+
+def make_directory(directory: Path) -> None:
+    """Make the directory of a model where there is none. Raises ModelError if it cannot be made."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{directory}: cannot be made ({error.strerror}); write to another directory") from error
+
+
+def save(model: NgramModel, directory: Path) -> None:
+    """Write a model directory; each file appears whole or not at all, config.json last. Raises ModelError or FormatError if it cannot be written."""
+    import safetensors.numpy  # noqa: PLC0415 - only who writes models needs it
+
+    make_directory(directory)
+    config = {
+        "format": _FORMAT, "version": _VERSION, "objective": "ngram", "order": model.order, "normalizer": model.normalizer,
+        "digest": model.digest, "card": dict(model.card),
+    }  # fmt: skip
+    for name, content in (
+        ("model.safetensors", safetensors.numpy.save(_tensors(model))),
+        ("words.txt", "".join(word + "\n" for word in model.words).encode()),
+        ("config.json", (json.dumps(config, indent=2) + "\n").encode()),
+    ):
+        with atomic_writer(directory / name) as out:
+            out.write(content)
+
+
+def load(directory: Path) -> NgramModel:
+    """Load a model directory; the arrays stay on disk until they are used.
+
+    Raises ModelError (one line naming the file) if a file is missing, broken or of another model, or the directory holds a network.
+    """
+    config = _read_config(directory / "config.json")
+    try:
+        words = [word for _, word in text_lines(directory / "words.txt")]
+    except FormatError as error:
+        raise ModelError(f"{error}") from error
+    arrays = _read_arrays(directory / "model.safetensors")
+    order = int(config["order"])
+    expected = [f"keys.{n}" for n in range(2, order + 1)] + [f"log_probs.{n}" for n in range(1, order + 1)] + [f"backoffs.{n}" for n in range(1, order)]
+    if set(arrays) != set(expected):
+        raise ModelError(f"{directory / 'model.safetensors'}: holds {', '.join(sorted(arrays))}, expected {', '.join(sorted(expected))}; restore the file")
+    keys, log_probs, backoffs = (tuple(arrays[name] for name in expected if name.startswith(kind)) for kind in ("keys", "log_probs", "backoffs"))
+    model = NgramModel(words, log_probs, backoffs, keys, config["normalizer"], config["card"])
+    if model.digest != config["digest"]:
+        raise ModelError(f"{directory}: its files do not belong together (digest {model.digest}, expected {config['digest']}); restore or train it again")
+    return model
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the model's configuration ({error.strerror}); give a model directory, an ARPA file or a KenLM binary") from error
+    except ValueError as error:
+        raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
+    if not isinstance(config, dict) or config.get("format") != _FORMAT:
+        raise ModelError(f"{path}: not a {_FORMAT} configuration; give what `dlmrescore train --objective ngram` made")
+    if config.get("objective") != "ngram":
+        raise ModelError(f"{path.parent}: holds objective {config.get('objective')!r}, expected 'ngram'; pass --scorer {config.get('objective')}")
+    if config.get("version") != _VERSION:
+        raise ModelError(f"{path}: model version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore")
+    try:
+        normalizer(config["normalizer"])
+        return {**config, "order": int(config["order"]), "digest": str(config["digest"]), "card": dict(config.get("card") or {})}
+    except (KeyError, TypeError, ValueError, RescoreError) as error:
+        raise ModelError(f"{path}: the configuration does not fit ({error}); restore the file") from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a file, memory-mapped: torch's reader maps the file where NumPy's copies it."""
+    import safetensors.torch  # noqa: PLC0415 - torch
+
+    try:
+        return {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ModelError(f"{path}: cannot read the model ({error}); restore the file") from error

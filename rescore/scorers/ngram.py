@@ -1,0 +1,127 @@
+"""`ngram`: a back-off word n-gram: a model of ours, an ARPA file or a KenLM binary. score = sum_i log p(w_i | the words before it), </s> included.
+
+An unknown word scores p(<unk>), as the model has it: in our models and KenLM's a uniform share of what smoothing leaves, about e^-16 and more backed off.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from rescore.errors import ModelError, ScoreError
+from rescore.models.arpa import read_arpa
+from rescore.models.kenlm_binary import KenlmModel, is_kenlm
+from rescore.models.ngram import load
+from rescore.scorers.options import ScorerOptions
+from rescore.text import Normalizer, normalizer
+from rescore.types import NBest, Score, ScoreKind
+
+__all__ = ["NgramScorer", "WordModel", "build", "open_ngram"]
+
+logger = logging.getLogger("rescore")
+
+#: Words scored together.
+CHUNK_WORDS = 100_000
+
+#: Raised whenever a number changes for equal settings.
+_VERSION = 1
+
+
+class WordModel(Protocol):
+    """A model of words: `NgramModel` or `KenlmModel`."""
+
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams."""
+
+    @property
+    def digest(self) -> str:
+        """Names the model in signatures."""
+
+    @property
+    def normalizer(self) -> str:
+        """What a text goes through first."""
+
+    def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Nats of every word and of `</s>`, sentence after sentence, float64; and where words are unknown."""
+
+
+@dataclass
+class NgramScorer:
+    """Scores lists with an n-gram model."""
+
+    model: WordModel
+    normalize: Normalizer
+    score_eos: bool = True
+    kind: ScoreKind = "log_prob"
+    words: int = field(default=0, init=False)
+    unknown: int = field(default=0, init=False)
+
+    @property
+    def name(self) -> str:
+        """`ngram3` for order 3: lists often have the recogniser's own score under `ngram`."""
+        return f"ngram{self.model.order}"
+
+    @property
+    def signature(self) -> str:
+        """Everything a score depends on."""
+        return f"ngram.log_prob|model={self.model.digest}|normalizer={self.normalize.__name__}|eos={int(self.score_eos)}|version={_VERSION}"
+
+    def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
+        """Yield one Score per list, in order."""
+        group: list[tuple[NBest, list[list[str]]]] = []
+        held = 0
+        for nbest in lists:
+            group.append((nbest, [self.normalize(hyp.text).split() for hyp in nbest.hyps]))
+            held += sum(map(len, group[-1][1]))
+            if held >= CHUNK_WORDS:
+                yield from self._score(group)
+                group, held = [], 0
+        yield from self._score(group)
+        if self.unknown:
+            logger.warning("%d of %d words are unknown to the model and were scored as <unk>; are its words spelled like these?", self.unknown, self.words)
+
+    def _score(self, group: list[tuple[NBest, list[list[str]]]]) -> Iterator[Score]:
+        sentences = [words for _, hyps in group for words in hyps]
+        if not sentences:
+            return
+        values, unknown = self.model.token_log_probs(sentences)
+        self.words += len(values) - len(sentences)
+        self.unknown += int(unknown.sum())
+        sizes = np.array([len(words) + 1 for words in sentences])
+        ends = np.cumsum(sizes) - 1
+        if not self.score_eos:
+            values[ends[sizes > 1]] = 0.0  # an empty hypothesis is </s> alone, and scored
+        totals = iter(np.add.reduceat(values, ends - sizes + 1).tolist())
+        for nbest, hyps in group:
+            yield Score(tuple(self._checked(next(totals), nbest, number) for number in range(len(hyps))), self.signature, self.kind, len(hyps))
+
+    def _checked(self, total: float, nbest: NBest, number: int) -> float:
+        if not math.isfinite(total):
+            raise ScoreError(f"{nbest.place(number)}: a word is unknown and the model has no <unk>, so its score is {total}; use a model with <unk>")
+        return total
+
+
+def build(options: ScorerOptions) -> NgramScorer:
+    """The scorer of a model directory, an ARPA file (.gz too) or a KenLM binary. Raises ModelError without one, ScoreError for options it has not."""
+    if options.estimator is not None or options.window is not None:
+        raise ScoreError("--scorer ngram has no estimators and no window; leave --estimator and --window out")
+    if options.model is None:
+        raise ModelError("--scorer ngram needs --model: what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary")
+    model = open_ngram(Path(options.model))
+    return NgramScorer(model, normalizer(options.normalizer or model.normalizer), options.score_eos)
+
+
+def open_ngram(path: Path) -> WordModel:
+    """Open a model of any of the three kinds, found out from its content. Raises ModelError if it cannot be used."""
+    if path.is_dir():
+        return load(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file or directory; give what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary")
+    return KenlmModel(path) if is_kenlm(path) else read_arpa(path)
