@@ -25,8 +25,6 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from rescore.checking import check
-from rescore.checking.findings import findings
 from rescore.errors import FormatError, RescoreError, ScoreError
 from rescore.formats import jsonl
 from rescore.formats import read_lists as read
@@ -39,7 +37,6 @@ from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
-from rescore.scorers.vocabulary import load_vocabulary
 from rescore.tuning import tune
 from rescore.types import NBest, Score, ScoreKind
 from rescore.wer import UNIT_NAMES, Unit, evaluate, reference
@@ -190,6 +187,10 @@ def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[
 
 def _look(halves: dict[str, list[NBest]], plan: _Plan, options: Options, say: Callable[[str], object]) -> None:
     """Say what `dlmrescore check` warns of, with the first scorer's vocabulary; a scorer without one is not looked through."""
+    from rescore.checking import check  # noqa: PLC0415 - torch
+    from rescore.checking.findings import findings  # noqa: PLC0415
+    from rescore.scorers.vocabulary import load_vocabulary  # noqa: PLC0415
+
     try:
         vocabulary = load_vocabulary(plan.scorer, plan.options)
     except ScoreError:
