@@ -49,7 +49,7 @@ FAST = ("ar", "usdm:pll")
 FAST_DEPTH = 20
 
 _SPEC = re.compile(r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?")
-_CHUNK = 2000  # hypotheses of one line of a journal, more or less: what a killed run loses
+_CHUNK = 2000  # network evaluations of one line of a journal, more or less: what a killed run loses
 _STEPS = 40  # of an axis of the sweep
 _FOLDS = 5  # of the sweep's cross-validation
 
@@ -336,10 +336,16 @@ class _Progress:
 
 def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path, say: Callable[[str], object]) -> dict[str, float]:
     """Add every score to the lists of both halves, in place; the seconds each took, by `half name`."""
-    chunks = {half: _chunks(lists) for half, lists in halves.items()}
-    journals = {(half, plan.name): _Journal(folder / "scores" / f"{half}.{plan.name}.jsonl", chunks[half]) for plan in plans for half in halves}
+    chunks = {(half, plan.name): _chunks(lists, plan) for plan in plans for half, lists in halves.items()}
+    journals = {key: _Journal(folder / "scores" / f"{'.'.join(key)}.jsonl", chunks[key]) for key in chunks}
     total = sum(plan.evaluations(nbest) for plan in plans for lists in halves.values() for nbest in lists)
-    done = sum(plan.evaluations(n) for plan in plans for half in halves for some in chunks[half][: len(journals[half, plan.name].chunks)] for n in some)
+    done = sum(
+        plan.evaluations(nbest)
+        for plan in plans
+        for half in halves
+        for chunk in chunks[half, plan.name][: len(journals[half, plan.name].chunks)]
+        for nbest in chunk
+    )
     clock = folder / "seconds.json"
     try:
         seconds = json.loads(clock.read_bytes()) if clock.exists() else {}
@@ -350,7 +356,7 @@ def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path,
         for plan in plans:
             for half, lists in halves.items():
                 journal = journals[half, plan.name]
-                _fill(journal, chunks[half], plan, half, progress)
+                _fill(journal, chunks[half, plan.name], plan, half, progress)
                 halves[half] = [with_score(nbest, plan.name, score) for nbest, score in zip(lists, journal.scores(plan), strict=True)]
                 hypotheses = sum(len(nbest.hyps) for nbest in lists)
                 say(f"{plan.name} on {half}: {len(lists)} utterances, {hypotheses} hypotheses, {seconds.get(f'{half} {plan.name}', 0.0):.0f} s")
@@ -359,16 +365,16 @@ def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path,
     return seconds
 
 
-def _chunks(lists: Sequence[NBest]) -> list[list[NBest]]:
-    """Lists in chunks of about `_CHUNK` hypotheses. They depend on the lists alone: batches never cross them, so a resumed run has the same."""
+def _chunks(lists: Sequence[NBest], plan: _Plan) -> list[list[NBest]]:
+    """Lists in chunks of about `_CHUNK` evaluations. They depend on lists and settings alone and batches never cross them: a resumed run has the same."""
     chunks: list[list[NBest]] = []
-    held = _CHUNK
+    held: float = _CHUNK
     for nbest in lists:
         if held >= _CHUNK:
             chunks.append([])
             held = 0
         chunks[-1].append(nbest)
-        held += len(nbest.hyps)
+        held += plan.evaluations(nbest)
     return chunks
 
 

@@ -229,8 +229,8 @@ def shared():
         ("rescore.experiment:_Journal.add", 1, 0),
         ("rescore.experiment:_Journal.add", 3, 2),
         ("rescore.experiment:_Journal.add", 10, 9),
-        ("rescore.experiment:jsonl.write", 1, 16),
-        ("rescore.experiment:plot_systems", 1, 16),
+        ("rescore.experiment:jsonl.write", 1, 22),
+        ("rescore.experiment:plot_systems", 1, 22),
     ],
 )
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(command, whole, where, count, chunks):
@@ -326,7 +326,7 @@ def test_utterances_in_both_sets_are_refused(specs):
         (["../x=ar"], RescoreError, "scorer '../x=ar' is not written as"),
         (["magic"], RescoreError, "scorer 'magic' is unknown"),
         (["mdlm:magic"], ScoreError, "estimator 'magic' of --scorer mdlm is unknown"),
-        (["ar@nowhere"], RescoreError, "nowhere"),
+        (["mdlm@nowhere"], RescoreError, "nowhere: no such checkpoint directory"),
         ([], RescoreError, "there is no scorer"),
     ],
 )

@@ -26,8 +26,8 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 
 
 @click.command("run")
-@click.option("--dev", required=True, type=click.Path(dir_okay=False), help="Lists to tune on.")
-@click.option("--test", required=True, type=click.Path(dir_okay=False), help="Lists to report on: other utterances.")
+@click.option("--dev", required=True, type=click.Path(), help="Lists to tune on.")
+@click.option("--test", required=True, type=click.Path(), help="Lists to report on: other utterances.")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False), help="Folder of this experiment; the same command goes on in it.")
 @click.option("--from", "format_name", type=named("format"), help="Format of both, if not proved by content; `convert` one that needs options.")
 @click.option("--refs-dev", type=click.Path(dir_okay=False), help="References of DEV: Kaldi text, .trn or .jsonl.")
