@@ -994,7 +994,7 @@ def completed(*words, shell=BashComplete):
 
 @pytest.mark.parametrize("shell", [BashComplete, ZshComplete, FishComplete])
 def test_tab_completes_commands_options_and_the_names_in_the_registry(shell):
-    assert completed("s", shell=shell) == [("plain", "score")]
+    assert completed("s", shell=shell) == [("plain", "score"), ("plain", "sweep")]
     assert [value for _, value in completed("", shell=shell)] == COMMANDS
     assert completed("--v", shell=shell) == [("plain", "--version")]
     assert completed("score", "--dr", shell=shell) == [("plain", "--draws")]
