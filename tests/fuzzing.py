@@ -4,8 +4,8 @@
     python tests/fuzzing.py --cases 10000 --format trn --seed 7
 
 A case is either a round trip (random lists, written as the format has them, must read back as what the format keeps of them, plain, gzipped, with CRLF
-and with a byte order mark) or a damaged file (it gives lists that are whole, or a RescoreError of one line, within a second; nothing else).
-A new format needs its line in BUILDERS.
+and with a byte order mark) or a damaged file: it gives lists that are whole, each id once and as many hypotheses as the lines say, or a RescoreError of
+one line that begins with the file, within LIMIT_S seconds; nothing else. A new format needs its line in BUILDERS.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import gzip
 import json
 import math
 import random
+import re
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from hypothesis import strategies as st
 
 from rescore.errors import RescoreError
 from rescore.formats import Format, Skipped, format_of
+from rescore.formats.base import ascii_words
+from rescore.formats.files import byte_lines, text_lines
 from rescore.formats.jsonl import encode
 from rescore.formats.record import from_dict
 from rescore.formats.strict_json import decode
@@ -64,10 +68,16 @@ WORDS = [
     "[x]",
     "{y}",
     "@@",
+    "#",
+    "-",
 ]
 FREE = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"], exclude_characters="|()"), min_size=1, max_size=5)
 WORD = st.sampled_from(WORDS) | FREE.filter(lambda word: len(word.split()) == 1)
-TEXT = st.lists(WORD, max_size=5).map(" ".join)
+#: White space of other scripts and systems, at the ends too, and control characters: formats that say so keep every character.
+WILD = st.sampled_from(["a\u00a0b", "a\u3000b", "\u2028", "a\x85b", " a", "a  b ", "a\x0cb", "\u200b", "\x00"]) | st.text(
+    st.characters(codec="utf-8", exclude_characters="\r\n\t\ufeff"), max_size=8
+)
+TEXT = st.lists(WORD, max_size=5).map(" ".join) | WILD
 IDS = st.lists(st.sampled_from(["u", "7", "-", "_", ".", "nan", "é", "日本", "عرب", "🎤"]), min_size=1, max_size=5).map("".join)
 NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([0.0, -1e-300, 1e300, -123456.789])
 HYPS = st.builds(Hypothesis, TEXT, st.fixed_dictionaries({"am": NUMBERS, "lm": NUMBERS}))
@@ -79,12 +89,17 @@ LISTS = st.lists(st.builds(NBest, IDS, st.lists(HYPS, min_size=1, max_size=6).ma
 
 @dataclass(frozen=True)
 class Sample:
-    """A valid file (or folder) of one format: what `read` is given, and what it has to yield, one value a list, as `view` sees them."""
+    """A valid file (or folder) of one format: what `read` is given, and what it has to yield, one value a list, as `view` sees them.
+
+    `count` says by the lines alone how many hypotheses the files hold, once they are damaged too, where lines do say. Files of their own that options
+    name (a manifest, a table) lie beside `path`, and are damaged like it.
+    """
 
     path: Path
     expected: list[Any]
     view: Callable[[NBest], Any]
     options: dict[str, Any] = field(default_factory=dict)
+    count: Callable[[Path], int] | None = None
 
 
 Builder = Callable[[list[NBest], Path], Sample]
@@ -102,19 +117,54 @@ def one_score(nbest: NBest) -> Any:
     return nbest.id, [(hyp.text, hyp.scores["am"]) for hyp in nbest.hyps]
 
 
+def with_ref(nbest: NBest) -> Any:
+    return *one_score(nbest), nbest.ref
+
+
 def two_scores(nbest: NBest) -> Any:
     return nbest.id, [(hyp.text, hyp.scores["am"], hyp.scores["lm"]) for hyp in nbest.hyps]
 
 
-def written(name: str, view: Callable[[NBest], Any], reading: dict[str, Any] | None = None, **writing: Any) -> Builder:
-    """Builds with the format's own writer."""
+def written(name: str, view: Callable[[NBest], Any], count: Callable[[Path], int] | None = None, **options: Any) -> Builder:
+    """Builds with the format's own writer; it and the reader get the same options."""
 
     def build(lists: list[NBest], folder: Path) -> Sample:
         chosen: Format = lookup(FORMATS, name, "format")
-        chosen.write(lists, folder / "sample", **writing)
-        return Sample(folder / "sample", [view(nbest) for nbest in lists], view, reading if reading is not None else writing)
+        assert chosen.write(lists, folder / "sample", **options) == len(lists)
+        return Sample(folder / "sample", [view(nbest) for nbest in lists], view, options, count)
 
     return build
+
+
+def words_of(text: str) -> list[str]:
+    """The words that any line of words can hold."""
+    return re.sub(r"[|()]", " ", text).split()
+
+
+def in_words(build: Builder, split: Callable[[str], list[str]] = words_of) -> Builder:
+    """For formats that keep words, joined by single spaces, and not texts."""
+
+    def spaced(text: str | None) -> str:
+        return " ".join(split(text or ""))
+
+    def built(lists: list[NBest], folder: Path) -> Sample:
+        return build([replace(nbest, ref=spaced(nbest.ref), hyps=tuple(replace(hyp, text=spaced(hyp.text)) for hyp in nbest.hyps)) for nbest in lists], folder)
+
+    return built
+
+
+def not_empty(build: Builder) -> Builder:
+    """For formats that are a directory: without a list there would be nothing in it. Its names begin with a letter, and so do the ids."""
+    one = NBest("", (Hypothesis("a", {"am": -1.0, "lm": 0.0}),), "")
+    return lambda lists, folder: build([replace(nbest, id=f"u{nbest.id}") for nbest in lists or [one]], folder)
+
+
+def full_lines(path: Path) -> int:
+    return sum(bool(line.strip()) for _, line in text_lines(path))
+
+
+def all_lines(path: Path) -> int:
+    return sum(1 for _ in byte_lines(path))
 
 
 def saved(folder: Path, text: str) -> Path:
@@ -150,7 +200,7 @@ def wav2letter(lists: list[NBest], folder: Path) -> Sample:
         for i, hyp in enumerate(nbest.hyps)
     ]
     mixed = [line for _, line in sorted(lines, key=lambda line: line[0])]
-    return Sample(saved(folder, "".join(mixed)), [expected(nbest) for nbest in lists], two_scores)
+    return Sample(saved(folder, "".join(mixed)), [expected(nbest) for nbest in lists], two_scores, count=full_lines)
 
 
 def mapped_jsonl(lists: list[NBest], folder: Path) -> Sample:
@@ -182,26 +232,102 @@ def ctm(lists: list[NBest], folder: Path) -> Sample:
     return Sample(saved(folder, "".join(lines)), [best(nbest) for nbest in lists if nbest.hyps[0].text], best)
 
 
-#: Format -> what builds a valid file of it from random lists, into an empty folder.
+def espnet_lines(path: Path) -> int:
+    return sum(full_lines(file) for file in path.glob("*best_recog/text"))
+
+
+def nemo(lists: list[NBest], folder: Path) -> Sample:
+    """Lists cut to one length, beside a manifest with ids of both kinds."""
+    size = min((len(nbest.hyps) for nbest in lists), default=1)
+    lists = [replace(nbest, id=f"u{nbest.id}", hyps=nbest.hyps[:size]) for nbest in lists]
+    names = [{"id": nbest.id} if i % 2 else {"audio_filepath": f"wav/{nbest.id}.flac"} for i, nbest in enumerate(lists)]
+    manifest = [{**name, "text": nbest.ref, "duration": 1.5} for name, nbest in zip(names, lists, strict=True)]
+    (folder / "manifest").write_bytes("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in manifest).encode())
+    sample = written("nemo", with_ref, all_lines, score="am")(lists, folder)
+    return replace(sample, options={"beam_size": size, "manifest": folder / "manifest", "score": "am"})
+
+
+def kaldi(lists: list[NBest], folder: Path) -> Sample:
+    """For every other number of lists with numbers and a table of words."""
+
+    def count(path: Path) -> int:
+        [archive] = [file for file in path.iterdir() if file.name.startswith("words")]
+        return sum(bool(line.strip(b" \t\r\f\v")) for _, line in byte_lines(archive))
+
+    sample = written("kaldi", two_scores, count)(lists, folder)
+    if len(lists) % 2:
+        return sample
+    numbers = {word: i for i, word in enumerate(sorted({word for nbest in lists for hyp in nbest.hyps for word in ascii_words(hyp.text)}))}
+    (folder / "words.txt").write_bytes("".join(f"{word} {number}\n" for word, number in numbers.items()).encode())
+    lines = [(f"{nbest.id}-{i}", *(str(numbers[word]) for word in ascii_words(hyp.text))) for nbest in lists for i, hyp in enumerate(nbest.hyps, 1)]
+    (sample.path / "words").write_bytes("".join(" ".join(line) + "\n" for line in lines).encode())
+    (sample.path / "words_text").unlink()
+    return replace(sample, options={"symbols": str(folder / "words.txt")})
+
+
+def srilm_words(text: str) -> list[str]:
+    return [word for word in ascii_words(text) if word not in ("<s>", "</s>", "-pau-")]
+
+
+def srilm(lists: list[NBest], folder: Path) -> Sample:
+    """The three kinds of lists, one after the other; the first is what the writer writes."""
+
+    def view(nbest: NBest) -> Any:
+        return nbest.id, [(hyp.text, {name: score for name, score in hyp.scores.items() if name != "rank"}) for hyp in nbest.hyps]
+
+    def count(path: Path) -> int:
+        lines = [line for file in path.iterdir() for _, line in byte_lines(file)]
+        return sum(bool(line.strip(b" \t\r\f\v")) and not re.match(rb"[ \t\r\f\v]*NBestList[12]", line) for line in lines)
+
+    sample, bytelog, expected = written("srilm", view, count)(lists, folder), 1024 / 10000.5, []
+    for i, nbest in enumerate(lists):
+        kept, lines = [], [f"NBestList{i % 3}.0 of something"]
+        for hyp in nbest.hyps:
+            am, lm, words = hyp.scores["am"], hyp.scores["lm"], ascii_words(hyp.text)
+            if i % 3 == 0:
+                kept.append((hyp.text, {name: hyp.scores[name] / math.log(10) * math.log(10) for name in ("am", "lm")}))
+            elif i % 3 == 1:
+                lines.append(f"({am!r}) {hyp.text}")
+                kept.append((hyp.text, {"first_pass": bytelog * am}))
+            else:
+                words = [word for word in words if not re.fullmatch(r"(?s).*-[0-9]", word)]  # names of states
+                details = [(word, 0.5 * n, lm if n == 0 else 0.0, am if n == 0 else 0.0) for n, word in enumerate(words)]
+                lines.append(f"({am!r})" + "".join(f" {word} ( st: {at} et: {at + 0.25} g: {g!r} a: {a!r} )" for word, at, g, a in details))
+                sums = {"am": bytelog * am, "lm": bytelog * lm} if words else {"am": 0.0, "lm": 0.0}
+                kept.append((" ".join(words), {"first_pass": bytelog * am, **sums}))
+        if i % 3:
+            (sample.path / nbest.id).write_bytes("".join(f"{line}\n" for line in lines).encode())
+        expected.append((nbest.id, kept))
+    return replace(sample, expected=sorted(expected, key=lambda one: one[0]))
+
+
+#: Format -> what builds a valid file (or directory) of it from random lists: `sample` in an empty folder.
 BUILDERS: dict[str, Builder] = {
     "jsonl": written("jsonl", whole),
     "hyporadise": hyporadise,
     "mlm-scoring": written("mlm-scoring", one_score, score="am"),
-    "wav2letter": wav2letter,
-    "lattice-rescore": written("lattice-rescore", two_scores, scores="am,lm"),
+    "espnet": not_empty(written("espnet", one_score, espnet_lines, score="am")),
+    "nemo": nemo,
+    "nemo-beams": written("nemo-beams", with_ref, score="am"),
+    "kaldi": in_words(not_empty(kaldi), ascii_words),
+    "srilm": in_words(not_empty(srilm), srilm_words),
+    "wav2letter": in_words(wav2letter),
+    "lattice-rescore": in_words(written("lattice-rescore", two_scores, full_lines, scores="am,lm")),
     "returnn": written("returnn", one_score, score="am"),
     "mapped-jsonl": mapped_jsonl,
-    "icefall-recogs": written("icefall-recogs", lambda nbest: (*best(nbest), nbest.ref)),
-    "ctm": ctm,
-    "trn": written("trn", best),
+    "icefall-recogs": in_words(written("icefall-recogs", lambda nbest: (*best(nbest), nbest.ref))),
+    "ctm": in_words(ctm),
+    "trn": in_words(written("trn", best, full_lines)),
 }
 
 
-def builder(name: str) -> Builder:
-    """The builder of a registered format."""
+def build(name: str, lists: list[NBest], folder: Path) -> Sample:
+    """A sample of a registered format in a folder that is emptied first."""
     if name not in BUILDERS:
         raise LookupError(f"the format {name!r} is not fuzzed: add a builder of valid files for it to BUILDERS in tests/fuzzing.py")
-    return BUILDERS[name]
+    for old in folder.iterdir():
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    return BUILDERS[name](lists, folder)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- damage
@@ -296,23 +422,36 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def fault(name: str, path: Path, options: dict[str, Any], skipped: Skipped | None = None) -> str | None:
-    """What is wrong with how a file is read; None if it gives whole lists or a RescoreError of one line."""
+def fault(name: str, sample: Sample, skipped: Skipped | None = None) -> str | None:
+    """What is wrong with how a damaged sample is read; None if it gives whole lists or a RescoreError of one line that begins with the file."""
     chosen: Format = lookup(FORMATS, name, "format")
+    ids, hyps = set(), 0
     try:
         with limited(LIMIT_S):
             with suppress(RescoreError):
-                format_of(path)
-            for nbest in chosen.read(path, skipped=skipped, **options):
-                incomplete = _incomplete(nbest)
-                if incomplete:
-                    return incomplete
+                format_of(sample.path)
+            for nbest in chosen.read(sample.path, skipped=skipped, **sample.options):
+                wrong = _incomplete(nbest) or (f"an id that comes twice: {nbest.id!r}" if nbest.id in ids else None)
+                if wrong:
+                    return wrong
+                ids.add(nbest.id)
+                hyps += len(nbest.hyps)
     except RescoreError as error:
-        message = str(error)
-        return None if len(message.strip()) > 10 and not {"\n", "\r"} & set(message) else f"a message that is not one line: {message!r}"
+        return _unclear(str(error), sample)
     except (Exception, Hung) as error:  # noqa: BLE001 - anything else is what this looks for
         return f"{type(error).__name__}: {error}"[:300]
-    return None
+    if skipped is not None and skipped.count:
+        return next(filter(None, (_unclear(message, sample) for message in skipped.messages)), None)
+    expected = hyps if sample.count is None else sample.count(sample.path)
+    return None if hyps == expected else f"{hyps} hypotheses of {expected} lines"
+
+
+def _unclear(message: str, sample: Sample) -> str | None:
+    """What is wrong with an error message."""
+    if len(message.strip()) <= 10 or {"\n", "\r"} & set(message):
+        return f"a message that is not one line: {message!r}"
+    where = str(sample.path.parent)
+    return None if message.startswith(where) else f"a message that does not begin with the file: {message!r}"[:300]
 
 
 def _incomplete(nbest: NBest) -> str | None:
@@ -344,7 +483,7 @@ def round_trip_fault(name: str, sample: Sample) -> str | None:
         path.write_bytes(data)
     try:
         with limited(LIMIT_S):
-            proven = format_of(sample.path) if sample.path.is_file() else chosen
+            proven = format_of(sample.path)
     except RescoreError:
         return None  # nothing proves it: users name it
     except Hung as hung:
@@ -361,23 +500,25 @@ DISGUISES: dict[str, Callable[[bytes], bytes]] = {
 
 
 def files_of(path: Path) -> list[Path]:
-    """Every file of a sample: of its folder, because readers of several files name one."""
+    """Every file of a sample and beside it."""
     return sorted(found for found in path.parent.rglob("*") if found.is_file())
 
 
 def faults(name: str, lists: list[NBest], number: int, folder: Path) -> Iterator[tuple[str, str | None]]:
     """(what was tried, what is wrong with it) of every case that these lists make."""
-    for old in files_of(folder / "any"):
-        old.unlink()
-    sample = builder(name)(lists, folder)
+    sample = build(name, lists, folder)
     yield "a round trip", round_trip_fault(name, sample)
-    chance = random.Random(number)
+    files, chance = files_of(sample.path), random.Random(number)
     for _ in range(DAMAGES_AN_EXAMPLE):
-        path = chance.choice(files_of(sample.path))
+        path = chance.choice(files)
         data = path.read_bytes()
-        broken = damaged(data, chance)
-        path.write_bytes(broken)
-        yield f"{path.name}: {broken[:400]!r}", fault(name, sample.path, sample.options, chance.choice((None, Skipped())))
+        if len(files) > 1 and chance.random() < 0.05:
+            path.unlink()
+            tried = "is gone"
+        else:
+            path.write_bytes(damaged(data, chance))
+            tried = repr(path.read_bytes()[:400])
+        yield f"{path.relative_to(folder)}: {tried}", fault(name, sample, chance.choice((None, Skipped())))
         path.write_bytes(data)
 
 

@@ -358,6 +358,26 @@ def test_references_of_another_file_replace_those_of_the_lists(dlm, models, name
     assert good(dlm("convert", "bare.jsonl", "--refs", name)).records[0]["ref"] == "new the old house"
 
 
+def test_references_of_lhotse_go_by_cut_supervision_or_recording(dlm):
+    supervision = {"id": "u1", "recording_id": "rec", "start": 0.0, "duration": 2.0, "channel": 0, "text": "the old house"}
+    recording = {"id": "rec", "sources": [], "sampling_rate": 16000, "num_samples": 32000, "duration": 2.0}
+    cut = {"id": "cut", "start": 0.0, "duration": 2.0, "channel": 0, "supervisions": [supervision], "recording": recording, "type": "MonoCut"}
+    write("cuts.jsonl", [cut])
+    write("supervisions.jsonl", [supervision])
+    for name, file, *ids in (("cut", "cuts"), ("u1", "cuts", "--refs-ids", "supervision"), ("rec", "supervisions", "--refs-ids", "recording")):
+        write("in.jsonl", [{**BARE[0], "id": name}])
+        [record] = good(dlm("convert", "in.jsonl", "--refs", f"{file}.jsonl", *ids)).records
+        assert (record["id"], record["ref"]) == (name, "the old house")
+    assert "there is no reference with this id" in refused(dlm("convert", "in.jsonl", "--refs", "cuts.jsonl", "--refs-ids", "supervision"))
+    assert "give the supervision set" in refused(dlm("eval", "in.jsonl", "--refs", "cuts.jsonl", "--refs-ids", "recording"))
+    for wrong in (["--refs-ids", "recording"], ["--refs", "cuts.jsonl", "--refs-ids", "cut"]):
+        done = dlm("convert", "in.jsonl", *wrong)
+        assert done.status == 2
+        assert "--refs" in done.err
+    for command in ("check", "score", "tune", "fuse", "eval", "convert"):
+        assert "--refs-ids" in good(dlm(command, "--help")).out
+
+
 def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
     monkeypatch.setattr("rescore.models.embedded.EMBEDDED", models["mdlm"].parent)
     write("in.jsonl", RECORDS)

@@ -37,7 +37,7 @@ def test_channels_are_utterances_on_request(tmp_path):
     assert [(nbest.id, nbest.hyps[0].text) for nbest in read_lists(path, "ctm", id="file-channel")] == [("f-A", "a c"), ("f-B", "b")]
     with pytest.raises(FormatError) as caught:
         list(CTM.read(path))
-    assert str(caught.value) == f"{path}:2: utterance f: the file has channels A and B; read it with id=file-channel"
+    assert str(caught.value) == f"{path}:2: utterance f: the file has channels A and B; give -O id=file-channel"
     with pytest.raises(FormatError, match=r'id is "x", expected one of file, file-channel$'):
         CTM.read(path, id="x")
 

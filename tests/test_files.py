@@ -272,3 +272,8 @@ def test_the_same_file_is_refused_by_every_name(tmp_path, monkeypatch):
     refuse_same_file("-", "-")
     write(tmp_path / "b", b"")
     refuse_same_file(path, tmp_path / "b")
+
+
+def test_a_byte_order_mark_alone_is_no_line(tmp_path):
+    assert list(byte_lines(write(tmp_path / "empty", b"\xef\xbb\xbf"))) == []
+    assert list(byte_lines(write(tmp_path / "blank", b"\xef\xbb\xbf\n\xef\xbb\xbf"))) == [(1, b""), (2, b"\xef\xbb\xbf")]

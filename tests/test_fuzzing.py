@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from fuzzing import BUILDERS, LISTS, builder, campaign, damaged, fault, faults, files_of, round_trip_fault
+from fuzzing import BUILDERS, LISTS, Sample, build, campaign, damaged, fault, faults, files_of, round_trip_fault, whole
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,33 +44,57 @@ def test_every_format_survives(name, tmp_path):
 def test_one_and_a_thousand_hypotheses_are_read(name, tmp_path):
     for count in (1, 1000):
         hyps = tuple(Hypothesis(f"null 日本 e\u0301 {i}" if i else "", {"am": -0.5 * i, "lm": 0.0}) for i in range(count, 0, -1))
-        sample = builder(name)([NBest("u-1", hyps, "a"), NBest("u2", hyps, "")], tmp_path)
+        sample = build(name, [NBest("u-1", hyps, "a"), NBest("u2", hyps, "")], tmp_path)
         assert round_trip_fault(name, sample) is None
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_latin_1_and_half_a_gzip_are_errors(name, tmp_path):
     lists = [NBest(utterance, (Hypothesis("é à ü", {"am": -1.0, "lm": -2.0}),), "é") for utterance in ("u", "v")]
-    sample = builder(name)(lists, tmp_path)
-    [first, *_] = files_of(sample.path)
-    plain = first.read_bytes()
-    if "é".encode() in plain:
-        first.write_bytes(plain.decode().encode("latin-1"))
-        with pytest.raises(FormatError, match="not UTF-8"):
-            list(chosen(name).read(sample.path, **sample.options))
-    first.write_bytes(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\x4b")
-    with pytest.raises(FormatError, match="cannot be read"):
-        list(chosen(name).read(sample.path, **sample.options))
+    sample = build(name, lists, tmp_path)
+    texts = [file for file in files_of(sample.path) if "é".encode() in file.read_bytes()]
+    for file in texts or files_of(sample.path)[:1]:
+        plain = file.read_bytes()
+        for changed, complaint in ((plain.decode().encode("latin-1"), "not UTF-8"), (b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03K", "cannot be read")):
+            if changed == plain:
+                continue
+            file.write_bytes(changed)
+            with pytest.raises(FormatError, match=complaint) as caught:
+                list(chosen(name).read(sample.path, **sample.options))
+            assert str(caught.value).startswith(str(file))
+        file.write_bytes(plain)
 
 
-def test_a_format_without_a_builder_is_told_to_get_one(monkeypatch):
+WRITABLE = [name for name in sorted(FORMATS) if chosen(name).is_writable]
+WRITTEN = NBest("u1", (Hypothesis("a cat", {"am": -1.0, "lm": -2.0, "first_pass": -3.0}),), "a cat")
+
+
+@pytest.mark.parametrize("name", WRITABLE)
+def test_an_error_while_writing_leaves_nothing(tmp_path, name):
+    def broken():
+        yield WRITTEN
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        chosen(name).write(broken(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(WRITABLE) - {"jsonl"}))
+def test_an_id_that_comes_twice_is_not_written(tmp_path, name):
+    with pytest.raises(FormatError, match=r"^utterance u1: this id was written before; every utterance needs its own$"):
+        chosen(name).write([WRITTEN, WRITTEN], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_format_without_a_builder_is_told_to_get_one(monkeypatch, tmp_path):
     monkeypatch.delitem(BUILDERS, "trn")
     with pytest.raises(LookupError, match="add a builder of valid files for it to BUILDERS"):
-        builder("trn")
+        build("trn", [], tmp_path)
 
 
 def test_the_harness_finds_what_it_looks_for(tmp_path, monkeypatch):
-    """Readers with one fault each: an exception of their own, two lines, an infinite score, a hypothesis that changes, no answer."""
+    """Readers with one fault each: an exception of their own, two lines, an infinite score, a hypothesis that is lost, no answer."""
 
     def reader(act):
         def read(path, *, skipped=None):
@@ -80,6 +104,9 @@ def test_the_harness_finds_what_it_looks_for(tmp_path, monkeypatch):
 
     def several_lines(_):
         raise type("Loud", (FormatError,), {"__str__": lambda self: "two\nlines of it"})
+
+    def refused(message):
+        raise FormatError(message)
 
     def hang(_):
         while True:
@@ -93,13 +120,17 @@ def test_the_harness_finds_what_it_looks_for(tmp_path, monkeypatch):
         "a field that is taken": (lambda data: [NBest("u", (Hypothesis("a"),), raw={"meta": 1})], "native format refuses"),
         "half a character": (lambda data: [NBest("u", (Hypothesis("\ud800"),))], "native format refuses"),
         "no answer": (hang, "Hung"),
+        "a lost hypothesis": (lambda data: [NBest("u", (Hypothesis("a"),))], "1 hypotheses of 2 lines"),
+        "an id twice": (lambda data: [NBest("u", (Hypothesis("a"),))] * 2, "comes twice"),
+        "no file named": (lambda data: refused("utterance u: wrong"), "does not begin with the file"),
     }
     monkeypatch.setattr("fuzzing.LIMIT_S", 0.2)
     (tmp_path / "x").write_bytes(b"abc")
     for name, (act, expected) in wrong.items():
         monkeypatch.setattr("fuzzing.lookup", lambda *_, act=act: Format("x", reader(act)))
         monkeypatch.setattr("fuzzing.format_of", lambda path: None)
-        assert expected in (fault("x", tmp_path / "x", {}, Skipped()) or ""), name
+        sample = Sample(tmp_path / "x", [], whole, count=lambda path: 2)
+        assert expected in (fault("x", sample, Skipped()) or ""), name
 
 
 def test_a_message_is_one_line_whatever_it_quotes():

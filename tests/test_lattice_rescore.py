@@ -38,8 +38,8 @@ def test_every_column_becomes_a_score(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("c-0  1.0 2.0 | a", "utterance c, hypothesis 1 has 2 scores, expected 3 (am, lm, rnnlm); name them all, as in scores=am,lm,rnnlm"),
-        ("c-0  1.0 2.0 3.0 4.0 | a", "utterance c, hypothesis 1 has 4 scores, expected 3 (am, lm, rnnlm); name them all, as in scores=am,lm,rnnlm"),
+        ("c-0  1.0 2.0 | a", "utterance c, hypothesis 1 has 2 scores, expected 3 (am, lm, rnnlm); name them all, as in -O scores=am,lm,rnnlm"),
+        ("c-0  1.0 2.0 3.0 4.0 | a", "utterance c, hypothesis 1 has 4 scores, expected 3 (am, lm, rnnlm); name them all, as in -O scores=am,lm,rnnlm"),
         ("c-0  1.0 2.0 nan | a", 'utterance c, hypothesis 1: score "rnnlm" is "nan", expected a finite number'),
         ("c-0  1.0 2.0 3.0 a", 'utterance c, hypothesis 1: there is no "|", expected utt-n, the scores, "|" and the words'),
         ("c 1.0 2.0 3.0 | a", "the line begins with 'c', expected utt-n and then the scores"),

@@ -96,6 +96,7 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ("-1 -2 a b\n", ':1: utterance u1: the number of words is "a", expected a whole number'),
         ("-1e308 -2 1 a\n", ":1: utterance u1: the score am is too large for a float as a natural log"),
         ("NBestList1.0\n-1 -2 1 a\n", ':2: utterance u1: the line begins with "-1", expected a score in parentheses, (-1234)'),
+        (f"NBestList1.0\n{'x' * 400} a\n", f':2: utterance u1: the line begins with "{"x" * 40}...", expected a score in parentheses, (-1234)'),
         ("NBestList1.0\n(x) a\n", ':2: utterance u1: the score is "x", expected a finite number'),
         ("NBestList2.0\n(-1) a\n", f":2: utterance u1: after the score come 1 fields, expected 11 for each word: w {WORD}"),
         ("NBestList2.0\n(-1) a ( st: 0 ET: 1 g: 1 a: 1 )\n", f':2: utterance u1: after the word "a" comes ( st: 0 ET: 1 g: 1 a: 1 ), expected {WORD}'),

@@ -14,7 +14,7 @@ from rescore.errors import FormatError
 from rescore.formats import Format, Skipped, format_of
 from rescore.formats.base import Option, parse_options
 from rescore.formats.files import atomic_writer, name_of, refuse_same_file
-from rescore.formats.references import join_references, read_references
+from rescore.formats.references import REFERENCE_IDS, join_references, read_references
 from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
 from rescore.wer import UNITS, Unit
@@ -63,13 +63,16 @@ _INPUT = [
     click.option("-O", "--option", "reader_options", multiple=True, metavar="KEY=VALUE", help="Option of the input's format (see `dlmrescore formats`)."),
     click.option("--refs", type=click.Path(dir_okay=False), help="References: Kaldi text, .trn or .jsonl; they replace those of the lists."),
     click.option(
+        "--refs-ids", type=click.Choice(REFERENCE_IDS), default="id", show_default=True, help="Which ids a lhotse file of --refs goes by (docs/formats.md)."
+    ),
+    click.option(
         "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="Broken records: stop, or leave out and count them."
     ),
 ]
 
 
 def input_options(command: _F) -> _F:
-    """Add --from, --option, --refs and --on-error; `Reader.take` reads them."""
+    """Add --from, --option, --refs, --refs-ids and --on-error; `Reader.take` reads them."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), command)
 
 
@@ -103,10 +106,19 @@ class Reader:
     """Reads the lists of one input as the shared options say, and reports what was left out."""
 
     def __init__(
-        self, path: str, output: str, format_name: str | None = None, refs: str | None = None, on_error: str = "stop", reader_options: Iterable[str] = ()
+        self,
+        path: str,
+        output: str,
+        format_name: str | None = None,
+        refs: str | None = None,
+        refs_ids: str = "id",
+        on_error: str = "stop",
+        reader_options: Iterable[str] = (),
     ) -> None:
         refuse_same_file(path, output)
-        self._path, self._refs = path, refs
+        if refs is None and refs_ids != "id":
+            raise click.UsageError("--refs-ids says which ids the file of --refs goes by; give --refs")
+        self._path, self._refs, self._refs_ids = path, refs, refs_ids
         self._format: Format = lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
         self._options = format_options(self._format.read_options, reader_options, f"--from {self._format.name}", "-O")
         others = [self._options[key] for key, option in self._format.read_options.items() if option.is_file and key in self._options]
@@ -117,12 +129,12 @@ class Reader:
     @classmethod
     def take(cls, path: str, output: str, options: dict[str, Any]) -> Reader:
         """Make a reader of a command's options; those of `input_options` are taken out, the others stay for the command."""
-        return cls(path, output, **{name: options.pop(name) for name in ("format_name", "refs", "on_error", "reader_options")})
+        return cls(path, output, **{name: options.pop(name) for name in ("format_name", "refs", "refs_ids", "on_error", "reader_options")})
 
     def __iter__(self) -> Iterator[NBest]:
         lists: Iterable[NBest] = self._format.read(self._path, skipped=self._skipped, **self._options)
         if self._refs is not None:
-            lists = self._joined(lists, read_references(self._refs))
+            lists = self._joined(lists, read_references(self._refs, ids=self._refs_ids))
         count = 0
         for count, nbest in enumerate(lists, 1):  # noqa: B007 - counted for the check below
             yield nbest

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rescore.errors import FormatError
+from rescore.formats.strict_json import short
 from rescore.types import NBest
 
 __all__ = [
@@ -213,5 +214,5 @@ def parse_number(text: str, at: str, what: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise FormatError(f'{at}: {what} is "{text}", expected a finite number')
+        raise FormatError(f'{at}: {what} is "{short(text)}", expected a finite number')
     return value

@@ -12,6 +12,7 @@ from typing import Any
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, Skipped, convert_each, one_of, parse_number
 from rescore.formats.files import PathLike, at_line, name_of, text_lines
+from rescore.formats.strict_json import short
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["CTM", "read"]
@@ -44,7 +45,7 @@ def _convert(entry: tuple[str, list[tuple[str, list[str]]]], where: str) -> NBes
         if len(fields) < 5:
             raise FormatError(f"{at}: utterance {utterance}: the line has {len(fields)} fields, expected file channel start duration word [confidence]")
         if fields[1] != rows[0][1][1]:
-            raise FormatError(f"{at}: utterance {utterance}: the file has channels {rows[0][1][1]} and {fields[1]}; read it with id=file-channel")
+            raise FormatError(f"{at}: utterance {utterance}: the file has channels {short(rows[0][1][1])} and {short(fields[1])}; give -O id=file-channel")
     words = sorted((_word(fields, f"{at}: utterance {utterance}") for at, fields in rows), key=lambda word: float(word["start"]))
     return NBest(utterance, (Hypothesis(" ".join(word["word"] for word in words), raw={"words": words}),), where=where)
 

@@ -91,7 +91,8 @@ def byte_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
     """
     with _open_input(path) as file:
         for number, line in enumerate(file, 1):
-            yield number, (line if number > 1 else line.removeprefix(BOM_UTF8)).removesuffix(b"\n").removesuffix(b"\r")
+            if line != BOM_UTF8 or number > 1:  # a file of nothing else has no line
+                yield number, (line if number > 1 else line.removeprefix(BOM_UTF8)).removesuffix(b"\n").removesuffix(b"\r")
 
 
 def text_lines(path: PathLike) -> Iterator[tuple[int, str]]:

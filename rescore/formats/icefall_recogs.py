@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, one_of
+from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, one_of
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, stem_of, text_lines
 from rescore.formats.literals import STRING, string_list
 from rescore.formats.record import id_of
@@ -37,11 +37,11 @@ def read(path: PathLike, *, skipped: Skipped | None = None, units: str = "words"
 def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> int:
     """Write reference and first hypothesis of every list, byte for byte as icefall prints them ("chars": its `char_level`), and return their number.
 
-    Raises FormatError if the file cannot be written, for a list without reference, and for an id that these lines cannot hold.
+    Raises FormatError if the file cannot be written, for a list without reference, and for an id that these lines cannot hold or that comes twice.
     """
     count, separator = 0, _separator(units, name_of(path))
     with atomic_writer(path) as output:
-        for nbest in lists:
+        for nbest in each_once(lists):
             if nbest.ref is None:
                 raise FormatError(f"{nbest.place()}: there is no reference to write; give them with --refs")
             found = _LINE.fullmatch(f"{nbest.id}:\tref=")

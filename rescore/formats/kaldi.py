@@ -18,6 +18,7 @@ from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, Skipped, ascii_words, convert_each, each_once, line_id, optional, parse_number
 from rescore.formats.files import PathLike, at_line, atomic_directory, byte_lines, name_of, names_in, not_utf8
 from rescore.formats.record import score_of
+from rescore.formats.strict_json import short
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["KALDI", "read", "write"]
@@ -101,7 +102,7 @@ def _rows(archive: str, costs: dict[str, str], plain: bool) -> Iterator[_Row]:
         yield _Row(utterance, rank, number, words, values)
     for lines in others.values():
         for at, _, key, _ in lines:
-            raise FormatError(f"{at}: {key} is not in {archive}; the archives need the same lines in the same order")
+            raise FormatError(f"{at}: {short(key)} is not in {archive}; the archives need the same lines in the same order")
 
 
 def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
@@ -124,14 +125,14 @@ def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
 def _partner(lines: Iterator[tuple[str, int, str, str]], key: str, at: str, path: str) -> str:
     place, _, other, value = next(lines, (path, 0, "the end of the file", ""))
     if other != key:
-        raise FormatError(f"{place}: here is {other}, expected {key} as at {at}; the archives need the same lines in the same order")
+        raise FormatError(f"{place}: here is {short(other)}, expected {short(key)} as at {at}; the archives need the same lines in the same order")
     return value.strip(" \t\r\f\v")
 
 
 def _nbest_id(key: str, at: str) -> tuple[str, int]:
     found = _NBEST_ID.fullmatch(key)
     if found is None:
-        raise FormatError(f'{at}: the id "{key}" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain')
+        raise FormatError(f'{at}: the id "{short(key)}" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain')
     return found[1], int(found[2])
 
 
@@ -152,7 +153,7 @@ def _hypothesis(row: _Row, words: list[str], table: dict[str, str] | None, at: s
     if table is not None:
         for word in words:
             if word not in table:
-                raise FormatError(f'{place}: the word "{word}" is no number of the table of symbols; use the words.txt of this recogniser')
+                raise FormatError(f'{place}: the word "{short(word)}" is no number of the table of symbols; use the words.txt of this recogniser')
         words = [table[word] for word in words]
     scores = {score: -parse_number(cost, place, f"the cost of {score}") for score, cost in row.costs.items()}
     return Hypothesis(" ".join(words), {**scores, "rank": float(1 - row.rank)})
@@ -166,7 +167,7 @@ def _symbols(path: str) -> dict[str, str]:
         if not _NUMBER.fullmatch(key):
             raise FormatError(f"{at}: expected a word, a space and its number")
         if key in table:
-            raise FormatError(f"{at}: the number {key} is there twice; this is no table of symbols")
+            raise FormatError(f"{at}: the number {short(key)} is there twice; this is no table of symbols")
         table[key] = word
     return table
 

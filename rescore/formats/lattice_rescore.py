@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from rescore.errors import FormatError, ScoreError
-from rescore.formats.base import Format, Option, Skipped, convert_each, parse_number
+from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, parse_number
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, text_lines
 from rescore.types import Hypothesis, NBest
 
@@ -39,11 +39,12 @@ def read(path: PathLike, *, skipped: Skipped | None = None, scores: str = "am,lm
 def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> int:
     """Write these scores, with all digits, and the words of every hypothesis, and return the number of lists.
 
-    Raises FormatError if the file cannot be written and for ids and texts that these lines cannot hold, ScoreError for a score that is missing.
+    Raises FormatError if the file cannot be written, for ids and texts that these lines cannot hold, and for an id that comes twice; ScoreError for a
+    score that is missing.
     """
     count, names = 0, _names(scores, name_of(path))
     with atomic_writer(path) as output:
-        for nbest in lists:
+        for nbest in each_once(lists):
             if not _ID.fullmatch(nbest.id):
                 raise FormatError(f'{nbest.place()}: the ids of this format cannot hold white space or "|"; rename the utterance')
             output.write("".join(_line(nbest, i, names) for i in range(len(nbest.hyps))).encode())
@@ -94,7 +95,7 @@ def _hypothesis(line: str, names: list[str], number: int, at: str) -> Hypothesis
         raise FormatError(f'{at}: there is no "|", expected utt-n, the scores, "|" and the words')
     values = [value for column in before.split()[1:] for value in _split(column)]
     if len(values) != len(names):
-        raise FormatError(f"{at} has {len(values)} scores, expected {len(names)} ({', '.join(names)}); name them all, as in scores=am,lm,rnnlm")
+        raise FormatError(f"{at} has {len(values)} scores, expected {len(names)} ({', '.join(names)}); name them all, as in -O scores=am,lm,rnnlm")
     scores = {name: parse_number(value, at, f'score "{name}"') for name, value in zip(names, values, strict=True)}
     return Hypothesis(text.strip(), {**scores, "rank": float(-number)})
 

@@ -21,10 +21,12 @@ from rescore.formats.strict_json import MISSING, decode, described, field, numbe
 from rescore.formats.trn import parse_trn
 from rescore.types import NBest
 
-__all__ = ["join_references", "read_references"]
+__all__ = ["REFERENCE_IDS", "join_references", "read_references"]
+
+#: Which ids `read_references` can give the lines of a lhotse file.
+REFERENCE_IDS = ("id", "supervision", "recording")
 
 _KALDI = re.compile(r"([^ \t]+)[ \t]*(.*)")
-_IDS = ("id", "supervision", "recording")
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
 
     Raises FormatError naming the line: no id, an id that was there before, not UTF-8, a JSON line without a text.
     """
-    if ids not in _IDS:
-        raise FormatError(f'{name_of(path)}: ids is "{ids}", expected one of {", ".join(_IDS)}')
+    if ids not in REFERENCE_IDS:
+        raise FormatError(f'{name_of(path)}: ids is "{ids}", expected one of {", ".join(REFERENCE_IDS)}')
     parse = _parser(path, ids)
     place = at_line(path)
     pieces = [piece for number, line in byte_lines(path) if line.strip() for piece in parse(line, place(number))]

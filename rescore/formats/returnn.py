@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from rescore.errors import FormatError, ScoreError
-from rescore.formats.base import Format, Option, Skipped, convert_each, one_of, parse_number, read_score_option, write_score_option
+from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, one_of, parse_number, read_score_option, write_score_option
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, not_utf8, read_bytes
 from rescore.formats.literals import STRING, string_value
 from rescore.formats.record import id_of
@@ -53,17 +53,15 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
 
     Raises FormatError if the file cannot be written or an id comes twice, ScoreError if a hypothesis does not have that score.
     """
-    seen: set[str] = set()
+    count = 0
     with atomic_writer(path) as output:
         output.write(b"{\n")
-        for nbest in lists:
-            if nbest.id in seen:
-                raise FormatError(f"{nbest.place()}: this id was written before; every utterance needs its own")
+        for nbest in each_once(lists):
             pairs = "".join(f"({_score(nbest, i, score)!r}, {hyp.text!r}),\n" for i, hyp in enumerate(nbest.hyps))
             output.write(f"{nbest.id!r}: [\n{pairs}],\n".encode())
-            seen.add(nbest.id)
+            count += 1
         output.write(b"}\n")
-    return len(seen)
+    return count
 
 
 def _score(nbest: NBest, i: int, name: str) -> float:

@@ -22,6 +22,7 @@ from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, Skipped, ascii_words, convert_each, each_once, optional, parse_number
 from rescore.formats.files import PathLike, atomic_directory, byte_lines, name_of, names_in, not_utf8
 from rescore.formats.record import score_of
+from rescore.formats.strict_json import short
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["SRILM", "read", "write"]
@@ -112,7 +113,7 @@ def _plain(fields: list[str], rank: int, at: str) -> Hypothesis:
         raise FormatError(f"{at}: the line has {len(fields)} fields, expected the acoustic score, the language model's, the number of words, and the words")
     am, lm = (_LN_10 * parse_number(text, at, what) for text, what in ((fields[0], "the acoustic score"), (fields[1], "the language model's score")))
     if not _COUNT.fullmatch(fields[2]):
-        raise FormatError(f'{at}: the number of words is "{fields[2]}", expected a whole number')
+        raise FormatError(f'{at}: the number of words is "{short(fields[2])}", expected a whole number')
     return _hypothesis(fields[3:], {"am": am, "lm": lm, "rank": float(rank)}, at, nwords=int(fields[2]))
 
 
@@ -128,8 +129,8 @@ def _backtrace(fields: list[str], rank: int, at: str) -> Hypothesis:
     am, lm, last = 0.0, 0.0, -1.0
     for word, *rest in (tokens[i : i + _PER_WORD] for i in range(0, len(tokens), _PER_WORD)):
         if (rest[0], *rest[1::2]) != _FIELDS:
-            raise FormatError(f'{at}: after the word "{word}" comes {" ".join(rest)}, expected ( st: 0.0 et: 0.3 g: -12 a: -345 )')
-        start, end, grammar, acoustic = (parse_number(text, at, f'a number of the word "{word}"') for text in rest[2:9:2])
+            raise FormatError(f'{at}: after the word "{short(word)}" comes {short(" ".join(rest))}, expected ( st: 0.0 et: 0.3 g: -12 a: -345 )')
+        start, end, grammar, acoustic = (parse_number(text, at, f'a number of the word "{short(word)}"') for text in rest[2:9:2])
         if start > last and not _STATE.fullmatch(word):
             words.append(word)
             am, lm, last = am + acoustic, lm + grammar, end
@@ -139,7 +140,7 @@ def _backtrace(fields: list[str], rank: int, at: str) -> Hypothesis:
 def _total(text: str, at: str) -> float:
     found = _TOTAL.fullmatch(text)
     if found is None:
-        raise FormatError(f'{at}: the line begins with "{text}", expected a score in parentheses, (-1234)')
+        raise FormatError(f'{at}: the line begins with "{short(text)}", expected a score in parentheses, (-1234)')
     return _BYTELOG * parse_number(found[1], at, "the score")
 
 

@@ -18,7 +18,7 @@ import msgspec
 from rescore.errors import FormatError
 from rescore.formats.files import not_utf8
 
-__all__ = ["MISSING", "decode", "described", "encode", "field", "first_value", "number"]
+__all__ = ["MISSING", "decode", "described", "encode", "field", "first_value", "number", "short"]
 
 T = TypeVar("T")
 
@@ -59,14 +59,19 @@ def described(value: object) -> str:
     if value is MISSING:
         return "missing"
     if isinstance(value, str):
-        return f"a string ({_short(json.dumps(value, ensure_ascii=False))})"
+        return f"a string ({short(json.dumps(value, ensure_ascii=False))})"
     if isinstance(value, bool):
         return f"a boolean ({str(value).lower()})"
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "infinite"
     if isinstance(value, int | float):
-        return f"a number ({_short(repr(value))})"
+        return f"a number ({short(repr(value))})"
     return "null" if value is None else "a list" if isinstance(value, list) else "an object"
+
+
+def short(text: str) -> str:
+    """Return a text as error messages quote it: its first 40 characters."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def field(record: dict[str, Any], name: str, kind: type[T], at: str, expected: str) -> T:
@@ -96,10 +101,6 @@ def first_value(head: str, opening: str) -> Any:
         return None
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
 def _count_names(value: object) -> int:
     """How many name-value pairs a decoded value has, at any depth."""
     count, stack = 0, [value]
@@ -118,7 +119,7 @@ def _refuse_repeated_names(data: bytes, where: str) -> None:
         names = dict(pairs)
         if len(names) < len(pairs):
             [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-            raise FormatError(f"{where}: the name {json.dumps(twice)} stands twice in one object; keep one of them")
+            raise FormatError(f"{where}: the name {short(json.dumps(twice))} stands twice in one object; keep one of them")
         return names
 
     json.loads(data, object_pairs_hook=unique)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Skipped, convert_each
+from rescore.formats.base import Format, Skipped, convert_each, each_once
 from rescore.formats.files import PathLike, at_line, atomic_writer, text_lines
 from rescore.types import Hypothesis, NBest
 
@@ -36,14 +36,14 @@ def parse_trn(line: str, where: str) -> tuple[str, str]:
 def write_trn(lists: Iterable[NBest], path: PathLike) -> int:
     """Write the first hypothesis of every list, its words joined by single spaces, and return the number of lines.
 
-    Raises FormatError if the file cannot be written or an id holds white space or a parenthesis, which trn cannot represent.
+    Raises FormatError if the file cannot be written or an id comes twice or holds white space or a parenthesis, which trn cannot represent.
     """
-    return _write(((nbest, nbest.hyps[0].text) for nbest in lists), path)
+    return _write(((nbest, nbest.hyps[0].text) for nbest in each_once(lists)), path)
 
 
 def write_reference_trn(lists: Iterable[NBest], path: PathLike) -> int:
     """Write the references as `write_trn` writes hypotheses. Raises FormatError for a list without a reference, too."""
-    return _write(((nbest, _reference(nbest)) for nbest in lists), path)
+    return _write(((nbest, _reference(nbest)) for nbest in each_once(lists)), path)
 
 
 def _convert(line: str, where: str) -> NBest:

@@ -15,6 +15,7 @@ from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, Skipped, convert_each, one_of, parse_number
 from rescore.formats.files import PathLike, at_line, name_of, text_lines
 from rescore.formats.record import id_of
+from rescore.formats.strict_json import number
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["WAV2LETTER", "read"]
@@ -34,10 +35,10 @@ def read(path: PathLike, *, skipped: Skipped | None = None, lm_base: str = "10")
         raise FormatError(f'{name_of(path)}: lm_base is "{lm_base}", expected 10 (KenLM) or e')
     place = at_line(path)
     utterances: dict[str, list[tuple[int, str]]] = {}
-    for number, line in text_lines(path):
+    for i, line in text_lines(path):
         if line.strip():
-            utterances.setdefault(line.partition("|")[0].strip(), []).append((number, line))
-    numbered = ((lines[0][0], [(place(number), line) for number, line in lines]) for lines in utterances.values())
+            utterances.setdefault(line.partition("|")[0].strip(), []).append((i, line))
+    numbered = ((lines[0][0], [(place(i), line) for i, line in lines]) for lines in utterances.values())
     return convert_each(numbered, lambda lines, where: _convert(lines, _BASES[lm_base], where), place, skipped)
 
 
@@ -53,7 +54,9 @@ def _hypothesis(line: str, i: int, lm_base: float, at: str) -> Hypothesis:
         raise FormatError(f"{at} has {len(fields)} fields, expected id | decoder score | am score | lm score | wer | text")
     decoder, am, lm = (parse_number(text, at, what) for text, what in zip(fields[1:4], ("the decoder score", "the am score", "the lm score"), strict=True))
     wer = None if fields[4] in ("inf", "nan") else parse_number(fields[4], at, "the wer")
-    return Hypothesis(fields[5], {"first_pass": decoder, "am": am, "lm": lm * lm_base, "rank": float(-i)}, {"wer": wer})
+    return Hypothesis(
+        fields[5], {"first_pass": decoder, "am": am, "lm": number(lm * lm_base, at, "the lm score as a natural log"), "rank": float(-i)}, {"wer": wer}
+    )
 
 
 def _is_wav2letter(head: str) -> bool:
@@ -65,6 +68,6 @@ WAV2LETTER = Format(
     read,
     proven_by=_is_wav2letter,
     help="beam dumps of wav2letter and flashlight",
-    proof="a first line `id \\| score \\| am \\| lm \\| wer \\| text`, numbers with six decimals",
+    proof="a first line `id | score | am | lm | wer | text`, numbers with six decimals",
     read_options={"lm_base": Option("base of the lm column's logs: 10 (default, KenLM) or e", one_of(*_BASES), "10 or e")},
 )
