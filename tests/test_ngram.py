@@ -286,6 +286,18 @@ def test_a_score_is_the_sum_over_words_and_the_end(model, paths):
         assert (score.kind, score.evaluations, score.std_errors, score.signature) == ("log_prob", len(texts), None, scorer.signature)
 
 
+@pytest.mark.parametrize("score_eos", [True, False])
+def test_token_scores_are_the_words_and_sum_to_the_score(score_eos, model, paths):
+    options = ScorerOptions(model=str(paths / "model"), score_eos=score_eos)
+    for one, plain, found in zip(LISTS, *(load_scorer("ngram", replace(options, per_token=asked)).score(LISTS) for asked in (False, True)), strict=True):
+        assert (plain.values, plain.token_scores) == (found.values, None)
+        for hyp, value, tokens in zip(one.hyps, found.values, found.token_scores, strict=True):
+            words = hyp.text.lower().replace(",", "").replace("!", "").split()
+            assert [word for word, _ in tokens] == [*words, *(["</s>"] if score_eos or not words else [])]
+            assert [nats for _, nats in tokens] == pytest.approx(values_of(model, " ".join(words))[: len(tokens)], rel=1e-12)
+            assert math.fsum(nats for _, nats in tokens) == pytest.approx(value, rel=1e-12)
+
+
 def test_the_end_can_be_left_out_but_for_an_empty_text(model, paths):
     [score, *_] = load_scorer("ngram", ScorerOptions(model=str(paths / "model"), score_eos=False)).score(LISTS)
     assert score.values == pytest.approx([values_of(model, "w0 w1 w2")[:3].sum(), values_of(model, "w0 w1")[:2].sum(), values_of(model, "")[0]], rel=1e-12)

@@ -20,7 +20,7 @@ from rescore.models.kenlm_binary import KenlmModel, is_kenlm
 from rescore.models.ngram import load
 from rescore.scorers.options import ScorerOptions
 from rescore.text import Normalizer, normalizer
-from rescore.types import NBest, Score, ScoreKind
+from rescore.types import NBest, Score, ScoreKind, TokenScores
 
 __all__ = ["NgramScorer", "WordModel", "build", "open_ngram"]
 
@@ -59,6 +59,7 @@ class NgramScorer:
     model: WordModel
     normalize: Normalizer
     score_eos: bool = True
+    per_token: bool = False
     kind: ScoreKind = "log_prob"
     words: int = field(default=0, init=False)
     unknown: int = field(default=0, init=False)
@@ -98,9 +99,17 @@ class NgramScorer:
         ends = np.cumsum(sizes) - 1
         if not self.score_eos:
             values[ends[sizes > 1]] = 0.0  # an empty hypothesis is </s> alone, and scored
-        totals = iter(np.add.reduceat(values, ends - sizes + 1).tolist())
+        starts = ends - sizes + 1
+        totals, parts = iter(np.add.reduceat(values, starts).tolist()), iter(np.split(values, starts[1:]))
         for nbest, hyps in group:
-            yield Score(tuple(self._checked(next(totals), nbest, number) for number in range(len(hyps))), self.signature, self.kind, len(hyps))
+            scores = tuple(self._checked(next(totals), nbest, number) for number in range(len(hyps)))
+            tokens = tuple(self._tokens(words, next(parts)) for words in hyps) if self.per_token else None
+            yield Score(scores, self.signature, self.kind, len(hyps), token_scores=tokens)
+
+    def _tokens(self, words: Sequence[str], values: np.ndarray) -> TokenScores:
+        """Every word and its nats, then `</s>` where it is scored."""
+        scored = [*words, "</s>"] if self.score_eos or not words else words
+        return tuple(zip(scored, values.tolist(), strict=False))
 
     def _checked(self, total: float, nbest: NBest, number: int) -> float:
         if not math.isfinite(total):
@@ -115,7 +124,7 @@ def build(options: ScorerOptions) -> NgramScorer:
     if options.model is None:
         raise ModelError("--scorer ngram needs --model: what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary")
     model = open_ngram(Path(options.model))
-    return NgramScorer(model, normalizer(options.normalizer or model.normalizer), options.score_eos)
+    return NgramScorer(model, normalizer(options.normalizer or model.normalizer), options.score_eos, options.per_token)
 
 
 def open_ngram(path: Path) -> WordModel:

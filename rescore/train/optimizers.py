@@ -41,8 +41,8 @@ class Optimizers:
             {"params": [weight for weight in outer if weight.ndim > 1], "weight_decay": weight_decay},
             {"params": [weight for weight in outer if weight.ndim <= 1], "weight_decay": 0.0},
         ]
-        on_gpu = next(iter(named.values())).is_cuda
-        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8, fused=on_gpu or None)]
+        fused: dict[str, Any] = {"fused": True} if next(iter(named.values())).is_cuda else {}  # torch 1.13 does not know the word
+        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8, **fused)]
         if inner:
             self._parts.append(_muon([named[key] for key in inner], learning_rate, weight_decay))
         self._learning_rate = learning_rate
