@@ -220,4 +220,7 @@ def build_plain(options):
     class Plain:
         name, kind, signature = "plain", "log_prob", "plain"
 
+        def score(self, lists):
+            yield from ()
+
     return Plain()

@@ -109,7 +109,7 @@ class NgramScorer:
     def _tokens(self, words: Sequence[str], values: np.ndarray) -> TokenScores:
         """Every word and its nats, then `</s>` where it is scored."""
         scored = [*words, "</s>"] if self.score_eos or not words else words
-        return tuple(zip(scored, values.tolist(), strict=False))
+        return tuple(zip(scored, values[: len(scored)].tolist(), strict=True))
 
     def _checked(self, total: float, nbest: NBest, number: int) -> float:
         if not math.isfinite(total):
