@@ -20,7 +20,8 @@ PATH = Path(__file__).resolve().parents[1] / "docs" / "tutorial.ipynb"
 def executed() -> nbformat.NotebookNode:
     """The notebook with fresh outputs; raises CellExecutionError where a cell does."""
     notebook = nbformat.read(PATH, as_version=4)
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(PATH.parent)}})
+    where = {"metadata": {"path": str(PATH.parent)}}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True, resources=where)
     client.execute()
     notebook.metadata.language_info = {"name": "python"}  # not the version of whoever ran it
     return notebook
