@@ -20,7 +20,8 @@ from rescore.types import NBest
 from rescore.wer import UNITS, Unit
 
 __all__ = [
-    "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "output_option", "unit_of", "unit_options", "write_json",
+    "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "names_in_list", "output_option",
+    "unit_of", "unit_options", "write_json",
 ]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -49,6 +50,14 @@ class Sections(click.Command):
 def named(what: str) -> click.Choice[str]:
     """The names of one kind of thing ("format", "scorer", ...), those of installed plug-ins too."""
     return click.Choice(names(what))
+
+
+def names_in_list(value: str, what: str) -> tuple[str, ...]:
+    """Return the names that commas separate. Raises click.BadParameter, saying `what` was expected, if there are none or one comes twice."""
+    found = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not found or len(set(found)) < len(found):
+        raise click.BadParameter(f"got {value!r}, expected different {what} separated by commas")
+    return found
 
 
 def lists_argument(metavar: str = "LISTS") -> Callable[[_F], _F]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from rescore.cli.options import named, unit_of, unit_options
+from rescore.cli.options import named, names_in_list, unit_of, unit_options
 from rescore.experiment import FAST, FAST_DEPTH, SCORERS, run
 from rescore.wer import Unit
 
@@ -17,12 +17,7 @@ __all__ = ["command"]
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    names = tuple(name.strip() for name in value.split(",") if name.strip())
-    if not names or len(set(names)) < len(names):
-        raise click.BadParameter(f"got {value!r}, expected different names separated by commas")
-    return names
+    return None if value is None else names_in_list(value, "names")
 
 
 @click.command("run")

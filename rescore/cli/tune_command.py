@@ -7,17 +7,14 @@ from typing import Any
 import click
 
 from rescore import fusion
-from rescore.cli.options import Reader, input_options, lists_argument, named, output_option, unit_of, unit_options
+from rescore.cli.options import Reader, input_options, lists_argument, named, names_in_list, output_option, unit_of, unit_options
 from rescore.tuning import Settings, tune
 
 __all__ = ["command"]
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise click.BadParameter(f"got {value!r}, expected different score names separated by commas")
-    return names
+    return list(names_in_list(value, "score names"))
 
 
 @click.command("tune")
