@@ -92,7 +92,7 @@ def test_batches_order_and_company_change_nothing(models, family, estimator, mon
     alone = [next(iter(scorer.score([one]))).values for one in LISTS]
     monkeypatch.setattr(denoiser_module, "READOUT_ROWS", 3)
     monkeypatch.setattr("rescore.scorers.diffusion.CHUNK_QUERIES", 1)
-    monkeypatch.setattr("rescore.scorers.ar.CHUNK_TOKENS", 1)
+    monkeypatch.setattr("rescore.scorers.options.CHUNK", 1)
     pieces = [score.values for score in scorer.score(LISTS)]
     for other in (backwards, alone, pieces):
         for a, b in zip(together, other, strict=True):

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rescore.diffusion.batches import Budget, in_batches, pad
 from rescore.errors import ScoreError
 from rescore.types import Estimate
 
-__all__ = ["Denoiser", "Plan", "Prediction", "Query", "Readout", "check_tokens", "length_batches", "pad", "run", "sums", "token_values"]
+__all__ = ["Denoiser", "Plan", "Prediction", "Query", "Readout", "check_tokens", "is_sparse", "run", "sums", "token_values"]
 
 Prediction = Literal["masked", "leave_one_out", "posterior"]
 
-#: Padded tokens of one network call, and rows of one read-out: together they bound the memory of an evaluation.
-BATCH_TOKENS = 4096
+#: Rows of one read-out: with the budget of a batch it bounds the memory of an evaluation.
 READOUT_ROWS = 1024
 
 
@@ -51,6 +51,11 @@ class SparseDenoiser(Denoiser, Protocol):
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Log-probabilities (n, vocab_size) of selected hidden states (n, width)."""
+
+
+def is_sparse(denoiser: Denoiser) -> TypeGuard[SparseDenoiser]:
+    """Whether a denoiser can be read out at chosen positions."""
+    return hasattr(denoiser, "encode") and hasattr(denoiser, "readout")
 
 
 @dataclass(frozen=True)
@@ -136,46 +141,22 @@ def check_tokens(tokens: object, scored: object, vocab_size: int) -> tuple[np.nd
 
 
 @torch.no_grad()
-def token_values(
-    denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, batch_tokens: int = BATCH_TOKENS, device: str = "cpu"
-) -> list[list[np.ndarray]]:
+def token_values(denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, budget: Budget | None = None, device: str = "cpu") -> list[list[np.ndarray]]:
     """Evaluate the queries of all plans together; returns the token values of each plan's queries, (n,) float64 for n positions, for `Plan.shares`."""
     queries = [query for plan in plans for query in plan.queries]
-    values: list[np.ndarray] = [np.empty(0)] * len(queries)
-    for rows in length_batches([len(query.noisy) for query in queries], batch_tokens):
-        for row, own in zip(rows, _evaluate(denoiser, [queries[i] for i in rows], readout, device), strict=True):
-            values[row] = own
-    rest = iter(values)
-    return [list(itertools.islice(rest, len(plan.queries))) for plan in plans]
+    lengths = [len(query.noisy) for query in queries]
+    values = iter(in_batches(lengths, lambda rows: _evaluate(denoiser, [queries[i] for i in rows], readout, device), budget or Budget()))
+    return [list(itertools.islice(values, len(plan.queries))) for plan in plans]
 
 
-def run(denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, batch_tokens: int = BATCH_TOKENS, device: str = "cpu") -> list[np.ndarray]:
+def run(denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, budget: Budget | None = None, device: str = "cpu") -> list[np.ndarray]:
     """Evaluate the queries of all plans together; returns each plan's values (Q,) float64, for `Plan.combine`."""
-    return [sums(values) for values in token_values(denoiser, plans, readout, batch_tokens=batch_tokens, device=device)]
+    return [sums(values) for values in token_values(denoiser, plans, readout, budget=budget, device=device)]
 
 
 def sums(values: Sequence[np.ndarray]) -> np.ndarray:
     """The sum of each array (n > 0,), added up from its first number on, (Q,) float64."""
     return np.array([np.cumsum(own)[-1] for own in values], dtype=np.float64)
-
-
-def length_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Longest first, as many as fit: batches of padded size at most `batch_tokens` (a longer sequence is alone)."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
-
-
-def pad(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of zeros-padded arrays (batch, length), and padding (batch, length) bool, True = padding."""
-    lengths = np.array([len(array) for array in arrays])
-    padding = np.arange(lengths.max())[None] >= lengths[:, None]
-    padded = np.zeros(padding.shape, dtype=arrays[0].dtype)
-    padded[~padding] = np.concatenate(arrays)
-    return padded, padding
 
 
 def _evaluate(denoiser: Denoiser, queries: Sequence[Query], readout: Readout, device: str) -> list[np.ndarray]:
@@ -204,9 +185,8 @@ def _for_device(noise: np.ndarray, device: str) -> np.ndarray:
 
 def _reader(denoiser: Denoiser, inputs: list[Tensor], rows: Tensor, positions: Tensor) -> Callable[[slice], Tensor]:
     """A function from a slice of the read positions to their log-probabilities (n, V); the dense tensor is built only where nothing else is offered."""
-    if hasattr(denoiser, "encode") and hasattr(denoiser, "readout"):
-        sparse = cast(SparseDenoiser, denoiser)
-        hidden = sparse.encode(*inputs)
-        return lambda chunk: sparse.readout(hidden[rows[chunk], positions[chunk]])
+    if is_sparse(denoiser):
+        hidden = denoiser.encode(*inputs)
+        return lambda chunk: denoiser.readout(hidden[rows[chunk], positions[chunk]])
     dense = denoiser.log_probs(*inputs)
     return lambda chunk: dense[rows[chunk], positions[chunk]]

@@ -12,6 +12,7 @@ writing everything through log1p(r_v) removes each difference of large near-equa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -71,12 +72,17 @@ def leave_one_out(log_posterior: Tensor, noisy: Tensor, noise: Tensor) -> Tensor
 
 def read_loss(prediction: Prediction) -> Readout:
     """The read-out of `nelbo`: the token loss, converting a posterior first."""
-    return token_loss if prediction == "leave_one_out" else lambda lp, z, x, b: token_loss(leave_one_out(lp, z, b), z, x, b)
+    return token_loss if prediction == "leave_one_out" else partial(_of_posterior, token_loss)
 
 
 def read_token(prediction: Prediction) -> Readout:
     """The read-out of `pll`: log of the leave-one-out predictive at the true token, converting a posterior first."""
-    return masked.read_token if prediction == "leave_one_out" else lambda lp, z, x, b: masked.read_token(leave_one_out(lp, z, b), z, x, b)
+    return masked.read_token if prediction == "leave_one_out" else partial(_of_posterior, masked.read_token)
+
+
+def _of_posterior(read: Readout, log_probs: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor) -> Tensor:
+    """What `read` finds in a posterior's leave-one-out predictive."""
+    return read(leave_one_out(log_probs, noisy, noise), noisy, clean, noise)
 
 
 def _check(denoiser: Denoiser) -> None:

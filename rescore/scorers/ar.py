@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,21 +12,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.denoiser import BATCH_TOKENS, READOUT_ROWS, length_batches, pad, sums
+from rescore.diffusion.batches import Budget, in_batches, pad
+from rescore.diffusion.denoiser import READOUT_ROWS, sums
 from rescore.errors import ScoreError
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_checkpoint
 from rescore.models.hub import load_causal
-from rescore.scorers.options import ScorerOptions
+from rescore.scorers.options import ScorerOptions, score_lists
 from rescore.scorers.sequences import Encoder, Sequencer, TokenSequence
-from rescore.scorers.settings import WINDOW, signature, torch_dtype
+from rescore.scorers.settings import WINDOW, budget, signature, torch_dtype
 from rescore.text import normalizer
 from rescore.types import NBest, Score, ScoreKind
 
 __all__ = ["CausalLM", "CausalScorer", "build", "is_ours", "log_prob", "token_log_probs"]
-
-#: Lists scored together.
-CHUNK_TOKENS = 200_000
 
 
 class CausalLM(Protocol):
@@ -41,19 +39,16 @@ class CausalLM(Protocol):
         """Hidden states (n, width) -> log-probabilities (n, vocab_size) of the next token."""
 
 
-def log_prob(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", batch_tokens: int = BATCH_TOKENS) -> np.ndarray:
+def log_prob(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", budget: Budget | None = None) -> np.ndarray:
     """sum over the scored tokens of log p(x_i | x_<i), (sequences,) float64 nats. The first token of a sequence is never scored."""
-    return sums(token_log_probs(model, sequences, device=device, batch_tokens=batch_tokens))
+    return sums(token_log_probs(model, sequences, device=device, budget=budget))
 
 
 @torch.no_grad()
-def token_log_probs(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
+def token_log_probs(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", budget: Budget | None = None) -> list[np.ndarray]:
     """log p(x_i | x_<i) of the scored tokens of each sequence, (scored,) float64 nats. The first token of a sequence is never scored."""
-    values: list[np.ndarray] = [np.empty(0)] * len(sequences)
-    for batch in length_batches([len(s.tokens) for s in sequences], batch_tokens):
-        for row, own in zip(batch, _evaluate(model, [sequences[i] for i in batch], device), strict=True):
-            values[row] = own
-    return values
+    lengths = [len(s.tokens) for s in sequences]
+    return in_batches(lengths, lambda rows: _evaluate(model, [sequences[i] for i in rows], device), budget or Budget())
 
 
 def _evaluate(model: CausalLM, batch: list[TokenSequence], device: str) -> list[np.ndarray]:
@@ -80,32 +75,38 @@ class CausalScorer:
     name: str = "ar"
     kind: ScoreKind = "log_prob"
     per_token: bool = False
+    budget: Budget = field(default_factory=Budget)
+    is_stochastic: bool = False
+
+    def evaluations(self, nbest: NBest) -> int:
+        """One network pass a hypothesis."""
+        return len(nbest.hyps)
 
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
         """Yield one Score per list, in order."""
-        group: list[tuple[NBest, list[list[TokenSequence]]]] = []
-        held = 0
-        for nbest in lists:
-            group.append((nbest, self.sequencer(nbest)))
-            held += sum(len(window.tokens) for windows in group[-1][1] for window in windows)
-            if held >= CHUNK_TOKENS:
-                yield from self._score(group)
-                group, held = [], 0
-        yield from self._score(group)
+        return score_lists(self, lists)
+
+    def prepare(self, lists: Sequence[NBest]) -> list[tuple[NBest, list[list[TokenSequence]]]]:
+        """Tokenise lists."""
+        return [(nbest, self.sequencer(nbest)) for nbest in lists]
+
+    def evaluate(self, prepared: list[tuple[NBest, list[list[TokenSequence]]]]) -> list[Score]:
+        """One Score per list. Raises ScoreError naming utterance and hypothesis where a value is not finite."""
+        windows = [window for _, hyps in prepared for hyp in hyps for window in hyp]
+        values = iter(token_log_probs(self.model, windows, device=self.device, budget=self.budget))
+        return [self._score(nbest, hyps, [[next(values) for _ in hyp] for hyp in hyps]) for nbest, hyps in prepared]
+
+    def warn(self) -> None:
+        """Say how many tokens the vocabulary did not know."""
         self.sequencer.warn()
 
-    def _score(self, group: list[tuple[NBest, list[list[TokenSequence]]]]) -> Iterator[Score]:
-        windows = [window for _, hyps in group for hyp in hyps for window in hyp]
-        values = token_log_probs(self.model, windows, device=self.device)
-        rest, log_probs = iter(values), iter(sums(values).tolist())
-        for nbest, hyps in group:
-            totals = tuple(sum(next(log_probs) for _ in hyp) for hyp in hyps)
-            for number, total in enumerate(totals):
-                if not math.isfinite(total):
-                    raise ScoreError(f'{nbest.place(number)}: score "{self.name}" is {total}, expected a finite number; check the model and its dtype')
-            own = [np.concatenate([next(rest) for _ in hyp]) for hyp in hyps]
-            token_scores = tuple(map(self.sequencer.token_scores, hyps, own)) if self.per_token else None
-            yield Score(totals, self.signature, self.kind, sum(map(len, hyps)), token_scores=token_scores)
+    def _score(self, nbest: NBest, hyps: list[list[TokenSequence]], values: list[list[np.ndarray]]) -> Score:
+        totals = tuple(float(sums(own).sum()) for own in values)
+        for number, total in enumerate(totals):
+            if not math.isfinite(total):
+                raise ScoreError(f'{nbest.place(number)}: score "{self.name}" is {total}, expected a finite number; check the model and its dtype')
+        tokens = (self.sequencer.token_scores(windows, np.concatenate(own)) for windows, own in zip(hyps, values, strict=True))
+        return Score(totals, self.signature, self.kind, sum(map(len, hyps)), token_scores=tuple(tokens) if self.per_token else None)
 
 
 def build(options: ScorerOptions) -> CausalScorer:
@@ -116,7 +117,8 @@ def build(options: ScorerOptions) -> CausalScorer:
     model, encoder, window, digest, normal = _ours(options) if ours else _hub(options)
     sequencer = Sequencer(encoder, normalizer(options.normalizer or normal), min(options.window or window, window) if not ours else window, options.score_eos)
     made = signature("ar", digest, "log_prob", {}, sequencer, options)
-    return CausalScorer(made, model, sequencer, options.device, per_token=options.per_token)
+    found = budget(options.device, model.encode)
+    return CausalScorer(made, model, sequencer, options.device, per_token=options.per_token, budget=found)
 
 
 def is_ours(path: Path) -> bool:

@@ -4,34 +4,61 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from rescore.diffusion.denoiser import Denoiser, Plan, Readout, sums, token_values
+from rescore.diffusion.batches import Budget
+from rescore.diffusion.denoiser import Denoiser, Plan, Readout, is_sparse, sums, token_values
 from rescore.diffusion.draws import utterance_key
 from rescore.errors import ScoreError
+from rescore.scorers.options import score_lists
 from rescore.scorers.sequences import Sequencer, TokenSequence
 from rescore.types import Estimate, NBest, Score, ScoreKind, TokenScores
 
-__all__ = ["DiffusionScorer", "Planner"]
+__all__ = ["DiffusionScorer", "Planner", "Prepared", "trial"]
 
-#: (window, number of the utterance) -> plan
-Planner = Callable[[TokenSequence, int], Plan]
+
+class Planner(Protocol):
+    """An estimator with its settings."""
+
+    def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
+        """The plan of one window of a hypothesis; `utterance` keys its draws."""
+
+    def evaluations(self, words: int, /) -> int:
+        """About how many network passes a hypothesis of so many words costs."""
+
 
 #: Queries held at once: memory is bounded by this whatever the lists are.
 CHUNK_QUERIES = 20_000
 
 
-@dataclass
-class _Open:
-    """A list whose hypotheses are being scored."""
+def trial(denoiser: Denoiser, tokens: Tensor, padding: Tensor) -> object:
+    """One call of the network, for `rescore.scorers.settings.budget`."""
+    noise = torch.full((len(tokens),), 0.5, device=tokens.device)
+    return denoiser.encode(tokens, noise, padding) if is_sparse(denoiser) else denoiser.log_probs(tokens, noise, padding)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """One hypothesis: its list, its number in the list, its windows and their plans."""
 
     nbest: NBest
-    estimates: list[Estimate] = field(default_factory=list)
-    token_scores: list[TokenScores] = field(default_factory=list)
+    number: int
+    windows: list[TokenSequence]
+    plans: list[Plan]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Lists that were tokenised, and groups of planned hypotheses; the first group is planned already, later ones when their turn comes."""
+
+    lists: Sequence[NBest]
+    groups: Iterator[list[_Planned]]
 
 
 @dataclass
@@ -48,39 +75,62 @@ class DiffusionScorer:
     negate: bool = False
     device: str = "cpu"
     per_token: bool = False
+    budget: Budget = field(default_factory=Budget)
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a score depends on draws, and so on the utterance and its first hypothesis."""
+        return self.kind == "neg_nelbo"
+
+    def evaluations(self, nbest: NBest) -> int:
+        """About how many network passes a list costs."""
+        return sum(self.planner.evaluations(len(hyp.words)) for hyp in nbest.hyps)
 
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
         """Yield one Score per list, in order."""
-        waiting: deque[_Open] = deque()
-        for chunk in self._chunks(lists, waiting):
-            plans = [plan for *_, plans in chunk for plan in plans]
-            values = iter(token_values(self.denoiser, plans, self.readout, device=self.device))
-            for opened, number, windows, plans in chunk:
-                own = list(itertools.islice(values, len(plans)))
-                opened.estimates.append(self._estimate(opened.nbest, number, plans, own))
+        return score_lists(self, lists)
+
+    def prepare(self, lists: Sequence[NBest]) -> Prepared:
+        """Tokenise lists and plan their evaluation; may run beside `evaluate` of other lists."""
+        tokenised = [self.sequencer(nbest) for nbest in lists]
+        groups = self._groups(lists, tokenised)
+        return Prepared(lists, itertools.chain(list(itertools.islice(groups, 1)), groups))
+
+    def evaluate(self, prepared: Prepared) -> list[Score]:
+        """One Score per list. Raises ScoreError naming utterance and hypothesis where a value is not finite."""
+        estimates: list[Estimate] = []
+        token_scores: list[TokenScores] = []
+        for group in prepared.groups:
+            plans = [plan for planned in group for plan in planned.plans]
+            values = iter(token_values(self.denoiser, plans, self.readout, budget=self.budget, device=self.device))
+            for planned in group:
+                own = list(itertools.islice(values, len(planned.plans)))
+                estimates.append(self._estimate(planned.nbest, planned.number, planned.plans, own))
                 if self.per_token:
-                    opened.token_scores.append(self._token_scores(windows, plans, own))
-            while waiting and len(waiting[0].estimates) == len(waiting[0].nbest.hyps):
-                yield self._close(waiting.popleft())
+                    token_scores.append(self._token_scores(planned.windows, planned.plans, own))
+        ends = itertools.accumulate(len(nbest.hyps) for nbest in prepared.lists)
+        parts = [slice(end - len(nbest.hyps), end) for nbest, end in zip(prepared.lists, ends, strict=True)]
+        return [self._close(estimates[part], tuple(token_scores[part]) if self.per_token else None) for part in parts]
+
+    def warn(self) -> None:
+        """Say what was noticed over all lists: how many tokens the vocabulary did not know."""
         self.sequencer.warn()
 
-    def _chunks(self, lists: Iterable[NBest], waiting: deque[_Open]) -> Iterator[list[tuple[_Open, int, list[TokenSequence], list[Plan]]]]:
+    def _groups(self, lists: Sequence[NBest], tokenised: Sequence[list[list[TokenSequence]]]) -> Iterator[list[_Planned]]:
         """Hypotheses with their plans, at most about `CHUNK_QUERIES` queries at a time; a long list may be split."""
-        chunk: list[tuple[_Open, int, list[TokenSequence], list[Plan]]] = []
+        group: list[_Planned] = []
         held = 0
-        for nbest in lists:
-            opened = _Open(nbest)
-            waiting.append(opened)
+        for nbest, hyps in zip(lists, tokenised, strict=True):
             key = utterance_key(nbest.id)
-            for number, windows in enumerate(self.sequencer(nbest)):
+            for number, windows in enumerate(hyps):
                 plans = [self.planner(window, key) for window in windows]
-                chunk.append((opened, number, windows, plans))
+                group.append(_Planned(nbest, number, windows, plans))
                 held += sum(len(plan.queries) for plan in plans)
                 if held >= CHUNK_QUERIES:
-                    yield chunk
-                    chunk, held = [], 0
-        if chunk:
-            yield chunk
+                    yield group
+                    group, held = [], 0
+        if group:
+            yield group
 
     def _estimate(self, nbest: NBest, number: int, plans: Sequence[Plan], values: Sequence[Sequence[np.ndarray]]) -> Estimate:
         """The sum over a hypothesis's windows, as a score."""
@@ -98,10 +148,8 @@ class DiffusionScorer:
         shares = [plan.shares(own, len(window.tokens))[window.scored] for window, plan, own in zip(windows, plans, values, strict=True)]
         return self.sequencer.token_scores(windows, np.concatenate(shares) * (-1 if self.negate else 1))
 
-    def _close(self, opened: _Open) -> Score:
-        estimates = opened.estimates
+    def _close(self, estimates: Sequence[Estimate], token_scores: tuple[TokenScores, ...] | None) -> Score:
         errors = tuple(e.std_error for e in estimates)
         stochastic = any(errors)  # NaN, the unknown error of a single draw, counts as one
-        token_scores = tuple(opened.token_scores) if self.per_token else None
         evaluations = sum(e.evaluations for e in estimates)
         return Score(tuple(e.value for e in estimates), self.signature, self.kind, evaluations, errors if stochastic else None, token_scores)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 
 from rescore.diffusion import masked
@@ -10,10 +13,10 @@ from rescore.diffusion.draws import Draws
 from rescore.errors import ScoreError
 from rescore.models.adapters import NetworkDenoiser
 from rescore.models.embedded import open_checkpoint
-from rescore.scorers.diffusion import DiffusionScorer, Planner
+from rescore.scorers.diffusion import DiffusionScorer, trial
 from rescore.scorers.options import ScorerOptions
 from rescore.scorers.sequences import Sequencer, TokenSequence
-from rescore.scorers.settings import WINDOW, signature, torch_dtype
+from rescore.scorers.settings import WINDOW, budget, signature, torch_dtype
 from rescore.text import normalizer
 from rescore.types import ScoreKind
 
@@ -22,24 +25,28 @@ __all__ = ["build", "masked_scorer"]
 _ESTIMATORS: dict[str, ScoreKind] = {"nelbo": "neg_nelbo", "pll": "pll", "pll_within_word": "pll", "chain": "log_prob"}
 
 
-def _planner(estimator: str, mask_id: int, options: ScorerOptions) -> Planner:
-    def nelbo(window: TokenSequence, utterance: int) -> Plan:
-        random = Draws(options.seed, utterance, window.anchors, window.offsets)
-        return masked.plan_nelbo(window.tokens, window.scored, mask_id, random, draws=options.draws)
+@dataclass(frozen=True)
+class MaskedPlanner:
+    """An estimator of masked denoisers with its settings; `draws`, `seed` are of `nelbo`."""
 
-    def pll(window: TokenSequence, utterance: int) -> Plan:
-        del utterance
-        return masked.plan_pll(window.tokens, window.scored, mask_id)
+    estimator: str
+    mask_id: int
+    draws: int
+    seed: int
 
-    def within_word(window: TokenSequence, utterance: int) -> Plan:
-        del utterance
-        return masked.plan_pll(window.tokens, window.scored, mask_id, window.words)
+    def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
+        """The plan of one window."""
+        if self.estimator == "nelbo":
+            random = Draws(self.seed, utterance, window.anchors, window.offsets)
+            return masked.plan_nelbo(window.tokens, window.scored, self.mask_id, random, draws=self.draws)
+        if self.estimator == "chain":
+            return masked.plan_chain(window.tokens, window.scored, self.mask_id, np.arange(int(window.scored.sum())))
+        words = window.words if self.estimator == "pll_within_word" else None
+        return masked.plan_pll(window.tokens, window.scored, self.mask_id, words)
 
-    def chain(window: TokenSequence, utterance: int) -> Plan:
-        del utterance
-        return masked.plan_chain(window.tokens, window.scored, mask_id, np.arange(int(window.scored.sum())))
-
-    return {"nelbo": nelbo, "pll": pll, "pll_within_word": within_word, "chain": chain}[estimator]
+    def evaluations(self, words: int, /) -> int:
+        """The draws, or about one pass a token."""
+        return self.draws if self.estimator == "nelbo" else 1 + words * 13 // 10
 
 
 def masked_scorer(scorer: str, digest: str, denoiser: Denoiser, sequencer: Sequencer, estimator: str, options: ScorerOptions) -> DiffusionScorer:
@@ -55,11 +62,12 @@ def masked_scorer(scorer: str, digest: str, denoiser: Denoiser, sequencer: Seque
         signature=signature(scorer, digest, estimator, settings, sequencer, options),
         denoiser=denoiser,
         sequencer=sequencer,
-        planner=_planner(estimator, denoiser.mask_id, options),
+        planner=MaskedPlanner(estimator, denoiser.mask_id, options.draws, options.seed),
         readout=masked.read_token,
         negate=estimator == "nelbo",
         device=options.device,
         per_token=options.per_token,
+        budget=budget(options.device, partial(trial, denoiser)),
     )
 
 

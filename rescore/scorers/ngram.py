@@ -18,16 +18,13 @@ from rescore.errors import ModelError, ScoreError
 from rescore.models.arpa import read_arpa
 from rescore.models.kenlm_binary import KenlmModel, is_kenlm
 from rescore.models.ngram import load
-from rescore.scorers.options import ScorerOptions
+from rescore.scorers.options import ScorerOptions, score_lists
 from rescore.text import Normalizer, normalizer
 from rescore.types import NBest, Score, ScoreKind, TokenScores
 
 __all__ = ["NgramScorer", "WordModel", "build", "open_ngram"]
 
 logger = logging.getLogger("rescore")
-
-#: Words scored together.
-CHUNK_WORDS = 100_000
 
 #: Raised whenever a number changes for equal settings.
 _VERSION = 1
@@ -61,6 +58,7 @@ class NgramScorer:
     score_eos: bool = True
     per_token: bool = False
     kind: ScoreKind = "log_prob"
+    is_stochastic: bool = False
     words: int = field(default=0, init=False)
     unknown: int = field(default=0, init=False)
 
@@ -74,24 +72,28 @@ class NgramScorer:
         """Everything a score depends on."""
         return f"ngram.log_prob|model={self.model.digest}|normalizer={self.normalize.__name__}|eos={int(self.score_eos)}|version={_VERSION}"
 
+    def evaluations(self, nbest: NBest) -> int:
+        """One look a hypothesis."""
+        return len(nbest.hyps)
+
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
         """Yield one Score per list, in order."""
-        group: list[tuple[NBest, list[list[str]]]] = []
-        held = 0
-        for nbest in lists:
-            group.append((nbest, [self.normalize(hyp.text).split() for hyp in nbest.hyps]))
-            held += sum(map(len, group[-1][1]))
-            if held >= CHUNK_WORDS:
-                yield from self._score(group)
-                group, held = [], 0
-        yield from self._score(group)
+        return score_lists(self, lists)
+
+    def prepare(self, lists: Sequence[NBest]) -> list[tuple[NBest, list[list[str]]]]:
+        """The words of every hypothesis."""
+        return [(nbest, [self.normalize(hyp.text).split() for hyp in nbest.hyps]) for nbest in lists]
+
+    def warn(self) -> None:
+        """Say how many words the model does not know."""
         if self.unknown:
             logger.warning("%d of %d words are unknown to the model and were scored as <unk>; are its words spelled like these?", self.unknown, self.words)
 
-    def _score(self, group: list[tuple[NBest, list[list[str]]]]) -> Iterator[Score]:
-        sentences = [words for _, hyps in group for words in hyps]
+    def evaluate(self, prepared: list[tuple[NBest, list[list[str]]]]) -> list[Score]:
+        """One Score per list. Raises ScoreError naming utterance and hypothesis where a value is not finite."""
+        sentences = [words for _, hyps in prepared for words in hyps]
         if not sentences:
-            return
+            return []
         values, unknown = self.model.token_log_probs(sentences)
         self.words += len(values) - len(sentences)
         self.unknown += int(unknown.sum())
@@ -101,10 +103,12 @@ class NgramScorer:
             values[ends[sizes > 1]] = 0.0  # an empty hypothesis is </s> alone, and scored
         starts = ends - sizes + 1
         totals, parts = iter(np.add.reduceat(values, starts).tolist()), iter(np.split(values, starts[1:]))
-        for nbest, hyps in group:
-            scores = tuple(self._checked(next(totals), nbest, number) for number in range(len(hyps)))
-            tokens = tuple(self._tokens(words, next(parts)) for words in hyps) if self.per_token else None
-            yield Score(scores, self.signature, self.kind, len(hyps), token_scores=tokens)
+        return [self._score(nbest, hyps, totals, parts) for nbest, hyps in prepared]
+
+    def _score(self, nbest: NBest, hyps: list[list[str]], totals: Iterator[float], parts: Iterator[np.ndarray]) -> Score:
+        scores = tuple(self._checked(next(totals), nbest, number) for number in range(len(hyps)))
+        tokens = tuple(self._tokens(words, next(parts)) for words in hyps) if self.per_token else None
+        return Score(scores, self.signature, self.kind, len(hyps), token_scores=tokens)
 
     def _tokens(self, words: Sequence[str], values: np.ndarray) -> TokenScores:
         """Every word and its nats, then `</s>` where it is scored."""

@@ -2,30 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rescore.errors import ModelError, ScoreError
 from rescore.registry import SCORERS, lookup
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["Scorer", "ScorerOptions", "load_scorer"]
+__all__ = ["CHUNK", "ChunkScorer", "Scorer", "ScorerOptions", "load_scorer", "score_lists"]
+
+#: Network evaluations of lists that are batched together, more or less: enough to sort by length, little enough to lose to a kill.
+CHUNK = 2000
 
 
 @runtime_checkable
 class Scorer(Protocol):
     """Scores whole lists, one after the other."""
 
-    name: str  # default name of the score, such as "mdlm_nelbo"
-    kind: ScoreKind
-    signature: str  # two scores may be compared iff their signatures are equal
+    @property
+    def name(self) -> str:
+        """Default name of the score, such as "mdlm_nelbo"."""
+
+    @property
+    def kind(self) -> ScoreKind:
+        """What the score is."""
+
+    @property
+    def signature(self) -> str:
+        """Two scores may be compared iff their signatures are equal."""
 
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
         """Yield one Score per list, in order. Memory is bounded by a chunk of hypotheses, not by the input.
 
         Raises ScoreError naming utterance and hypothesis where a score is not finite.
         """
+
+
+@runtime_checkable
+class ChunkScorer(Scorer, Protocol):
+    """A scorer that says what it costs, and prepares lists (tokens, plans) apart from evaluating them, so that one goes on beside the other.
+
+    The engine (rescore.pipeline) makes chunks of lists from this; batches never cross a chunk.
+    """
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether a score depends on draws, and so on utterance and list; otherwise on the text alone."""
+
+    def evaluations(self, nbest: NBest) -> int:
+        """About how many network passes a list costs, from its number of words."""
+
+    def prepare(self, lists: Sequence[NBest]) -> Any:
+        """Everything that needs no network; one call at a time, beside `evaluate` of other lists."""
+
+    def evaluate(self, prepared: Any) -> list[Score]:
+        """One Score per list of `prepare`. Raises as `score`."""
+
+    def warn(self) -> None:
+        """Log once what was noticed over all lists."""
+
+
+def score_lists(scorer: ChunkScorer, lists: Iterable[NBest]) -> Iterator[Score]:
+    """`Scorer.score` of a ChunkScorer: chunk after chunk of about `CHUNK` evaluations."""
+    chunk: list[NBest] = []
+    held = 0
+    for nbest in lists:
+        chunk.append(nbest)
+        held += scorer.evaluations(nbest)
+        if held >= CHUNK:
+            yield from scorer.evaluate(scorer.prepare(chunk))
+            chunk, held = [], 0
+    yield from scorer.evaluate(scorer.prepare(chunk))
+    scorer.warn()
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
+from rescore.diffusion.batches import Budget
 from rescore.scorers.options import ScorerOptions
 from rescore.scorers.sequences import Sequencer
 from rescore.text import Normalizer
 
-__all__ = ["WINDOW", "signature", "torch_dtype"]
+__all__ = ["WINDOW", "budget", "signature", "torch_dtype"]
 
 #: Longest sequence of our own networks, BOS and EOS included: they are trained on texts of at most 60 words.
 WINDOW = 128
+
+#: Sequences of a trial call on a GPU: enough to see what a token costs.
+_TRIAL_ROWS, _TRIAL_LENGTH = 128, 64
 
 #: Raised whenever a number that a scorer returns changes for equal settings.
 _VERSION = 2
@@ -42,3 +47,21 @@ def _title(normalize: Normalizer) -> str:
 def torch_dtype(options: ScorerOptions) -> torch.dtype:
     """The torch dtype that the options name."""
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[options.dtype]
+
+
+@torch.no_grad()
+def budget(device: str, call: Callable[[Tensor, Tensor], object]) -> Budget:
+    """The budget of a batch: on a CPU what fits its caches, on a GPU what its free memory holds, by the peak of one trial call.
+
+    `call(tokens, padding)` evaluates the network on tokens (batch, length) int64 and padding (batch, length) bool of `device`.
+    """
+    if not device.startswith("cuda"):
+        return Budget()
+    tokens = torch.zeros(_TRIAL_ROWS, _TRIAL_LENGTH, dtype=torch.int64, device=device)
+    padding = torch.zeros_like(tokens, dtype=torch.bool)
+    padding[0, -1] = True  # the mask is part of what is measured
+    free, _total = torch.cuda.mem_get_info(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call(tokens, padding)
+    return Budget.of_gpu(torch.cuda.max_memory_allocated(device) - before, tokens.numel(), free)
