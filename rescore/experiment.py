@@ -1,9 +1,9 @@
 """The whole experiment: check the lists, score them, tune on dev, fuse and evaluate on test, a table and plots. `dlmrescore run` is this.
 
-Everything goes into one folder, which belongs to one experiment: `run.json` says which, and another is refused. Scores are written as they are made,
-a fixed chunk of lists a line, so a run that was killed goes on from the last chunk and ends with the files it would have written anyway; only
-the seconds it reports are those it was measured at.
-Reading order: `Options` and `Results`, `run`, `_Journal` (scores on disk), `_Progress`.
+Everything goes into one folder, which belongs to one experiment: `run.json` says which, and another is refused. Scores are written as they are made
+(rescore.pipeline.journal), so a run that was killed goes on from the last chunk and ends with the files it would have written anyway; only the
+seconds it reports are those it was measured at.
+Reading order: `Options` and `Results`, `run`, `_Progress`, `_score`, `_compare`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -29,16 +28,17 @@ from rescore.errors import FormatError, RescoreError, ScoreError
 from rescore.formats import jsonl
 from rescore.formats import read_lists as read
 from rescore.formats.files import PathLike, atomic_writer
-from rescore.formats.record import with_score
 from rescore.formats.references import join_references, read_references
 from rescore.fusion import Fusion, fuse, gather, recogniser_scores, save
 from rescore.grid import Sweep, sweep
+from rescore.pipeline import Journal, Work, score
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.scorers.options import DType
 from rescore.tuning import tune
-from rescore.types import NBest, Score, ScoreKind
+from rescore.types import NBest
 from rescore.wer import UNIT_NAMES, Unit, evaluate, reference
 
 __all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Options", "Results", "run"]
@@ -49,7 +49,7 @@ FAST = ("ar", "usdm:pll")
 FAST_DEPTH = 20
 
 _SPEC = re.compile(r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?")
-_CHUNK = 2000  # network evaluations of one line of a journal, more or less: what a killed run loses
+_CLOCK = 2.0  # seconds between two writings of the seconds that scoring took
 _STEPS = 40  # of an axis of the sweep
 _FOLDS = 5  # of the sweep's cross-validation
 
@@ -71,7 +71,7 @@ class Options:
     draws: int = 8
     seed: int = 0
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    dtype: DType = "auto"
 
 
 @dataclass(frozen=True)
@@ -129,17 +129,16 @@ def _lists(path: PathLike, format_name: str | None, refs: PathLike | None, depth
 
 @dataclass(frozen=True)
 class _Plan:
-    """One score to add: how it is built, what it is called and what it will be signed with."""
+    """One score to add: how its scorer is built, what it is called, and the scorer, whose signature goes into `run.json`."""
 
     scorer: str
     options: ScorerOptions
     name: str
-    signature: str
-    kind: ScoreKind
+    built: Scorer
 
     @classmethod
     def of(cls, spec: str, options: Options) -> _Plan:
-        """Build the scorer once, so that what cannot work is known before anything is paid for, and let it go again."""
+        """Build the scorer, so that what cannot work is known before anything is paid for."""
         found = _SPEC.fullmatch(spec.strip())
         if found is None:
             raise RescoreError(f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL], such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2")
@@ -147,14 +146,11 @@ class _Plan:
             model=found["model"], estimator=found["estimator"], draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
         )
         built = load_scorer(found["scorer"], settings)
-        return cls(found["scorer"], settings, found["name"] or built.name, built.signature, built.kind)
-
-    def build(self) -> Scorer:
-        return load_scorer(self.scorer, self.options)
+        return cls(found["scorer"], settings, found["name"] or built.name, built)
 
     def evaluations(self, nbest: NBest) -> float:
         """About how many network evaluations a list costs: what the progress bar counts."""
-        if self.kind == "neg_nelbo":
+        if self.built.kind == "neg_nelbo":
             return len(nbest.hyps) * self.options.draws
         if self.scorer in ("ar", "usdm"):
             return len(nbest.hyps)
@@ -204,7 +200,7 @@ def _look(halves: dict[str, list[NBest]], plan: _Plan, options: Options, say: Ca
 def _settings(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan], options: Options) -> dict[str, object]:
     """What makes one experiment another: settings first, then digests of the lists as they were read."""
     digests = {f"{half} lists": blake2b(b"\n".join(map(jsonl.encode, lists)), digest_size=16).hexdigest() for half, lists in halves.items()}
-    chosen = {**asdict(options), "base": base, "scorers": {plan.name: plan.signature for plan in plans}, **digests}
+    chosen = {**asdict(options), "base": base, "scorers": {plan.name: plan.built.signature for plan in plans}, **digests}
     plain: dict[str, object] = json.loads(json.dumps(chosen))
     return plain
 
@@ -254,58 +250,6 @@ def _short(value: object) -> str:
 # ------------------------------------------------------------------------------------------------------------------------------- scoring
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """One score of one list, as a journal keeps it; NaN, an unknown standard error, is null."""
-
-    id: str
-    values: tuple[float, ...]
-    evaluations: int
-    std_errors: tuple[float | None, ...] | None
-
-
-class _Journal:
-    """The scores of one name and one half on disk, a chunk of lists a line: whole lines count, a torn last one is dropped."""
-
-    def __init__(self, path: Path, chunks: Sequence[Sequence[NBest]]) -> None:
-        self.path = path
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            with path.open("r+b") as file:
-                file.truncate(len(whole))
-        self.chunks = [self._chunk(line) for line in whole.splitlines()]
-        ids = [[nbest.id for nbest in chunk] for chunk in chunks[: len(self.chunks)]]
-        if len(self.chunks) > len(chunks) or [[scored.id for scored in chunk] for chunk in self.chunks] != ids:
-            raise self._damaged()
-
-    def _chunk(self, line: bytes) -> list[_Scored]:
-        try:
-            return msgspec.json.decode(line, type=list[_Scored])
-        except msgspec.MsgspecError as error:
-            raise self._damaged() from error
-
-    def _damaged(self) -> FormatError:
-        return FormatError(f"{self.path}: is damaged; delete it and run the same command again")
-
-    def add(self, chunk: list[_Scored]) -> None:
-        """Write one chunk and see it on the disk."""
-        try:
-            with self.path.open("ab") as file:
-                file.write(msgspec.json.encode(chunk) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise FormatError(f"{self.path}: cannot be written: {error.strerror}; run the same command again when it can") from error
-        self.chunks.append(chunk)
-
-    def scores(self, plan: _Plan) -> Iterator[Score]:
-        """The scores of all lists so far, in order."""
-        for scored in (scored for chunk in self.chunks for scored in chunk):
-            errors = None if scored.std_errors is None else tuple(math.nan if error is None else error for error in scored.std_errors)
-            yield Score(scored.values, plan.signature, plan.kind, scored.evaluations, errors)
-
-
 @dataclass
 class _Progress:
     """One bar over all scores, in network evaluations, and the seconds of each score in a small file beside them."""
@@ -328,36 +272,25 @@ class _Progress:
         self.bar.update(plan.evaluations(nbest))
 
     def spent(self, stage: str, seconds: float) -> None:
-        """Note what a chunk took."""
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + seconds, 3)
+        """Note how long a stage has taken so far."""
+        self.seconds[stage] = round(seconds, 3)
         with atomic_writer(self.path) as output:
             output.write(json.dumps(self.seconds, indent=2).encode() + b"\n")
 
 
 def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path, say: Callable[[str], object]) -> dict[str, float]:
     """Add every score to the lists of both halves, in place; the seconds each took, by `half name`."""
-    chunks = {(half, plan.name): _chunks(lists, plan) for plan in plans for half, lists in halves.items()}
-    journals = {key: _Journal(folder / "scores" / f"{'.'.join(key)}.jsonl", chunks[key]) for key in chunks}
     total = sum(plan.evaluations(nbest) for plan in plans for lists in halves.values() for nbest in lists)
-    done = sum(
-        plan.evaluations(nbest)
-        for plan in plans
-        for half in halves
-        for chunk in chunks[half, plan.name][: len(journals[half, plan.name].chunks)]
-        for nbest in chunk
-    )
     clock = folder / "seconds.json"
     try:
         seconds = json.loads(clock.read_bytes()) if clock.exists() else {}
     except ValueError:  # nothing depends on it
         seconds = {}
-    with tqdm(total=round(total), initial=round(done), unit="evaluation", unit_scale=True, smoothing=0.1, disable=None) as bar:  # None: only on a terminal
+    with tqdm(total=round(total), unit="evaluation", unit_scale=True, smoothing=0.1, disable=None) as bar:  # None: only on a terminal
         progress = _Progress(bar, clock, seconds)
         for plan in plans:
             for half, lists in halves.items():
-                journal = journals[half, plan.name]
-                _fill(journal, chunks[half, plan.name], plan, half, progress)
-                halves[half] = [with_score(nbest, plan.name, score) for nbest, score in zip(lists, journal.scores(plan), strict=True)]
+                halves[half] = _scored(lists, plan, half, folder, progress)
                 hypotheses = sum(len(nbest.hyps) for nbest in lists)
                 say(f"{plan.name} on {half}: {len(lists)} utterances, {hypotheses} hypotheses, {seconds.get(f'{half} {plan.name}', 0.0):.0f} s")
     for half, lists in halves.items():
@@ -365,55 +298,24 @@ def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path,
     return seconds
 
 
-def _chunks(lists: Sequence[NBest], plan: _Plan) -> list[list[NBest]]:
-    """Lists in chunks of about `_CHUNK` evaluations. They depend on lists and settings alone and batches never cross them: a resumed run has the same."""
-    chunks: list[list[NBest]] = []
-    held: float = _CHUNK
-    for nbest in lists:
-        if held >= _CHUNK:
-            chunks.append([])
-            held = 0
-        chunks[-1].append(nbest)
-        held += plan.evaluations(nbest)
-    return chunks
-
-
-def _fill(journal: _Journal, chunks: Sequence[Sequence[NBest]], plan: _Plan, half: str, progress: _Progress) -> None:
-    """Score the chunks that the journal does not have yet."""
-    missing = chunks[len(journal.chunks) :]
-    if not missing:
-        return
+def _scored(lists: list[NBest], plan: _Plan, half: str, folder: Path, progress: _Progress) -> list[NBest]:
+    """One score on one half, from its journal as far as it goes; the time an earlier process spent counts."""
+    stage, last = f"{half} {plan.name}", time.monotonic()
+    began = last - progress.seconds.get(stage, 0.0)
     progress.begin(f"{plan.name} on {half}")
-    scorer = plan.build()
-    with _last_warning():
-        for chunk in missing:
-            started, scored = time.monotonic(), []
-            for nbest, score in zip(chunk, scorer.score(chunk), strict=True):
-                errors = None if score.std_errors is None else tuple(None if math.isnan(error) else float(error) for error in score.std_errors)
-                scored.append(_Scored(nbest.id, tuple(map(float, score.values)), score.evaluations, errors))
-                with_score(nbest, plan.name, score)  # raises for a value that no list may hold, before it is on disk
-                progress.add(nbest, plan)
-            journal.add(scored)
-            progress.spent(f"{half} {plan.name}", time.monotonic() - started)
 
+    def advance(nbest: NBest) -> None:
+        nonlocal last
+        progress.add(nbest, plan)
+        if time.monotonic() - last > _CLOCK:
+            last = time.monotonic()
+            progress.spent(stage, last - began)
 
-@contextmanager
-def _last_warning() -> Iterator[None]:
-    """A scorer warns after every chunk, of counts that grow: let only the last warning of each kind through."""
-    last: dict[str, logging.LogRecord] = {}
-    logger = logging.getLogger("rescore")
-
-    def keep(record: logging.LogRecord) -> bool:
-        last[str(record.msg)] = record
-        return False
-
-    logger.addFilter(keep)
-    try:
-        yield
-    finally:
-        logger.removeFilter(keep)
-        for record in last.values():
-            logger.handle(record)
+    with Journal(folder / "scores" / f"{half}.{plan.name}.journal") as journal:
+        scored = list(score(lists, plan.built, name=plan.name, journal=journal, work=Work(advance=advance)))
+        if journal.added:
+            progress.spent(stage, time.monotonic() - began)
+    return scored
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- results

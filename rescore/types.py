@@ -5,8 +5,8 @@ Scores are natural logs (nats), summed over tokens, higher is better, finite. Co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 __all__ = ["ErrorCounts", "Estimate", "Hypothesis", "NBest", "Score", "ScoreKind", "TokenScores"]
@@ -38,7 +38,8 @@ class Hypothesis:
 class NBest:
     """One utterance: its hypotheses, best first as the recogniser ordered them, and its reference where it is known.
 
-    `raw` is the JSON object as it was read; `where` says where it came from ("dev.jsonl:12"), for error messages.
+    `raw` is the JSON object as it was read; `where` says where it came from ("dev.jsonl:12"), and `numbers` which hypotheses of a longer list these
+    are (None: all), for error messages.
     """
 
     id: str
@@ -46,11 +47,19 @@ class NBest:
     ref: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
+    numbers: tuple[int, ...] | None = None
 
     def place(self, hypothesis: int | None = None) -> str:
         """Name this utterance (and a hypothesis, counted from 1 for people) in an error message."""
         at = f"{self.where}: utterance {self.id}" if self.where else f"utterance {self.id}"
-        return at if hypothesis is None else f"{at}, hypothesis {hypothesis + 1}"
+        if hypothesis is None:
+            return at
+        return f"{at}, hypothesis {(hypothesis if self.numbers is None else self.numbers[hypothesis]) + 1}"
+
+    def only(self, numbers: Sequence[int]) -> NBest:
+        """The list with these hypotheses only; error messages go on calling them by their numbers here."""
+        known = range(len(self.hyps)) if self.numbers is None else self.numbers
+        return replace(self, hyps=tuple(self.hyps[number] for number in numbers), numbers=tuple(known[number] for number in numbers))
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ ROWS = [
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}
 
+#: What a module may use because users ask for it by name: `--shard env`.
+ASKED_FOR = {"rescore.pipeline.chunks": "a setting read from the environment"}
+
 #: Modules whose import targets are data: the names in the registry, and the public names that `rescore` imports when they are used.
 BY_NAME = {"rescore", "rescore.registry"}
 
@@ -194,7 +197,7 @@ def test_the_checker_lets_an_import_that_goes_up_pass(module, source):
 
 @pytest.mark.parametrize("module", list(MODULES))
 def test_no_module_uses_what_the_package_never_uses(module):
-    assert forbidden(MODULES[module].read_text(encoding="utf-8")) == []
+    assert [line for line in forbidden(MODULES[module].read_text(encoding="utf-8")) if not line.endswith(ASKED_FOR.get(module, "?"))] == []
 
 
 @pytest.mark.parametrize(

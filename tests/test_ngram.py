@@ -22,7 +22,7 @@ from rescore.cli import main
 from rescore.errors import FormatError, ModelError, ScoreError
 from rescore.models.arpa import read_arpa, write_arpa
 from rescore.models.ngram import BOS, EOS, UNK, NgramModel, find, load, save
-from rescore.scorers import ScorerOptions, load_scorer, ngram
+from rescore.scorers import ScorerOptions, load_scorer
 
 LN10 = math.log(10)
 

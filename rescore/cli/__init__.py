@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +23,7 @@ _COMMANDS = {
     "convert": "Read another tool's lists, write the native JSONL.",
     "check": "Look at lists before a network evaluation is paid for.",
     "score": "Add one language-model score to every hypothesis.",
+    "merge": "Join the scored shards of one run.",
     "tune": "Find the scales with the fewest errors on dev lists.",
     "sweep": "Count errors on a grid of scales: CSV, curve, heat map.",
     "fuse": "Reorder lists by the tuned total score.",
@@ -95,7 +97,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line. Every RescoreError is one line on standard error and exit status 1."""
+    """Run the command line. Every RescoreError is one line on standard error and exit status 1; SIGTERM ends a run as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
     try:
         sys.exit(cli.main(prog_name="dlmrescore", standalone_mode=False) or 0)
@@ -105,6 +108,6 @@ def main() -> None:
     except RescoreError as error:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(1)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; no output file was written; run the same command again", err=True)
+    except (KeyboardInterrupt, click.Abort) as error:
+        click.echo(str(error) or "interrupted; no output file was written; run the same command again", err=True)
         sys.exit(130)

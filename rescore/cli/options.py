@@ -15,13 +15,14 @@ from rescore.formats import Format, Skipped, format_of
 from rescore.formats.base import Option, parse_options
 from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import REFERENCE_IDS, join_references, read_references
+from rescore.pipeline.chunks import Shard
 from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
 from rescore.wer import UNITS, Unit
 
 __all__ = [
     "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "names_in_list", "output_option",
-    "unit_of", "unit_options", "write_json",
+    "shard_option", "unit_of", "unit_options", "write_json",
 ]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -83,6 +84,15 @@ _INPUT = [
 def input_options(command: _F) -> _F:
     """Add --from, --option, --refs, --refs-ids and --on-error; `Reader.take` reads them."""
     return reduce(lambda wrapped, option: option(wrapped), reversed(_INPUT), command)
+
+
+def _shard(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Shard | None:
+    return None if value is None else Shard.parse(value)
+
+
+shard_option = click.option(
+    "--shard", callback=_shard, metavar="I/N", help="Only part I of N, from 0; env: as torchrun or SLURM say; see `merge`."
+)
 
 
 def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str) -> dict[str, Any]:

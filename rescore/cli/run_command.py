@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from rescore.cli.options import named, names_in_list, unit_of, unit_options
 from rescore.experiment import FAST, FAST_DEPTH, SCORERS, run
+from rescore.scorers.options import DTYPES
 from rescore.wer import Unit
 
 __all__ = ["command"]
@@ -34,7 +35,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Monte-Carlo draws of a NELBO.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of draws, tuning and intervals of the sweep.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float64"]), default="float32", show_default=True, help="Of the networks' bodies.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Of the networks' bodies; auto: bfloat16 on a GPU that has it.")
 @unit_options
 @click.option("--normalizer", type=named("normaliser"), default="none", show_default=True, help="Applied to both texts before counting.")
 def command(dev: str, test: str, output: str, fast: bool, unit: Unit | None, cer: bool, **options: Any) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import click
 from tqdm import tqdm
 
-from rescore.cli.options import Reader, Sections, input_options, lists_argument, named, output_option
+from rescore.cli.options import Reader, Sections, input_options, lists_argument, named, output_option, shard_option
 from rescore.formats import jsonl
-from rescore.pipeline import Work, score
-from rescore.scorers import ScorerOptions, load_scorer
+from rescore.pipeline import Journal, Shard, Work, forecast, score
+from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.scorers.options import DTYPES
 
 __all__ = ["command"]
 
@@ -19,8 +22,10 @@ __all__ = ["command"]
 @click.command(
     "score",
     cls=Sections,
-    headings={"--from": "Input and output", "--scorer": "Model", "--estimator": "Estimate", "--name": "New score", "--device": "Network"},
-)
+    headings={
+        "--from": "Input and output", "--scorer": "Model", "--estimator": "Estimate", "--name": "New score", "--device": "Network", "--dry-run": "Large runs",
+    },
+)  # fmt: skip
 @lists_argument()
 @input_options
 @output_option
@@ -33,7 +38,7 @@ __all__ = ["command"]
 @click.option("--name", help="Name of the new score; default: scorer and estimator.")
 @click.option("--overwrite", is_flag=True, help="Replace a score of the same name.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float64"]), default="float32", show_default=True, help="Of the network's body.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Of the network's body; auto: bfloat16 on a GPU that has it.")
 @click.option(
     "--normalizer", type=named("normaliser"), help="What texts go through before the model; default: the model's own. The output text is never changed."
 )
@@ -41,21 +46,61 @@ __all__ = ["command"]
 @click.option("--score-eos/--no-score-eos", default=True, show_default=True, help="Whether the end of the sentence is part of the score.")
 @click.option("--per-token", is_flag=True, help="Also write what each token adds to the score, as token_scores.")
 @click.option("--remote-code", is_flag=True, help="Run code that comes with a Hub model. Only for repositories you trust.")
+@click.option("--dry-run", is_flag=True, help="Only say what it would take: tokens, evaluations, memory, time.")
+@shard_option
+@click.option("--cache", type=click.Path(file_okay=False), help="Directory of scores that other runs may use again.")
 def command(path: str, output: str, **options: Any) -> None:
     """Add one named score to every hypothesis of LISTS; everything else stays as it is.
 
     \b
+    Stopped or killed, the same command goes on where it was: scores are in OUTPUT.journal until
+    the output is whole. A {shard} in OUTPUT's name becomes the number of the shard.
+
+    \b
     Example: dlmrescore score nbest.jsonl --scorer usdm --estimator nelbo --draws 16 -o scored.jsonl
     """
+    shard: Shard | None = options.pop("shard")
+    output = _of_shard(output, shard)
     reader = Reader.take(path, output, options)
-    family, name, overwrite = (options.pop(key) for key in ("scorer", "name", "overwrite"))
-    scorer = load_scorer(family, ScorerOptions(**options))
+    family, is_dry = options.pop("scorer"), options.pop("dry_run")
+    run = {key: options.pop(key) for key in ("name", "overwrite", "cache")}
+    with nullcontext() if is_dry else _journal(output) as journal:
+        scorer = load_scorer(family, ScorerOptions(**options))
+        if is_dry:
+            click.echo(str(forecast(reader, scorer, shard=shard)))
+        else:
+            _score(reader, scorer, output, journal, shard=shard, **run)
+
+
+def _score(reader: Reader, scorer: Scorer, output: str, journal: Journal | None, **run: Any) -> None:
+    """Score and write; a run that is interrupted says where it can go on."""
     started = time.monotonic()
-    with tqdm(total=reader.total(), desc=name or scorer.name, unit="utt", disable=None) as progress:  # None: only on a terminal
-        work = Work(advance=progress.update)
-        jsonl.write(score(reader, scorer, name=name, overwrite=overwrite, work=work), output)
-    seconds = time.monotonic() - started
-    click.echo(_summary(work, seconds), err=True)
+    with tqdm(total=reader.total(), desc=run["name"] or scorer.name, unit="utt", disable=None) as progress:  # None: only on a terminal
+        work = Work(advance=lambda _nbest: _show(progress, work, started))
+        try:
+            jsonl.write(score(reader, scorer, work=work, journal=journal, **run), output)
+        except KeyboardInterrupt:
+            kept = f"; what was scored is in {journal.path}" if journal is not None and len(journal) else ""
+            raise KeyboardInterrupt(f"interrupted after {work.utterances} utterances{kept}; run the same command again to go on") from None
+    if journal is not None:
+        journal.discard()
+    click.echo(_summary(work, time.monotonic() - started), err=True)
+
+
+def _show(progress: tqdm[None], work: Work, started: float) -> None:
+    progress.set_postfix_str(f"{work.hypotheses / max(1e-3, time.monotonic() - started):.0f} hypotheses/s", refresh=False)
+    progress.update()
+
+
+def _of_shard(output: str, shard: Shard | None) -> str:
+    """The output of one shard: `{shard}` and `{shards}` in its name become the numbers."""
+    return output if shard is None else output.replace("{shard}", str(shard.index)).replace("{shards}", str(shard.count))
+
+
+def _journal(output: str) -> Journal | nullcontext[None]:
+    """The journal beside a file; what goes to standard output or a device cannot be resumed."""
+    is_file = output != "-" and (Path(output).is_file() or not Path(output).exists())
+    return Journal(f"{output}.journal") if is_file else nullcontext()
 
 
 def _summary(work: Work, seconds: float) -> str:

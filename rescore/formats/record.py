@@ -16,7 +16,7 @@ from rescore.errors import FormatError, ScoreError
 from rescore.formats.strict_json import described, field, number
 from rescore.types import Hypothesis, NBest, Score
 
-__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "from_dict", "id_of", "other_fields", "refuse_existing", "score_of", "to_dict", "with_score"]
+__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "check_score", "from_dict", "id_of", "other_fields", "refuse_existing", "score_of", "to_dict", "with_score"]
 
 RECORD_FIELDS = frozenset({"id", "ref", "hyps", "meta"})
 HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors", "token_scores"})
@@ -92,7 +92,9 @@ def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -
     `token_scores[name]`, a list of [piece, nats]. What an overwritten score had of either is gone.
     Raises ScoreError if the score is there already and `overwrite` is false, has another length than the list, or is not finite.
     """
-    _check_score(nbest, name, score, overwrite)
+    if not overwrite:
+        refuse_existing(nbest, name)
+    check_score(nbest, name, score)
     hyps = tuple(
         Hypothesis(hyp.text, {**hyp.scores, name: float(value)}, _with_details(hyp.raw, name, score, index))
         for index, (hyp, value) in enumerate(zip(nbest.hyps, score.values, strict=True))
@@ -154,12 +156,11 @@ def _as_read(read: object, value: float) -> float:
     return read if isinstance(read, int) and float(read) == value else float(value)
 
 
-def _check_score(nbest: NBest, name: str, score: Score, overwrite: bool) -> None:
+def check_score(nbest: NBest, name: str, score: Score) -> None:
+    """Raise ScoreError if a score has another length than the list, or holds what is not finite (but for a standard error of NaN, which is unknown)."""
     for what, values in (("values", score.values), ("standard errors", score.std_errors), ("token scores", score.token_scores)):
         if values is not None and len(values) != len(nbest.hyps):
             raise ScoreError(f'{nbest.place()}: score "{name}" has {len(values)} {what}, expected one for each of {len(nbest.hyps)} hypotheses')
-    if not overwrite:
-        refuse_existing(nbest, name)
     for index, value in enumerate(score.values):
         _check_finite(value, nbest, index, f'score "{name}"')
     for index, value in enumerate(score.std_errors or ()):

@@ -18,9 +18,9 @@ from rescore.errors import ScoreError
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_checkpoint
 from rescore.models.hub import load_causal
-from rescore.scorers.options import ScorerOptions, score_lists
+from rescore.scorers.options import Cost, ScorerOptions, score_lists
 from rescore.scorers.sequences import Encoder, Sequencer, TokenSequence
-from rescore.scorers.settings import WINDOW, budget, signature, torch_dtype
+from rescore.scorers.settings import WINDOW, budget, cost, signature, torch_dtype
 from rescore.text import normalizer
 from rescore.types import NBest, Score, ScoreKind
 
@@ -95,6 +95,10 @@ class CausalScorer:
         windows = [window for _, hyps in prepared for hyp in hyps for window in hyp]
         values = iter(token_log_probs(self.model, windows, device=self.device, budget=self.budget))
         return [self._score(nbest, hyps, [[next(values) for _ in hyp] for hyp in hyps]) for nbest, hyps in prepared]
+
+    def cost(self, prepared: list[tuple[NBest, list[list[TokenSequence]]]]) -> Cost:
+        """What `evaluate` would take."""
+        return cost([len(window.tokens) for _, hyps in prepared for hyp in hyps for window in hyp], self.budget)
 
     def warn(self) -> None:
         """Say how many tokens the vocabulary did not know."""

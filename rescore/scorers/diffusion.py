@@ -16,8 +16,9 @@ from rescore.diffusion.batches import Budget
 from rescore.diffusion.denoiser import Denoiser, Plan, Readout, is_sparse, sums, token_values
 from rescore.diffusion.draws import utterance_key
 from rescore.errors import ScoreError
-from rescore.scorers.options import score_lists
+from rescore.scorers.options import Cost, score_lists
 from rescore.scorers.sequences import Sequencer, TokenSequence
+from rescore.scorers.settings import cost
 from rescore.types import Estimate, NBest, Score, ScoreKind, TokenScores
 
 __all__ = ["DiffusionScorer", "Planner", "Prepared", "trial"]
@@ -111,6 +112,11 @@ class DiffusionScorer:
         ends = itertools.accumulate(len(nbest.hyps) for nbest in prepared.lists)
         parts = [slice(end - len(nbest.hyps), end) for nbest, end in zip(prepared.lists, ends, strict=True)]
         return [self._close(estimates[part], tuple(token_scores[part]) if self.per_token else None) for part in parts]
+
+    def cost(self, prepared: Prepared) -> Cost:
+        """What `evaluate` would take."""
+        groups = ([len(query.noisy) for planned in group for plan in planned.plans for query in plan.queries] for group in prepared.groups)
+        return sum((cost(lengths, self.budget) for lengths in groups), Cost(0, 0, 0))
 
     def warn(self) -> None:
         """Say what was noticed over all lists: how many tokens the vocabulary did not know."""

@@ -18,7 +18,7 @@ from rescore.errors import ModelError, ScoreError
 from rescore.models.arpa import read_arpa
 from rescore.models.kenlm_binary import KenlmModel, is_kenlm
 from rescore.models.ngram import load
-from rescore.scorers.options import ScorerOptions, score_lists
+from rescore.scorers.options import Cost, ScorerOptions, score_lists
 from rescore.text import Normalizer, normalizer
 from rescore.types import NBest, Score, ScoreKind, TokenScores
 
@@ -83,6 +83,11 @@ class NgramScorer:
     def prepare(self, lists: Sequence[NBest]) -> list[tuple[NBest, list[list[str]]]]:
         """The words of every hypothesis."""
         return [(nbest, [self.normalize(hyp.text).split() for hyp in nbest.hyps]) for nbest in lists]
+
+    def cost(self, prepared: list[tuple[NBest, list[list[str]]]]) -> Cost:
+        """What `evaluate` would take: a token is a word or the end."""
+        sizes = [len(words) + 1 for _, hyps in prepared for words in hyps]
+        return Cost(len(sizes), sum(sizes), 0)
 
     def warn(self) -> None:
         """Say how many words the model does not know."""

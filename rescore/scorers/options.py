@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from rescore.errors import ModelError, ScoreError
 from rescore.registry import SCORERS, lookup
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["CHUNK", "ChunkScorer", "Scorer", "ScorerOptions", "load_scorer", "score_lists"]
+__all__ = ["CHUNK", "DTYPES", "ChunkScorer", "Cost", "DType", "Scorer", "ScorerOptions", "load_scorer", "score_lists"]
+
+#: Of a network's body; log-probabilities are float32 or wider in any case. auto: bfloat16 on a GPU that computes in it, float32 elsewhere.
+DType = Literal["auto", "float32", "bfloat16", "float64"]
+DTYPES = get_args(DType)
 
 #: Network evaluations of lists that are batched together, more or less: enough to sort by length, little enough to lose to a kill.
 CHUNK = 2000
@@ -39,6 +43,18 @@ class Scorer(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What evaluating prepared lists takes: network passes over a sequence, tokens with their padding, and the padding alone."""
+
+    evaluations: int
+    tokens: int
+    padding: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.evaluations + other.evaluations, self.tokens + other.tokens, self.padding + other.padding)
+
+
 @runtime_checkable
 class ChunkScorer(Scorer, Protocol):
     """A scorer that says what it costs, and prepares lists (tokens, plans) apart from evaluating them, so that one goes on beside the other.
@@ -58,6 +74,9 @@ class ChunkScorer(Scorer, Protocol):
 
     def evaluate(self, prepared: Any) -> list[Score]:
         """One Score per list of `prepare`. Raises as `score`."""
+
+    def cost(self, prepared: Any) -> Cost:
+        """What `evaluate` of this would take; it cannot be evaluated after that."""
 
     def warn(self) -> None:
         """Log once what was noticed over all lists."""
@@ -84,7 +103,7 @@ class ScorerOptions:
     model: directory or Hub id (None: the embedded model); estimator: see the scorer; draws, seed: of stochastic estimators; t: noise level of the
     one-pass pseudo-log-likelihood; normalizer: what the text goes through first; window: longest token sequence, BOS and EOS included;
     score_eos: whether the end of the sentence is part of the score; per_token: also say what each token adds to the score;
-    remote_code: run code that a Hub model brings with it.
+    dtype: of the network's body; remote_code: run code that a Hub model brings with it.
     """
 
     model: str | None = None
@@ -93,7 +112,7 @@ class ScorerOptions:
     seed: int = 0
     t: float = 0.1
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    dtype: DType = "auto"
     normalizer: str | None = None
     window: int | None = None
     score_eos: bool = True
@@ -118,12 +137,22 @@ def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     options = options or ScorerOptions()
     build = lookup(SCORERS, name, "scorer")
     _check_device(options.device)
+    options = replace(options, dtype=_dtype(options))
     scorer = build(options)
     if not isinstance(scorer, Scorer):
         raise ScoreError(f"scorer {name!r} was built as a {type(scorer).__name__}, expected an object with name, kind, signature and score(lists)")
     if options.per_token and not getattr(scorer, "per_token", False):
         raise ScoreError(f"--scorer {name} does not say what each token adds to its score; leave --per-token out")
     return scorer
+
+
+def _dtype(options: ScorerOptions) -> DType:
+    """What `auto` stands for on the device."""
+    import torch  # noqa: PLC0415 - options are plain data until a scorer is built
+
+    if options.dtype != "auto":
+        return options.dtype
+    return "bfloat16" if options.device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
 
 
 def _check_device(device: str) -> None:

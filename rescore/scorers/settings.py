@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from rescore.diffusion.batches import Budget
-from rescore.scorers.options import ScorerOptions
+from rescore.diffusion.batches import Budget, length_batches
+from rescore.scorers.options import Cost, ScorerOptions
 from rescore.scorers.sequences import Sequencer
 from rescore.text import Normalizer
 
-__all__ = ["WINDOW", "budget", "signature", "torch_dtype"]
+__all__ = ["WINDOW", "budget", "cost", "signature", "torch_dtype"]
 
 #: Longest sequence of our own networks, BOS and EOS included: they are trained on texts of at most 60 words.
 WINDOW = 128
@@ -47,6 +47,12 @@ def _title(normalize: Normalizer) -> str:
 def torch_dtype(options: ScorerOptions) -> torch.dtype:
     """The torch dtype that the options name."""
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[options.dtype]
+
+
+def cost(lengths: Sequence[int], budget: Budget) -> Cost:
+    """What sequences cost in batches of a budget."""
+    padded = sum(len(batch) * lengths[batch[0]] for batch in length_batches(lengths, budget))
+    return Cost(len(lengths), padded, padded - sum(lengths))
 
 
 @torch.no_grad()

@@ -1,0 +1,147 @@
+"""What scoring would take, before it begins: tokens, evaluations, padding, memory, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rescore.pipeline.chunks import BUCKETS, Shard
+from rescore.pipeline.engine import chunked_scorer
+from rescore.pipeline.known import missing
+from rescore.scorers import Scorer
+from rescore.scorers.options import CHUNK, ChunkScorer, Cost
+from rescore.types import NBest
+
+__all__ = ["Forecast", "forecast"]
+
+#: Hypotheses that are tokenised and planned; what a larger input takes is their ratio to the words.
+SAMPLE = 5000
+
+#: Network evaluations of the trial that measures the speed.
+_TRIAL = 300
+
+#: Bytes of a waiting hypothesis as Python objects, measured on lists with two scores.
+_BYTES = 1500
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would take. `tokens` counts padding; `seconds` is what is left of evaluation at the speed of a trial; `is_sampled`: not all was planned."""
+
+    utterances: int
+    hypotheses: int
+    evaluations: int
+    tokens: int
+    padding: float
+    memory: int
+    seconds: float
+    speed: float
+    is_sampled: bool
+
+    def __str__(self) -> str:
+        about = "about " if self.is_sampled else ""
+        rows = {
+            "utterances": f"{self.utterances:,}",
+            "hypotheses": f"{self.hypotheses:,}",
+            "evaluations": f"{about}{self.evaluations:,}",
+            "tokens": f"{about}{self.tokens:,}, of which {self.padding:.1%} padding",
+            "memory": f"about {self.memory / 2**30:.1f} GiB",
+            "time": f"about {_clock(self.seconds)}, at {self.speed:,.0f} tokens/s",
+        }
+        return "\n".join(f"{name:<12} {value}" for name, value in rows.items())
+
+
+def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = None) -> Forecast:
+    """Read all lists, plan some, and evaluate a few of those for the time."""
+    built = chunked_scorer(scorer)
+    utterances = hypotheses = words = sampled_words = waiting = 0
+    sample: list[NBest] = []
+    for nbest in lists:
+        if shard is not None and nbest.id not in shard:
+            continue
+        utterances, hypotheses = utterances + 1, hypotheses + len(nbest.hyps)
+        count = sum(len(hyp.words) + 1 for hyp in nbest.hyps)
+        words += count
+        if waiting < SAMPLE:
+            sample.append(nbest)
+            waiting += len(nbest.hyps)
+            sampled_words += count
+    cost = _cost(built, sample)
+    ratio = words / max(1, sampled_words)
+    speed = _speed(built, sample)
+    tokens = round(cost.tokens * ratio)
+    padding = cost.padding / max(1, cost.tokens)
+    memory = _peak(scorer) + _BYTES * min(hypotheses, _held(built, sample))
+    return Forecast(utterances, hypotheses, round(cost.evaluations * ratio), tokens, padding, memory, tokens / speed, speed, len(sample) < utterances)
+
+
+def _cost(scorer: ChunkScorer, sample: Sequence[NBest]) -> Cost:
+    """What chunks of the sample cost, equal texts once."""
+    total = Cost(0, 0, 0)
+    for chunk in _chunks(scorer, sample, CHUNK):
+        total += scorer.cost(scorer.prepare(missing(chunk, scorer.is_stochastic, None).lists))
+    return total
+
+
+def _chunks(scorer: ChunkScorer, lists: Sequence[NBest], size: int) -> list[list[NBest]]:
+    found: list[list[NBest]] = []
+    held = size
+    for nbest in lists:
+        if held >= size:
+            found.append([])
+            held = 0
+        found[-1].append(nbest)
+        held += scorer.evaluations(nbest)
+    return found
+
+
+def _speed(scorer: ChunkScorer, sample: Sequence[NBest]) -> float:
+    """Padded tokens a second of the second trial; the first one warms up."""
+    trials = _chunks(scorer, [_short(scorer, nbest) for nbest in sample[:_TRIAL]], _TRIAL)[:2]
+    speed = float("inf")
+    for trial in [trials[0], trials[-1]] if trials else []:
+        tokens = scorer.cost(scorer.prepare(trial)).tokens
+        started = time.perf_counter()
+        scorer.evaluate(scorer.prepare(trial))
+        speed = tokens / max(1e-9, time.perf_counter() - started)
+    return speed
+
+
+def _short(scorer: ChunkScorer, nbest: NBest) -> NBest:
+    """So many first hypotheses as a trial can pay for."""
+    each = max(1, scorer.evaluations(nbest) // len(nbest.hyps))
+    return nbest.only(range(min(len(nbest.hyps), max(1, _TRIAL // each))))
+
+
+def _held(scorer: ChunkScorer, sample: Sequence[NBest]) -> int:
+    """Hypotheses that wait for the chunks of their buckets to fill, and for their turn in the output."""
+    hypotheses = sum(len(nbest.hyps) for nbest in sample)
+    return 2 * BUCKETS * CHUNK * hypotheses // max(1, sum(scorer.evaluations(nbest) for nbest in sample))
+
+
+def _peak(scorer: Scorer) -> int:
+    """Bytes that this process has needed so far, and of the GPU if the scorer is on one."""
+    import torch  # noqa: PLC0415 - loaded by the scorer already
+
+    device = str(getattr(scorer, "device", "cpu"))
+    return _peak_of_process() + (int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else 0)
+
+
+def _peak_of_process() -> int:
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return 0
+    import sys  # noqa: PLC0415
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _clock(seconds: float) -> str:
+    """Seconds for people."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
