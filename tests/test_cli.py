@@ -37,7 +37,7 @@ from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
 from rescore.wer import list_errors
 
-COMMANDS = ["convert", "check", "score", "tune", "sweep", "fuse", "eval", "run", "models", "formats", "train", "plugins", "completion"]
+COMMANDS = ["convert", "check", "score", "merge", "tune", "sweep", "fuse", "eval", "run", "models", "formats", "train", "plugins", "completion"]
 
 #: (id, reference, [(text, am, ngram)]): the first pass makes 4 errors, the oracle 1.
 TEXTS = [
@@ -898,21 +898,29 @@ def test_a_usage_error_has_status_2(dlm, argv):
 
 
 def test_ctrl_c_has_status_130_and_leaves_no_output(dlm, models, monkeypatch):
-    whole = CausalScorer.score
+    whole, seen = CausalScorer.evaluate, []
 
-    def interrupted(self, lists):
-        yield next(whole(self, lists))
-        raise KeyboardInterrupt
+    def interrupted(self, prepared):
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return whole(self, prepared)
 
-    monkeypatch.setattr(CausalScorer, "score", interrupted)
+    monkeypatch.setattr(CausalScorer, "evaluate", interrupted)
     write("in.jsonl", RECORDS)
     Path("old.jsonl").write_text("as it was\n")
     for output in ("out.jsonl", "old.jsonl"):
+        seen.clear()
         done = dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "-o", output)
         assert (done.status, done.out) == (130, "")
-        assert done.err.strip() == "interrupted; no output file was written; run the same command again"
-    assert files() == ["in.jsonl", "old.jsonl"]
+        assert done.err.strip() == f"interrupted after 1 utterances; what was scored is in {output}.journal; run the same command again to go on"
+    assert files() == ["in.jsonl", "old.jsonl", "old.jsonl.journal", "out.jsonl.journal"]
     assert Path("old.jsonl").read_text() == "as it was\n"
+    monkeypatch.setattr(CausalScorer, "evaluate", whole)
+    good(dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "-o", "out.jsonl"))
+    good(dlm("score", "in.jsonl", "--scorer", "ar", "--model", models["ar"], "-o", "whole.jsonl"))
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+    assert files() == ["in.jsonl", "old.jsonl", "old.jsonl.journal", "out.jsonl", "whole.jsonl"]
 
 
 def test_a_real_ctrl_c_has_status_130_and_leaves_no_output():
@@ -995,7 +1003,7 @@ def test_the_example_of_every_command_is_a_command_line_that_it_takes(dlm, comma
 def test_long_helps_have_their_options_under_headings(dlm):
     found = good(dlm("score", "--help")).out
     headings = re.findall(r"^(\S.*):$", found, re.MULTILINE)
-    assert headings == ["Input and output", "Model", "Estimate", "New score", "Network", "Help"]
+    assert headings == ["Input and output", "Model", "Estimate", "New score", "Network", "Large runs", "Help"]
     places = [found.index(text) for text in ("\nModel:", "\n  --scorer", "\nEstimate:", "\n  --draws", "\nNew score:", "\n  --name")]
     assert places == sorted(places)
 
@@ -1019,7 +1027,7 @@ def test_tab_completes_commands_options_and_the_names_in_the_registry(shell):
     assert completed("s", shell=shell) == [("plain", "score"), ("plain", "sweep")]
     assert [value for _, value in completed("", shell=shell)] == COMMANDS
     assert completed("--v", shell=shell) == [("plain", "--version")]
-    assert completed("score", "--dr", shell=shell) == [("plain", "--draws")]
+    assert completed("score", "--dra", shell=shell) == [("plain", "--draws")]
     assert [value for _, value in completed("score", "x.jsonl", "--scorer", "", shell=shell)] == sorted(SCORERS)
     assert completed("fuse", "--decision", "mb", shell=shell) == [("plain", "mbr")]
     assert completed("convert", "--from", "hyp", shell=shell) == [("plain", "hyporadise")]

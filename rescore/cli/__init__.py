@@ -109,5 +109,5 @@ def main() -> None:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as error:
-        click.echo(str(error) or "interrupted; no output file was written; run the same command again", err=True)
+        click.echo(str(error.__cause__ or error) or "interrupted; no output file was written; run the same command again", err=True)
         sys.exit(130)

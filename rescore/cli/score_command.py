@@ -98,8 +98,8 @@ def _of_shard(output: str, shard: Shard | None) -> str:
 
 
 def _journal(output: str) -> Journal | nullcontext[None]:
-    """The journal beside a file; what goes to standard output or a device cannot be resumed."""
-    is_file = output != "-" and (Path(output).is_file() or not Path(output).exists())
+    """The journal beside a file; what goes to standard output, a device or nowhere cannot be resumed."""
+    is_file = output != "-" and Path(output).parent.is_dir() and (Path(output).is_file() or not Path(output).exists())
     return Journal(f"{output}.journal") if is_file else nullcontext()
 
 

@@ -60,8 +60,8 @@ class Budget:
 def length_batches(lengths: Sequence[int], budget: Budget) -> Iterator[list[int]]:
     """Indices of the sequences, longest first, in batches of padded size at most `budget.tokens` (a longer sequence is alone).
 
-    Where to cut is the partition of the sorted lengths with the least padded tokens + `budget.call_tokens` for every call, by dynamic programming
-    over the different lengths: O(sequences + different lengths squared).
+    The sorted lengths are cut, between different ones, where padded tokens + `budget.call_tokens` for every call are least, by dynamic programming:
+    O(sequences + different lengths squared). What then is above the budget is cut where it has to be.
     """
     if not lengths:
         return

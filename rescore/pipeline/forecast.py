@@ -55,25 +55,28 @@ class Forecast:
 def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = None) -> Forecast:
     """Read all lists, plan some, and evaluate a few of those for the time."""
     built = chunked_scorer(scorer)
-    utterances = hypotheses = words = sampled_words = waiting = 0
+    utterances = hypotheses = waiting = 0
+    weights = {"all": [0.0, 0.0], "sample": [0.0, 0.0]}  # evaluations, and their tokens in words
     sample: list[NBest] = []
     for nbest in lists:
         if shard is not None and nbest.id not in shard:
             continue
         utterances, hypotheses = utterances + 1, hypotheses + len(nbest.hyps)
-        count = sum(len(hyp.words) + 1 for hyp in nbest.hyps)
-        words += count
-        if waiting < SAMPLE:
+        evaluations, words = built.evaluations(nbest), sum(len(hyp.words) + 1 for hyp in nbest.hyps) / len(nbest.hyps)
+        is_sampled = waiting < SAMPLE
+        if is_sampled:
             sample.append(nbest)
             waiting += len(nbest.hyps)
-            sampled_words += count
+        for part in ("all", "sample")[: 1 + is_sampled]:
+            weights[part][0] += evaluations
+            weights[part][1] += evaluations * words
     cost = _cost(built, sample)
-    ratio = words / max(1, sampled_words)
+    more, longer = (whole / max(1.0, part) for whole, part in zip(weights["all"], weights["sample"], strict=True))
     speed = _speed(built, sample)
-    tokens = round(cost.tokens * ratio)
+    tokens = round(cost.tokens * longer)
     padding = cost.padding / max(1, cost.tokens)
     memory = _peak(scorer) + _BYTES * min(hypotheses, _held(built, sample))
-    return Forecast(utterances, hypotheses, round(cost.evaluations * ratio), tokens, padding, memory, tokens / speed, speed, len(sample) < utterances)
+    return Forecast(utterances, hypotheses, round(cost.evaluations * more), tokens, padding, memory, tokens / speed, speed, len(sample) < utterances)
 
 
 def _cost(scorer: ChunkScorer, sample: Sequence[NBest]) -> Cost:

@@ -62,6 +62,7 @@ class Journal:
         self._kind: ScoreKind = "log_prob"
         self._output = _locked(self.path)
         self._input = self.path.open("rb")
+        self._is_ours = not os.fstat(self._output).st_size
 
     def __enter__(self) -> Journal:
         return self
@@ -93,6 +94,7 @@ class Journal:
             there = header["settings"].get(name)
             if there != here:
                 raise FormatError(f"{self.path}: is of another run, with {name} {_short(there)} and not {_short(here)}; finish that run, or delete the file")
+        self._is_ours = True
         for number, payload, place in content:
             self._index(number, payload, place)
         kept: Mapping[str, Any] = header["state"]
@@ -120,7 +122,7 @@ class Journal:
         """Let others open it. A journal without a chunk is of no use and deleted."""
         self._input.close()
         if self._output >= 0:
-            if not self._places:
+            if self._is_ours and not self._places:
                 self.discard()
             os.close(self._output)
             self._output = -1
