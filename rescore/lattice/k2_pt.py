@@ -17,7 +17,7 @@ Nothing in a file is executed: it is loaded with `weights_only=True`, and a stan
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rescore.errors import FormatError
@@ -36,7 +36,7 @@ def read(
     *,
     words: PathLike | None = None,
     bpe: PathLike | None = None,
-    nonwords: Iterable[str] = (),
+    nonwords: Collection[str] = (),
     lm: str = "lm_scores",
     ids: PathLike | Sequence[str] | None = None,
 ) -> Iterator[Lattice]:

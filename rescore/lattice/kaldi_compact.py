@@ -41,11 +41,12 @@ def read(
 ) -> Iterator[Lattice]:
     """Yield the lattices of an archive, one in memory at a time.
 
-    `words` or `bpe` name the numbers that stand for words; `words="none"`: the numbers are the words. `<eps>` and `nonwords` are no words.
+    `words` or `bpe` name the numbers that stand for words; `words="none"`: the numbers are the words, 0 is none. `<eps>` and `nonwords` are no words.
     Raises FormatError naming the archive and the line.
     """
-    symbols = chosen_symbols(words, bpe, (_EPSILON, *nonwords))
-    return each_once((_converted(one, symbols, words == "none", frame_shift) for one in _blocks(path, (_EPSILON, *nonwords))), path)
+    dropped = (_EPSILON, *nonwords, *(["0"] if words == "none" else []))
+    symbols = chosen_symbols(words, bpe, dropped)
+    return each_once((_converted(one, symbols, words == "none", frame_shift) for one in _blocks(path, dropped)), path)
 
 
 def write(lattices: Iterable[Lattice], path: PathLike) -> int:
@@ -81,9 +82,8 @@ class _Block(Arcs):
         self.start = -1
 
 
-def _blocks(path: PathLike, nonwords: Iterable[str]) -> Iterator[_Block]:
+def _blocks(path: PathLike, nonwords: tuple[str, ...]) -> Iterator[_Block]:
     block: _Block | None = None
-    nonwords = tuple(nonwords)
     for number, raw in byte_lines(path):
         where = f"{name_of(path)}:{number}"
         if _BINARY.match(raw):

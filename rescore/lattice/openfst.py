@@ -57,11 +57,11 @@ def read(
 ) -> Iterator[Lattice]:
     """Yield the lattices of an archive one by one, or that of a file with a single FST, whose id is the file's name unless `id` is given.
 
-    `words` or `bpe` name the labels; `words="none"`: the numbers are the words. `<eps>`, label 0, and `nonwords` are no words.
+    `words` or `bpe` name the labels; `words="none"`: the numbers are the words, 0 is none. `<eps>`, label 0, and `nonwords` are no words.
     Raises FormatError naming the file and, in text, the line.
     """
-    symbols = chosen_symbols(words, bpe, (_EPSILON, *nonwords))
-    chosen = _Reader(symbols, words == "none", (_EPSILON, *nonwords), weights, side, acceptor)
+    dropped = (_EPSILON, *nonwords, *(["0"] if words == "none" else []))
+    chosen = _Reader(chosen_symbols(words, bpe, dropped), words == "none", dropped, weights, side, acceptor)
     name = stem_of(path) if id is None else id
     if head(path, 4) == _MAGIC:
         return iter([chosen.binary(read_bytes(path), name, name_of(path))])
