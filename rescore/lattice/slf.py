@@ -274,7 +274,8 @@ def _nats(made: _Slf, values: np.ndarray) -> np.ndarray:
 def _is_slf(start: bytes) -> bool:
     if start[257:262] == b"ustar":
         return re.search(rb"\.slf(?:\.gz)?\0", start[:2048]) is not None
-    return re.match(rb"(?:#.*\n|\s)*(?:[A-Za-z]\w*=[^\n]*\n\s*)*?N(?:ODES)?=[0-9]+\s+L(?:INKS)?=[0-9]+\s+(?:#.*\n\s*)*[IJ]=[0-9]", start[:65536]) is not None
+    lines = b"\n".join(line for line in start[:65536].split(b"\n") if line.strip() and not line.startswith(b"#"))
+    return re.match(rb"(?:[A-Za-z]\w*=[^\n]*\n)*?N(?:ODES)?=[0-9]+\s+L(?:INKS)?=[0-9]+\s+[IJ]=[0-9]", lines) is not None
 
 
 def _are_slf(names: Collection[str]) -> bool:
