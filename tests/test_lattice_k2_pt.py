@@ -27,7 +27,7 @@ WORDS = "<eps> 0\nthe 1\ncat 2\nhat 3\nsat 4\n"
 NAMES = ["", "the", "cat", "hat", "sat"]
 
 
-@pytest.fixture()
+@pytest.fixture
 def table(tmp_path: Path) -> Path:
     (tmp_path / "words.txt").write_text(WORDS)
     return tmp_path / "words.txt"
@@ -134,7 +134,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.skipif(HAS_RAGGED, reason="this PyTorch reads ragged aux_labels")
 def test_old_pytorch_says_that_it_cannot_read_ragged_labels(table: Path) -> None:
-    with pytest.raises(FormatError, match="its aux_labels are ragged, which needs PyTorch 2.5 or later"):
+    with pytest.raises(FormatError, match=r"its aux_labels are ragged, which needs PyTorch 2.5 or later"):
         list(read_lattices(DATA / "single_ragged.pt", "k2", words=table))
 
 

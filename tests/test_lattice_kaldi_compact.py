@@ -68,7 +68,7 @@ def test_frames_give_times(tmp_path: Path) -> None:
     assert lattice.times is not None
     assert lattice.times.tolist() == [0.0, 0.5, 1.0, 2.0]
     assert one(read_lattices(saved(tmp_path, text))).times is None
-    with pytest.raises(FormatError, match="utterance u1: paths to one state have . and . frames; its times are unknown"):
+    with pytest.raises(FormatError, match=r"utterance u1: paths to one state have . and . frames; its times are unknown"):
         list(read_lattices(saved(tmp_path, ARCHIVE), frame_shift=0.5))
 
 

@@ -66,7 +66,7 @@ def test_a_cost_is_am_or_lm(tmp_path: Path) -> None:
 def test_an_acceptor_has_one_label(tmp_path: Path) -> None:
     lattice = one(saved(tmp_path, "0 1 a 1\n0 1 b\n1\n"), acceptor=True)
     assert paths(lattice) == [("a", -1.0, 0.0), ("b", 0.0, 0.0)]
-    with pytest.raises(FormatError, match="one.fst:2: utterance one: the line has 3 fields, .*if its arcs have one label, give acceptor=true"):
+    with pytest.raises(FormatError, match=r"one.fst:2: utterance one: the line has 3 fields, .*if its arcs have one label, give acceptor=true"):
         one(tmp_path / "one.fst")
 
 
@@ -119,7 +119,7 @@ def test_what_is_refused(tmp_path: Path, content: str | bytes, message: str) -> 
 
 
 def test_binary_without_a_table_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="utterance one: its labels are numbers; give the table that names them, words=words.txt, or bpe=bpe.model"):
+    with pytest.raises(FormatError, match=r"utterance one: its labels are numbers; give the table that names them, words=words.txt, or bpe=bpe.model"):
         one(saved(tmp_path, binary(STATES)))
 
 

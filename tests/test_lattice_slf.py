@@ -114,7 +114,7 @@ def test_logs_become_natural(tmp_path: Path, base: str, am: float) -> None:
 def test_probabilities_become_logs(tmp_path: Path) -> None:
     text = "VERSION=1.0\nbase=0\nN=2 L=1\nI=0\nI=1 W=a\nJ=0 S=0 E=1 a=0.25 l=0.5\n"
     assert paths(one(saved(tmp_path, text))) == [("a", math.log(0.25), math.log(0.5))]
-    with pytest.raises(FormatError, match="base=0 says that scores are probabilities, but one is 0.0"):
+    with pytest.raises(FormatError, match=r"base=0 says that scores are probabilities, but one is 0.0"):
         one(saved(tmp_path, text.replace("0.25", "0")))
 
 

@@ -95,8 +95,9 @@ class Arrays:
         arcs, score, lm = self._arcs[fsa.rows].astype(np.int64), self._score[fsa.rows], self._lm[fsa.rows]
         for name, values in (("score", score), ("lm_scores", lm)):
             if not np.isfinite(values).all():
-                row = int(np.flatnonzero(~np.isfinite(values))[0])
-                raise FormatError(f"{place}: {name} of the arc from state {arcs[row, 0]} to state {arcs[row, 1]} is {values[row]}, expected a finite number")
+                wrong = int(np.flatnonzero(~np.isfinite(values))[0])
+                between = f"from state {arcs[wrong, 0]} to state {arcs[wrong, 1]}"
+                raise FormatError(f"{place}: {name} of the arc {between} is {values[wrong]}, expected a finite number")
         splits, labels = self._of_rows(fsa.rows)
         word, named = number_words(labels, symbols, may_be_numbers, place)
         source, target, row, is_first = _chained(arcs[:, 0], arcs[:, 1], splits)
