@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,17 @@ def test_what_is_no_torch_file_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_states_of_any_number_cost_no_memory(tmp_path: Path) -> None:
     [lattice] = read(tmp_path, fsa((0, 2**31 - 2, 5, -1.0), (2**31 - 2, 2**31 - 1, -1, 0.0)))
     assert (lattice.states, paths(lattice)) == (3, [("", -1.0, 0.0)])
+
+
+def test_a_million_arcs_take_bounded_memory(tmp_path: Path) -> None:
+    count = 10**6
+    arcs = np.zeros((count, 4), np.int32)
+    arcs[:, 0] = np.arange(count) // 4
+    arcs[:, 1] = arcs[:, 0] + 1
+    arcs[:, 2] = np.where(arcs[:, 1] == arcs[-1, 1], -1, np.arange(count) % 500)
+    tracemalloc.start()
+    [lattice] = read(tmp_path, {"arcs": torch.from_numpy(arcs), "aux_labels": torch.from_numpy(arcs[:, 2].copy()), "lm_scores": torch.zeros(count)})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (lattice.arcs, lattice.states) == (count, count // 4 + 1)
+    assert peak < 500 * count  # bytes
