@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rescore.errors import RescoreError
 
-__all__ = ["DECISIONS", "FORMATS", "FUSIONS", "KINDS", "NORMALIZERS", "SCORERS", "Kind", "lookup", "names", "package", "plugins"]
+__all__ = ["DECISIONS", "FORMATS", "FUSIONS", "KINDS", "LATTICE_FORMATS", "NORMALIZERS", "SCORERS", "Kind", "lookup", "names", "package", "plugins"]
 
 #: Outside formats: an object with `read(path) -> Iterator[NBest]` (and `write` where that makes sense). `dlmrescore convert --from NAME`.
 FORMATS: dict[str, str] = {
@@ -63,6 +63,14 @@ FUSIONS: dict[str, str] = {
     "linear": "rescore.fusion:linear",
 }
 
+#: Lattice formats: an object with `read(path) -> Iterator[Lattice]` (and `write` where that makes sense).
+LATTICE_FORMATS: dict[str, str] = {
+    "k2": "rescore.lattice.k2_pt:K2",
+    "openfst": "rescore.lattice.openfst:OPENFST",
+    "kaldi-compact": "rescore.lattice.kaldi_compact:KALDI_COMPACT",
+    "slf": "rescore.lattice.slf:SLF",
+}
+
 
 class Kind(NamedTuple):
     """What can be named: the names built in, the entry-point group in which other packages add theirs, and the type of such an object."""
@@ -79,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "normaliser": Kind(NORMALIZERS, "dlmrescore.normalizers", "types:FunctionType"),
     "decision": Kind(DECISIONS, "dlmrescore.decisions", "collections.abc:Callable"),
     "fusion": Kind(FUSIONS, "dlmrescore.fusions", "collections.abc:Callable"),
+    "lattice format": Kind(LATTICE_FORMATS, "dlmrescore.lattice_formats", "rescore.lattice.base:LatticeFormat"),
 }
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "atomic_writer",
     "byte_lines",
     "head",
+    "lines_within",
     "name_of",
     "names_in",
     "not_utf8",
@@ -90,18 +91,32 @@ def byte_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
     Raises FormatError if the file cannot be read or its gzip stream is damaged.
     """
     with _open_input(path) as file:
-        for number, line in enumerate(file, 1):
-            if line != BOM_UTF8 or number > 1:  # a file of nothing else has no line
-                yield number, (line if number > 1 else line.removeprefix(BOM_UTF8)).removesuffix(b"\n").removesuffix(b"\r")
+        yield from _numbered(file)
 
 
 def text_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """Yield (number, line) as `byte_lines` does, decoded. Raises FormatError naming the line that is not UTF-8."""
-    for number, line in byte_lines(path):
+    return _decoded(byte_lines(path), name_of(path))
+
+
+def lines_within(file: io.BufferedReader, name: str) -> Iterator[tuple[int, str]]:
+    """Yield (number, line) of a file that is open, a member of an archive, as `text_lines` does; messages call it `name`."""
+    with _explained(name, "read"):
+        yield from _decoded(_numbered(_decompressed(file)), name)
+
+
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(file, 1):
+        if line != BOM_UTF8 or number > 1:  # a file of nothing else has no line
+            yield number, (line if number > 1 else line.removeprefix(BOM_UTF8)).removesuffix(b"\n").removesuffix(b"\r")
+
+
+def _decoded(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[tuple[int, str]]:
+    for number, line in lines:
         try:
             yield number, line.decode()
         except UnicodeDecodeError as error:
-            raise FormatError(f"{name_of(path)}:{number}: {not_utf8(error)}") from error
+            raise FormatError(f"{name}:{number}: {not_utf8(error)}") from error
 
 
 def read_bytes(path: PathLike) -> bytes:
