@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.denoiser import BATCH_TOKENS, READOUT_ROWS, length_batches, pad, sums
+from rescore.diffusion.denoiser import BATCH_TOKENS, READOUT_ROWS, sums
 from rescore.errors import ScoreError
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_checkpoint
 from rescore.models.hub import load_causal
 from rescore.scorers.options import ScorerOptions
+from rescore.scorers.prefix_tree import Batch, PrefixTree
 from rescore.scorers.sequences import Encoder, Sequencer, TokenSequence
 from rescore.scorers.settings import WINDOW, signature, torch_dtype
 from rescore.text import normalizer
@@ -30,12 +31,15 @@ CHUNK_TOKENS = 200_000
 
 
 class CausalLM(Protocol):
-    """A network that predicts the next token."""
+    """A network that predicts the next token on a forest of prefixes, of which rows are the simplest case.
+
+    A forest: tokens (n,) int64 and parents (n,) int64 in preorder, -1 at a root. The position of a node is the number of its ancestors.
+    """
 
     vocab_size: int
 
-    def encode(self, tokens: Tensor, padding: Tensor) -> Tensor:
-        """tokens (batch, length) int64, padding (batch, length) bool -> hidden (batch, length, width); position i has seen tokens 0..i."""
+    def encode(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
+        """Hidden states (n, width); a node has seen its ancestors and itself."""
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Hidden states (n, width) -> log-probabilities (n, vocab_size) of the next token."""
@@ -48,25 +52,36 @@ def log_prob(model: CausalLM, sequences: list[TokenSequence], *, device: str = "
 
 @torch.no_grad()
 def token_log_probs(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", batch_tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
-    """log p(x_i | x_<i) of the scored tokens of each sequence, (scored,) float64 nats. The first token of a sequence is never scored."""
-    values: list[np.ndarray] = [np.empty(0)] * len(sequences)
-    for batch in length_batches([len(s.tokens) for s in sequences], batch_tokens):
-        for row, own in zip(batch, _evaluate(model, [sequences[i] for i in batch], device), strict=True):
-            values[row] = own
-    return values
+    """log p(x_i | x_<i) of the scored tokens of each sequence, (scored,) float64 nats. The first token of a sequence is never scored.
+
+    The network sees the prefix tree of all sequences, in batches of at most `batch_tokens` nodes: each prefix once, and none that only leads to
+    tokens that are not scored.
+    """
+    if not sequences:
+        return []
+    scored = [np.flatnonzero(sequence.scored[1:]) + 1 for sequence in sequences]
+    tree = PrefixTree.of([sequence.tokens[: own[-1] + 1] for sequence, own in zip(sequences, scored, strict=True)])
+    wanted = np.zeros(len(tree.tokens), dtype=bool)
+    for path, own in zip(tree.paths, scored, strict=True):
+        wanted[path[own]] = True
+    values = np.full(len(tree.tokens), np.nan)
+    for batch in tree.batches(batch_tokens):
+        asked = wanted[batch.children]
+        nodes = batch.children[asked]
+        values[nodes] = _evaluate(model, batch, batch.rows[asked], tree.tokens[nodes], device)
+    return [values[path[own]] for path, own in zip(tree.paths, scored, strict=True)]
 
 
-def _evaluate(model: CausalLM, batch: list[TokenSequence], device: str) -> list[np.ndarray]:
-    tokens, padding = pad([s.tokens for s in batch])
-    scored, _ = pad([s.scored for s in batch])
-    rows, positions = np.nonzero(scored[:, 1:])  # position i predicts token i + 1
-    wanted = torch.from_numpy(tokens[rows, positions + 1]).to(device)
-    hidden = model.encode(torch.from_numpy(tokens[:, :-1]).to(device), torch.from_numpy(padding[:, :-1]).to(device))
-    selected = hidden[torch.from_numpy(rows).to(device), torch.from_numpy(positions).to(device)]
-    parts = [
-        model.readout(selected[at : at + READOUT_ROWS]).gather(-1, wanted[at : at + READOUT_ROWS, None]).squeeze(-1) for at in range(0, len(rows), READOUT_ROWS)
-    ]
-    return np.split(torch.cat(parts).double().cpu().numpy(), np.cumsum(scored[:, 1:].sum(1))[:-1])
+def _evaluate(model: CausalLM, batch: Batch, rows: np.ndarray, tokens: np.ndarray, device: str) -> np.ndarray:
+    """log p(token | the prefix at its row), (m,) float64, for ascending rows (m,) of the batch: each row is read out once."""
+    hidden = model.encode(torch.from_numpy(batch.tokens).to(device), batch.parents)
+    read, row = np.unique(rows, return_inverse=True)
+    parts = []
+    for at in range(0, len(read), READOUT_ROWS):
+        first, last = np.searchsorted(row, (at, at + READOUT_ROWS))
+        log_probs = model.readout(hidden[torch.from_numpy(read[at : at + READOUT_ROWS]).to(device)])
+        parts.append(log_probs[torch.from_numpy(row[first:last] - at).to(device), torch.from_numpy(tokens[first:last]).to(device)])
+    return torch.cat(parts).double().cpu().numpy() if parts else np.empty(0)
 
 
 @dataclass
@@ -98,14 +113,24 @@ class CausalScorer:
         windows = [window for _, hyps in group for hyp in hyps for window in hyp]
         values = token_log_probs(self.model, windows, device=self.device)
         rest, log_probs = iter(values), iter(sums(values).tolist())
-        for nbest, hyps in group:
-            totals = tuple(sum(next(log_probs) for _ in hyp) for hyp in hyps)
-            for number, total in enumerate(totals):
-                if not math.isfinite(total):
-                    raise ScoreError(f'{nbest.place(number)}: score "{self.name}" is {total}, expected a finite number; check the model and its dtype')
+        totals = [[sum(next(log_probs) for _ in hyp) for hyp in hyps] for _, hyps in group]
+        self._refuse_non_finite(group, totals)
+        for (_, hyps), found in zip(group, totals, strict=True):
             own = [np.concatenate([next(rest) for _ in hyp]) for hyp in hyps]
             token_scores = tuple(map(self.sequencer.token_scores, hyps, own)) if self.per_token else None
-            yield Score(totals, self.signature, self.kind, sum(map(len, hyps)), token_scores=token_scores)
+            yield Score(tuple(found), self.signature, self.kind, sum(map(len, hyps)), token_scores=token_scores)
+
+    def _refuse_non_finite(self, group: list[tuple[NBest, list[list[TokenSequence]]]], totals: list[list[float]]) -> None:
+        """Raise ScoreError that names a hypothesis which has no finite score by itself: in a tree, one NaN spreads to its neighbours."""
+        places = [(i, j) for i, own in enumerate(totals) for j, total in enumerate(own) if not math.isfinite(total)]
+        if not places:
+            return
+        i, j = next((place for place in places if not math.isfinite(self._alone(group[place[0]][1][place[1]]))), places[0])
+        where = group[i][0].place(j)
+        raise ScoreError(f'{where}: score "{self.name}" is {totals[i][j]}, expected a finite number; check the model and its dtype')
+
+    def _alone(self, windows: list[TokenSequence]) -> float:
+        return float(sum(log_prob(self.model, [window], device=self.device)[0] for window in windows))
 
 
 def build(options: ScorerOptions) -> CausalScorer:
