@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -73,7 +74,7 @@ def run(capsys, monkeypatch, *argv):
 def test_chunks_of_a_bucket_are_the_same_in_every_shard():
     ids = [f"u{number}" for number in range(3000)]
     whole = list(chunks(ids, str, len, 60))
-    assert sorted(sum(whole, [])) == sorted(ids)
+    assert sorted(itertools.chain(*whole)) == sorted(ids)
     assert all(len({bucket(name) for name in chunk}) == 1 for chunk in whole)
     assert all(chunk == sorted(chunk, key=ids.index) for chunk in whole)
     assert max(sum(map(len, chunk)) for chunk in whole) < 60 + len("u2999")
@@ -175,7 +176,7 @@ def test_an_error_names_the_hypothesis_by_its_number_in_the_list(models, monkeyp
 @pytest.mark.parametrize("family", ["usdm", "mdlm", "ar"])
 def test_scorers_are_picklable_and_work_in_a_dataloader(models, family):
     scorer = build(models, family)
-    again = pickle.loads(pickle.dumps(scorer))
+    again = pickle.loads(pickle.dumps(scorer))  # noqa: S301 - made a moment ago
     few = lists(3)
     expected = [one.values for one in scorer.score(few)]
     assert [one.values for one in again.score(few)] == expected
@@ -256,7 +257,7 @@ def test_what_does_not_belong_together_is_not_merged():
 # -------------------------------------------------------------------------------------------------------------------------------- journal
 
 
-class Stop(Exception):
+class StopError(Exception):
     """What ends a run in a test."""
 
 
@@ -267,7 +268,7 @@ def stopping(scorer, after):
     def evaluate(prepared):
         seen.append(1)
         if len(seen) > after:
-            raise Stop
+            raise StopError
         return whole(scorer, prepared)
 
     scorer.evaluate = evaluate
@@ -280,7 +281,7 @@ def test_a_run_goes_on_where_it_stopped_and_ends_alike(models, family, estimator
     few = lists(30)
     whole = [jsonl.encode(one) for one in score(few, build(models, family, estimator, per_token=per_token, draws=2))]
     scorer = stopping(build(models, family, estimator, per_token=per_token, draws=2), 5)
-    with Journal("x.journal") as journal, pytest.raises(Stop):
+    with Journal("x.journal") as journal, pytest.raises(StopError):
         list(score(few, scorer, journal=journal))
     with Journal("x.journal") as journal:
         assert [jsonl.encode(one) for one in score(few, build(models, family, estimator, per_token=per_token, draws=2), journal=journal)] == whole
@@ -293,7 +294,10 @@ def test_a_journal_of_other_settings_is_refused(models):
         list(score(few, build(models, "usdm", "pll"), journal=journal))
     kept = Path("x.journal").read_bytes()
     for other, what in ((build(models, "usdm", "pll", t=0.2), "signature"), (build(models, "ar"), "signature"), (build(models, per_token=True), "per_token")):
-        with Journal("x.journal") as journal, pytest.raises(FormatError, match=rf"x.journal: is of another run, with {what} .* and not .*; finish that run, or"):
+        with (
+            Journal("x.journal") as journal,
+            pytest.raises(FormatError, match=rf"x.journal: is of another run, with {what} .* and not .*; finish that"),
+        ):
             list(score(few, other, journal=journal))
     assert Path("x.journal").read_bytes() == kept
 
@@ -301,7 +305,7 @@ def test_a_journal_of_other_settings_is_refused(models):
 def test_a_model_that_changed_meanwhile_is_refused(models, tmp_path):
     directory = save_small(tmp_path / "m", "usdm")
     scorer = stopping(load_scorer("usdm", ScorerOptions(model=str(directory))), 3)
-    with Journal("x.journal") as journal, pytest.raises(Stop):
+    with Journal("x.journal") as journal, pytest.raises(StopError):
         list(score(lists(30), scorer, journal=journal))
     save_small(directory, "usdm", seed=1)
     with Journal("x.journal") as journal, pytest.raises(FormatError, match=r"x.journal: is of another run, with signature"):
@@ -343,7 +347,7 @@ def test_the_budget_of_batches_is_kept(models):
     few = lists(30)
     scorer = stopping(build(models), 5)
     scorer.budget.tokens = 77
-    with Journal("x.journal") as journal, pytest.raises(Stop):
+    with Journal("x.journal") as journal, pytest.raises(StopError):
         list(score(few, scorer, journal=journal))
     again = build(models)
     with Journal("x.journal") as journal:
@@ -521,7 +525,7 @@ def test_a_cache_of_another_model_or_setting_is_never_used(models, tmp_path):
 def test_a_run_sees_the_cache_as_it_was_when_it_began(models):
     few = lists(30)
     whole = [jsonl.encode(one) for one in score(few, build(models), cache="one")]
-    with Journal("x.journal") as journal, pytest.raises(Stop):
+    with Journal("x.journal") as journal, pytest.raises(StopError):
         list(score(few, stopping(build(models), 5), journal=journal, cache="two"))
     list(score(few, build(models), cache="two"))  # another run fills it meanwhile
     with Journal("x.journal") as journal:

@@ -90,9 +90,7 @@ def _shard(_context: click.Context, _parameter: click.Parameter, value: str | No
     return None if value is None else Shard.parse(value)
 
 
-shard_option = click.option(
-    "--shard", callback=_shard, metavar="I/N", help="Only part I of N, from 0; env: as torchrun or SLURM say; see `merge`."
-)
+shard_option = click.option("--shard", callback=_shard, metavar="I/N", help="Only part I of N, from 0; env: as torchrun or SLURM say; see `merge`.")
 
 
 def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 
 from rescore.errors import ScoreError
 
-__all__ = ["BATCH_TOKENS", "CALL_TOKENS", "Budget", "in_batches", "is_out_of_memory", "length_batches", "pad"]
+__all__ = ["BATCH_TOKENS", "CALL_TOKENS", "Budget", "halve", "in_batches", "is_out_of_memory", "length_batches", "pad"]
 
 T = TypeVar("T")
 
@@ -105,16 +105,18 @@ def in_batches(lengths: Sequence[int], evaluate: Callable[[list[int]], Sequence[
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                _halve(budget, rows, lengths, error)
+                longest = max(lengths[i] for i in rows)
+                halve(budget, longest * len(rows), len(rows), longest, error)
                 break
     return [values[i] for i in range(len(lengths))]
 
 
-def _halve(budget: Budget, rows: Sequence[int], lengths: Sequence[int], error: Exception) -> None:
-    longest = max(lengths[i] for i in rows)
-    if len(rows) == 1:
-        raise ScoreError(f"out of memory in a sequence of {longest} tokens alone ({str(error).splitlines()[0]}); use a smaller --window or model") from error
-    budget.halve(longest * len(rows))
+def halve(budget: Budget, tokens: int, sequences: int, longest: int, error: Exception) -> None:
+    """Make the budget smaller after a batch of `tokens` did not fit. Raises ScoreError if it was a single sequence."""
+    if sequences == 1:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ScoreError(f"out of memory in a sequence of {longest} tokens alone ({why}); use a smaller --window or model") from error
+    budget.halve(tokens)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

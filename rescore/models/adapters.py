@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,9 +53,9 @@ class NetworkCausalLM:
         self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
         self.vocab_size = self.network.config.vocab_size
 
-    def encode(self, tokens: Tensor, padding: Tensor) -> Tensor:
-        """Hidden states (batch, length, width); position i has seen tokens 0..i."""
-        return self.network.encode(tokens, None, padding)
+    def encode(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
+        """Hidden states (n, width) of the nodes of a forest; a node has seen its ancestors and itself."""
+        return self.network.encode_forest(tokens, parents)
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Log-probabilities (n, vocab_size) of the next token."""

@@ -11,17 +11,29 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rescore.diffusion.batches import Budget, length_batches, pad
 from rescore.diffusion.denoiser import Prediction
 from rescore.errors import ModelError
+from rescore.models import forest
 
 __all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked", "load_tokenizer"]
 
+logger = logging.getLogger("rescore")
+
+#: Nodes of a row of a packed forest: the network's work grows with the nodes, that of its attention with their square.
+_PACKED_ROW = 512
+
+#: Parents of the tree on which a causal network is tried: branches of several lengths, at several depths.
+_PROBE = np.array([-1, 0, 1, 2, 3, 1, 5, 0, 7, 8, 9, 8, 11])
+
+#: What networks raise that are given an input they do not know.
+_UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
 
 #: `name` or `organisation/name`.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -124,21 +136,91 @@ class HubMaskedLM:
 
 
 class HubCausalLM:
-    """A causal LM; `readout` is the identity on hidden states that are logits already."""
+    """A causal LM as `rescore.scorers.ar.CausalLM`.
+
+    Forests go through a mask of ancestors and positions by depth where the architecture follows both, which is tried once on a small tree; else
+    (ALiBi, recurrence) every path from a root to a leaf is a row of its own. `readout` needs the output layer alone where logits are exactly the
+    output layer of the body's hidden states; else (soft-capped or scaled logits) the hidden states are logits already.
+    """
 
     def __init__(self, network: Any, device: str, dtype: torch.dtype) -> None:
         self.network = network.to(device=torch.device(device), dtype=dtype).eval()
+        self.network.config.use_cache = False
         self.vocab_size: int = int(network.config.vocab_size)
+        self._longest = _span(network.config)
+        tokens = torch.arange(len(_PROBE), device=device) * (self.vocab_size - 1) // len(_PROBE)
+        self._head = _output_layer(self.network, tokens[None])
+        self.sees_trees = self._try_trees(tokens)
+        if not self.sees_trees:
+            logger.debug("%s does not follow a mask of ancestors: hypotheses are scored row by row", type(network).__name__)
 
     @torch.no_grad()
-    def encode(self, tokens: Tensor, padding: Tensor) -> Tensor:
-        """Logits (batch, length, vocab_size); padding is on the right and is never seen."""
-        logits: Tensor = self.network(input_ids=tokens, attention_mask=(~padding).long()).logits
-        return logits
+    def encode(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
+        """Hidden states (n, width) of the nodes of a forest; a node has seen its ancestors and itself."""
+        depth = forest.depths(parents)
+        size = min(max(_PACKED_ROW, 4 * int(depth.max())), self._longest)
+        if self.sees_trees and size > 2 * int(depth.max()):
+            return self._encode_packed(tokens, depth, forest.packed(parents, size))
+        return self._encode_rows(tokens, forest.leaf_paths(parents))
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Log-probabilities (n, vocab_size) of the next token."""
-        return (hidden if hidden.dtype == torch.float64 else hidden.float()).log_softmax(-1)
+        logits: Tensor = hidden if self._head is None else self._head(hidden)
+        return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+    def _encode_packed(self, tokens: Tensor, depth: np.ndarray, layout: forest.Packed) -> Tensor:
+        nodes, own, seen = (torch.from_numpy(array).to(tokens.device) for array in (layout.nodes, layout.own, layout.seen))
+        dtype = self.network.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=tokens.device).masked_fill_(~seen, torch.finfo(dtype).min)
+        positions = torch.from_numpy(depth).to(tokens.device)[nodes]
+        return self._run(input_ids=tokens[nodes], attention_mask=mask[:, None], position_ids=positions)[own]
+
+    def _encode_rows(self, tokens: Tensor, paths: list[np.ndarray]) -> Tensor:
+        """Batches of at most as many padded tokens as the forest has nodes (or of one row); padding is on the right and is never seen."""
+        found: Tensor | None = None
+        for batch in length_batches([len(path) for path in paths], Budget(len(tokens))):
+            nodes, padding = (torch.from_numpy(array).to(tokens.device) for array in pad([paths[i] for i in batch]))
+            hidden = self._run(input_ids=tokens[nodes], attention_mask=(~padding).long())
+            found = hidden.new_empty(len(tokens), hidden.shape[-1]) if found is None else found
+            found[nodes[~padding]] = hidden[~padding]
+        return cast(Tensor, found)
+
+    def _run(self, **inputs: Tensor) -> Tensor:
+        """Hidden states (rows, length, width), or logits where the output layer cannot be taken alone."""
+        hidden: Tensor = self.network(**inputs).logits if self._head is None else self.network.base_model(**inputs)[0]
+        return hidden
+
+    @torch.no_grad()
+    def _try_trees(self, tokens: Tensor) -> bool:
+        """Whether a small tree in one pass gives what its rows give, up to rounding, measured in what another context would change."""
+        if self._longest < len(_PROBE):
+            return False
+        try:
+            rows = self.readout(self._encode_rows(tokens, forest.leaf_paths(_PROBE)))
+            other = self.readout(self._encode_rows(tokens, [np.arange(len(_PROBE))]))
+            tree = self.readout(self._encode_packed(tokens, forest.depths(_PROBE), forest.packed(_PROBE, len(_PROBE))))
+        except _UNFIT:
+            return False
+        tolerance = {torch.float64: 1e-9, torch.float32: 1e-4}.get(self.network.dtype, 0.05)
+        return bool((tree - rows).abs().max() <= tolerance * (other - rows).abs().max())
+
+
+def _span(config: Any) -> int:
+    """The longest row on which tokens see each other without regard to their order in the row: positions, and local attention where there is some."""
+    local = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
+    windows = [size for size in local if isinstance(size, int) and size > 0] if getattr(config, "use_sliding_window", True) else []
+    return min([max_length(config), *windows])
+
+
+@torch.no_grad()
+def _output_layer(network: Any, tokens: Tensor) -> Any:
+    """The layer that makes the logits of the hidden states of `network.base_model`, bit by bit; None where no such layer is found."""
+    try:
+        head = network.get_output_embeddings()
+        same = torch.equal(head(network.base_model(input_ids=tokens)[0]), network(input_ids=tokens).logits)
+    except _UNFIT:
+        return None
+    return head if same else None
 
 
 def max_length(config: Any) -> int:

@@ -6,7 +6,7 @@ as a shift and scale after every norm (adaLN, Peebles & Xie 2022, arXiv:2212.097
 
 Left out on purpose: dropout, biases, key-value caches. Runs on torch 1.13 (no scaled_dot_product_attention there: the plain formula serves).
 
-Letters in shapes: B batch, L length, D width, H heads, K width of one head, V vocabulary.
+Letters in shapes: B batch, L length, N nodes of a prefix tree, D width, H heads, K width of one head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rescore.errors import ModelError
+from rescore.models import forest
 
 __all__ = ["Network", "NetworkConfig"]
 
 _TIME_FEATURES = 64
+
+#: Nodes of a prefix tree that attend together.
+_FOREST_RANGE = 64
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,13 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) 
     return scores.softmax(-1) @ v
 
 
+def _attend_forest(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, keys: Tensor) -> Tensor:
+    """(1, H, N, K) -> (1, H, N, K): each range of nodes with its own `keys` (ranges, k); mask (1, ranges, q, k)."""
+    ranges, heads, size = len(keys), q.shape[1], q.shape[-1]
+    k, v = (x.squeeze(0).index_select(1, keys.flatten()).view(heads, ranges, -1, size) for x in (k, v))
+    return _attend(q.view(heads, ranges, -1, size), k, v, mask, causal=False).reshape(1, heads, -1, size)
+
+
 class Block(nn.Module):
     """Attention and feed-forward, each with its norm, its time modulation and its residual."""
 
@@ -89,13 +101,13 @@ class Block(nn.Module):
         self.down = nn.Linear(config.feed_forward, width, bias=False)
         self.modulation = nn.Linear(_TIME_FEATURES, 4 * width) if config.time_input else None
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, time: Tensor | None) -> Tensor:
-        """(B, L, D) -> (B, L, D)."""
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, time: Tensor | None, keys: Tensor | None = None) -> Tensor:
+        """(B, L, D) -> (B, L, D). With `keys` (ranges, k), the nodes each range of a forest may look at: (1, N, D) -> (1, N, D)."""
         a, shift_scale = self.attention_norm(x), None
         if self.modulation is not None and time is not None:
             shift_scale = self.modulation(time).unsqueeze(1).chunk(4, dim=-1)  # 4 x (B, 1, D)
             a = a * (1 + shift_scale[1]) + shift_scale[0]
-        x = x + self._attention(a, rotation, mask)
+        x = x + self._attention(a, rotation, mask, keys)
         f = self.feed_forward_norm(x)
         if shift_scale is not None:
             f = f * (1 + shift_scale[3]) + shift_scale[2]
@@ -103,11 +115,11 @@ class Block(nn.Module):
         out: Tensor = x + self.down(functional.silu(gate) * up)
         return out
 
-    def _attention(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def _attention(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, keys: Tensor | None) -> Tensor:
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, K)
         q, k = _rotate(q, *rotation).to(v.dtype), _rotate(k, *rotation).to(v.dtype)
-        out = _attend(q, k, v, mask, self.causal)
+        out = _attend(q, k, v, mask, self.causal) if keys is None else _attend_forest(q, k, v, mask, keys)
         mixed: Tensor = self.attention_out(out.transpose(1, 2).reshape(batch, length, width))
         return mixed
 
@@ -143,12 +155,30 @@ class Network(nn.Module):
         padding. Returns (B, L, D) after the final norm.
         """
         x = self.embedding(tokens)
-        rotation = self._rotation(tokens.shape[1], x)
+        rotation = self._rotation(torch.arange(tokens.shape[1], device=x.device), x)
         mask = self._mask(tokens.shape[1], padding)
         time = self._time(noise, x) if self.config.time_input else None
         for block in self.blocks:
             x = block(x, rotation, mask, time)
         hidden: Tensor = self.final_norm(x)
+        return hidden
+
+    def encode_forest(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
+        """Hidden states (N, D) of the nodes of a prefix tree: tokens (N,) int64, parents (N,) int64 in preorder, -1 at a root (see rescore.models.forest).
+
+        What `encode` gives for the path from the root, with only the ancestors in sight; for causal networks without a time input.
+        """
+        count = len(parents)
+        ranges = -(-count // _FOREST_RANGE)
+        size = -(-count // ranges)
+        parents = np.append(parents, np.full(ranges * size - count, -1))  # lone roots fill the last range
+        layout = forest.chunks(parents, size)
+        x = self.embedding(functional.pad(tokens, (0, ranges * size - count)))[None]
+        rotation = self._rotation(torch.from_numpy(forest.depths(parents)).to(x.device), x)
+        keys, seen = torch.from_numpy(layout.keys).to(x.device), torch.from_numpy(layout.seen).to(x.device)
+        for block in self.blocks:
+            x = block(x, rotation, seen[None], None, keys)
+        hidden: Tensor = self.final_norm(x[0, :count])
         return hidden
 
     def readout(self, hidden: Tensor) -> Tensor:
@@ -159,12 +189,12 @@ class Network(nn.Module):
         """Raw logits (B, L, V): `readout(encode(...))`, for tests and small uses."""
         return self.readout(self.encode(tokens, noise, padding))
 
-    def _rotation(self, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotation(self, positions: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (L, K / 2), of position x frequency."""
         half = self.config.width // self.config.heads // 2
         kind = torch.promote_types(like.dtype, torch.float32)
         frequency = 10_000.0 ** (-torch.arange(half, device=like.device, dtype=kind) / half)
-        angle = torch.arange(length, device=like.device, dtype=kind)[:, None] * frequency
+        angle = positions.to(kind)[:, None] * frequency
         return angle.cos(), angle.sin()
 
     def _mask(self, length: int, padding: Tensor | None) -> Tensor | None:
