@@ -48,5 +48,8 @@ def command(dev: str, test: str, output: str, fast: bool, unit: Unit | None, cer
         raise click.UsageError("--fast and --scorers both say what is scored; give one of them")
     options["scorers"] = options["scorers"] or (FAST if fast else SCORERS)
     options["depth"] = options["depth"] or (FAST_DEPTH if fast else None)
-    found = run(dev, test, output, unit=unit_of(unit, cer), say=partial(tqdm.write, file=sys.stderr), **options)
+    try:
+        found = run(dev, test, output, unit=unit_of(unit, cer), say=partial(tqdm.write, file=sys.stderr), **options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; what was scored is in {output}; run the same command again to go on") from None
     click.echo(found.table, nl=False)

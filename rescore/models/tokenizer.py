@@ -50,7 +50,7 @@ class Tokenizer:
     def words(self, tokens: Sequence[int]) -> np.ndarray:
         """The word index of every token, (length,) int64: a new word begins at every piece with a word-start mark and at every special id."""
         ids = np.asarray(tokens, dtype=np.int64)
-        special = np.isin(ids, (self.bos_id, self.eos_id)) | (ids >= self.size)
+        special = (ids == self.bos_id) | (ids == self.eos_id) | (ids >= self.size)
         starts = special | self._starts[np.where(ids < self.size, ids, 0)]
         index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
         return index
