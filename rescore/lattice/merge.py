@@ -58,7 +58,7 @@ class _Determinizer:
 
     def __init__(self, lattice: Lattice, columns: FloatArray, grains: FloatArray, limit: int) -> None:
         self.prefixes, self.columns, self.grains, self.limit = Prefixes(lattice, columns[:, 0]), columns, grains, limit
-        self.place, self.end, self.nothing = lattice.place(), lattice.states - 1, np.zeros(lattice.states)
+        self.place, self.end, self.nothing = lattice.place(), lattice.states - 1, [0.0] * lattice.states
         self.arcs: list[_Arc] = []
         self.sums: list[FloatArray] = []
         self._numbers: dict[_Key, int] = {((self.end, *[0] * columns.shape[1]),): _END}
@@ -84,15 +84,17 @@ class _Determinizer:
 
     def _sum(self, chain: Chain | None) -> FloatArray:
         """The scores of the arcs of a chain and of what it began with."""
-        arcs = []
+        arcs: list[int] = []
+        total = np.zeros(self.columns.shape[1])
         while chain is not None:
             arc, before = chain
-            if arc < 0:
-                excess: FloatArray = before
-                return excess + self.columns[arcs].sum(axis=0)
-            arcs.append(arc)
+            if arc < 0:  # what the chain began with
+                total, before = before, None
+            else:
+                arcs.append(arc)
             chain = before
-        return self.columns[arcs].sum(axis=0)
+        added: FloatArray = total + self.columns[arcs].sum(axis=0)
+        return added
 
     def _normalized(self, reached: Reached) -> tuple[FloatArray, dict[int, FloatArray]]:
         """The scores of the best path into a set of states, and what each state has beyond them."""
@@ -131,16 +133,17 @@ def _minimal(lattice: Lattice, single: Lattice, names: tuple[str, ...], grains: 
     pushed[single.source == 0] += ahead[0]
     begins = np.searchsorted(single.source, np.arange(single.states + 1)).tolist()
     target, word = single.target.tolist(), single.word.tolist()
-    classes, kinds = [_END] * single.states, dict[object, int]()
+    only_end = ((0, _END, *[0] * len(names)),)  # a state with nothing but an arc without word or score into the end is the end
+    classes, kinds = [_END] * single.states, dict[object, int]({only_end: _END})
     arcs, sums = list[_Arc](), list[FloatArray]()
     for state in range(single.states - 2, -1, -1):
         own = range(begins[state], begins[state + 1])
         kind = tuple(sorted((word[arc], classes[target[arc]], *grained[arc]) for arc in own))
         if kind not in kinds or not state:  # the start stays apart: its arcs hold what was pushed
-            kinds[kind if state else "start"] = len(kinds) + 1
-            arcs += [(len(kinds), classes[target[arc]], word[arc]) for arc in own]
-            sums += [pushed[arc] for arc in own]
             classes[state] = len(kinds)
+            kinds[kind if state else "start"] = classes[state]
+            arcs += [(classes[state], classes[target[arc]], word[arc]) for arc in own]
+            sums += [pushed[arc] for arc in own]
         else:
             classes[state] = kinds[kind]
     merged = _built(lattice, names, arcs, sums)

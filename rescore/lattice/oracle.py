@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rescore.errors import FormatError
 from rescore.lattice.lattice import Lattice
 from rescore.types import ErrorCounts
 
 __all__ = ["Oracle", "oracle"]
+
+IntArray: TypeAlias = NDArray[np.integer[Any]]
 
 _MOST_CELLS = 1 << 28  # of the table of distances: 1 GB
 
@@ -36,20 +40,20 @@ def oracle(lattice: Lattice, reference: Sequence[str]) -> Oracle:
         )
     if not lattice.arcs:
         return Oracle((), ErrorCounts(0, 0, len(reference), len(reference)))
-    number = {symbol: index for index, symbol in reversed(list(enumerate(lattice.symbols)))}
-    same = _canonical(lattice, number)
+    same, number = _by_spelling(lattice)
     wanted = np.array([number.get(word, -1) for word in reference], np.int64)
     return _traced(lattice, same, wanted, _table(lattice, same, wanted))
 
 
-def _canonical(lattice: Lattice, number: dict[str, int]) -> np.ndarray:
-    """The word of every arc as the first symbol of the same spelling, (A,)."""
-    used = np.unique(lattice.word)
-    first = np.array([number[lattice.symbols[word]] for word in used.tolist()], np.int64)
-    return first[np.searchsorted(used, lattice.word)]
+def _by_spelling(lattice: Lattice) -> tuple[IntArray, dict[str, int]]:
+    """The word of every arc by the number of its spelling, (A,), 0 for none, and these numbers."""
+    used, place = np.unique(np.append(lattice.word, 0), return_inverse=True)
+    number = {"": 0}
+    spellings = [number.setdefault(lattice.symbols[word], len(number)) for word in used.tolist()]
+    return np.array(spellings, np.int64)[place[:-1]], number
 
 
-def _table(lattice: Lattice, words: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _table(lattice: Lattice, words: IntArray, wanted: IntArray) -> IntArray:
     """D, (S, R + 1) int32."""
     places = np.arange(len(wanted) + 1, dtype=np.int32)
     table = np.full((lattice.states, len(places)), np.iinfo(np.int32).max // 2, np.int32)
@@ -69,7 +73,7 @@ def _table(lattice: Lattice, words: np.ndarray, wanted: np.ndarray) -> np.ndarra
     return table
 
 
-def _traced(lattice: Lattice, words: np.ndarray, wanted: np.ndarray, table: np.ndarray) -> Oracle:
+def _traced(lattice: Lattice, words: IntArray, wanted: IntArray, table: IntArray) -> Oracle:
     """Back from the end: at each state an arc, or a word left out, that explains its distance."""
     into: list[list[int]] = [[] for _ in range(lattice.states)]
     for arc, target in enumerate(lattice.target.tolist()):
@@ -78,7 +82,7 @@ def _traced(lattice: Lattice, words: np.ndarray, wanted: np.ndarray, table: np.n
     spoken: list[int] = []
     counts = {"substitutions": 0, "insertions": 0, "deletions": 0}
     while state or place:
-        here = table[state, place]
+        here = int(table[state, place])
         if place and table[state, place - 1] + 1 == here:
             counts["deletions"] += 1
             place -= 1
@@ -94,8 +98,8 @@ def _traced(lattice: Lattice, words: np.ndarray, wanted: np.ndarray, table: np.n
     return Oracle(text, ErrorCounts(**counts, reference_words=len(wanted)))
 
 
-def _explanations(table, source, words, wanted, arcs, place, here):  # type: ignore[no-untyped-def]
-    """(arc, what it does) for every arc whose source has the distance that is left."""
+def _explanations(table: IntArray, source: IntArray, words: IntArray, wanted: IntArray, arcs: list[int], place: int, here: int) -> Iterator[tuple[int, str]]:
+    """Every arc whose source has the distance that is left, and what the arc does."""
     for arc in arcs:
         row = table[source[arc]]
         if not words[arc]:

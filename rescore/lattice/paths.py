@@ -96,7 +96,7 @@ def paths_of(lattice: Lattice, totals: FloatArray, sequences: Iterable[Sequence[
     walked: list[Reached] = [prefixes.closed({0: (0.0, None)})]  # of each prefix of the sequence before
     before: tuple[int, ...] = ()
     for words in sorted(set(wanted)):
-        common = next((i for i, (a, b) in enumerate(zip(words, before, strict=False)) if a != b), min(len(words), len(before)))  # noqa: B905
+        common = _common(words, before)
         del walked[common + 1 :]
         for word in words[common:]:
             walked.append(prefixes.closed(prefixes.followed(walked[-1], word)))
@@ -197,6 +197,12 @@ class Prefixes:
                 if self._words[arc] == word and (to not in states or states[to][0] < total):
                     states[to] = (total, (arc, chain))
         return states
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the longest common prefix."""
+    shorter = min(len(a), len(b))
+    return next((i for i in range(shorter) if a[i] != b[i]), shorter)
 
 
 def _unrolled(chain: Chain | None) -> list[int]:

@@ -8,6 +8,7 @@ Exact checks: tests/test_lattice_posteriors.py (all paths of small lattices), te
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -171,7 +172,7 @@ def _sweep(origin: IntArray, goal: IntArray, totals: FloatArray, states: int, be
     bounds = np.append(firsts, len(goals))
     values = np.full(states, -np.inf)
     values[:1] = 0.0
-    for first, stop in zip(steps[:-1], steps[1:], strict=True):
+    for first, stop in itertools.pairwise(steps):
         begin, end = bounds[first], bounds[stop]
         sums = values[origins[begin:end]] + own[begin:end]
         groups = firsts[first:stop] - begin
