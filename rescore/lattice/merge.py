@@ -58,7 +58,7 @@ class _Determinizer:
 
     def __init__(self, lattice: Lattice, columns: FloatArray, grains: FloatArray, limit: int) -> None:
         self.prefixes, self.columns, self.grains, self.limit = Prefixes(lattice, columns[:, 0]), columns, grains, limit
-        self.place, self.end, self.nothing = lattice.place(), lattice.states - 1, [0.0] * lattice.states
+        self.place, self.end = lattice.place(), lattice.states - 1
         self.arcs: list[_Arc] = []
         self.sums: list[FloatArray] = []
         self._numbers: dict[_Key, int] = {((self.end, *[0] * columns.shape[1]),): _END}
@@ -72,7 +72,7 @@ class _Determinizer:
             closed = self.prefixes.closed({state: (float(excess[0]), (-1, excess)) for state, excess in subset.items()})
             if self.end in closed:
                 self._add(number, _END, 0, self._sum(closed[self.end][1]))
-            for word, longer in self.prefixes.extended(closed, self.nothing, -np.inf).items():
+            for word, longer in self.prefixes.extended(closed).items():
                 best, excess = self._normalized(longer)
                 self._add(number, self._number(excess), word, best)
 

@@ -61,7 +61,8 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
     _check_count(lattice, count)
     if not lattice.arcs:
         return []
-    prefixes, rest = Prefixes(lattice, totals), backward(lattice, totals, best=True).tolist()
+    rest = backward(lattice, totals, best=True).tolist()
+    prefixes = Prefixes(lattice, totals, rest)
     margin, bound, ticket = slack(lattice, totals), -math.inf, 0
     found: list[Path] = []
     # A prefix, or a whole path where the set of states is missing: (minus its rank, a ticket for equal ranks, states, arcs)
@@ -71,11 +72,11 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
         if reached is None:
             found.append(make_path(lattice, totals, _unrolled(chain)))
             continue
-        closed = prefixes.closed(reached)
+        closed = prefixes.closed(reached, bound - margin)
         if prefixes.end in closed:
             ticket += 1
             heappush(waiting, (-closed[prefixes.end][0], ticket, None, closed[prefixes.end][1]))
-        for longer in prefixes.extended(closed, rest, bound - margin).values():
+        for longer in prefixes.extended(closed, bound - margin).values():
             ticket += 1
             heappush(waiting, (-max(value + rest[state] for state, (value, _) in longer.items()), ticket, longer, None))
         wanted = count - len(found)
@@ -144,17 +145,21 @@ def as_nbest(lattice: Lattice, paths: Sequence[Path], text: Callable[[Sequence[i
 
 
 class Prefixes:
-    """The word prefixes of a lattice, as sets of states."""
+    """The word prefixes of a lattice, as sets of states. With `rest`, the best total from each state to the end, hopeless states are left out."""
 
-    def __init__(self, lattice: Lattice, totals: FloatArray) -> None:
+    def __init__(self, lattice: Lattice, totals: FloatArray, rest: Sequence[float] | None = None) -> None:
+        self._rest = rest if rest is not None else [0.0] * lattice.states
         self.end = lattice.states - 1
         self._begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1)).tolist()
         self._targets, self._words, self._totals = lattice.target.tolist(), lattice.word.tolist(), totals.tolist()
         silent = np.bincount(lattice.source[lattice.word == 0], minlength=lattice.states) > 0
         self._silent = silent.tolist()
 
-    def closed(self, reached: Reached) -> Reached:
-        """With the states that arcs without words reach. States are in topological order, so the smallest that waits is final."""
+    def closed(self, reached: Reached, bound: float = -math.inf) -> Reached:
+        """With the states that arcs without words reach. States are in topological order, so the smallest that waits is final.
+
+        States from which no path comes to `bound` are not gone on from.
+        """
         waiting = [state for state in reached if self._silent[state]]
         if not waiting:
             return reached
@@ -164,9 +169,9 @@ class Prefixes:
             state = heappop(waiting)
             value, chain = closed[state]
             for arc in range(self._begins[state], self._begins[state + 1]):
-                if self._words[arc]:
-                    continue
                 to, total = self._targets[arc], value + self._totals[arc]
+                if self._words[arc] or total + self._rest[to] < bound:
+                    continue
                 if to not in closed:
                     if self._silent[to]:
                         heappush(waiting, to)
@@ -175,13 +180,15 @@ class Prefixes:
                 closed[to] = (total, (arc, chain))
         return closed
 
-    def extended(self, closed: Reached, rest: Sequence[float], bound: float) -> dict[int, Reached]:
+    def extended(self, closed: Reached, bound: float = -math.inf) -> dict[int, Reached]:
         """The prefixes that are one word longer, less the states from which no path comes to `bound`."""
         longer: dict[int, Reached] = {}
         for state, (value, chain) in closed.items():
+            if value + self._rest[state] < bound:
+                continue
             for arc in range(self._begins[state], self._begins[state + 1]):
                 word, to, total = self._words[arc], self._targets[arc], value + self._totals[arc]
-                if not word or total + rest[to] < bound:
+                if not word or total + self._rest[to] < bound:
                     continue
                 states = longer.setdefault(word, {})
                 if to not in states or states[to][0] < total:
