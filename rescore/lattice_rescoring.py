@@ -89,8 +89,8 @@ def rescore_lattice(
     Arcs less likely than `posterior` are left out of the search. The cover is of the arcs with at least `cover_posterior` (0: of all that are
     searched); of a cover larger than `max_paths` the best are scored. Each round, of at most `max_rounds`, scores those of the `per_round` best paths by
     the estimates that are new: more of them cost more evaluations and find more. `text` makes the text of a path from indices into `lattice.symbols`
-    (default: symbols with spaces between). Deterministic if the scorer is. Memory and time of an estimate are O(scored paths * arcs of the pruned
-    lattice) and O(scored paths^2 * these arcs). Raises ScoreError if a score is not finite, or cannot be had; FormatError for numbers that make no sense.
+    (default: symbols with spaces between). Deterministic if the scorer is. Memory and time of an estimate are O(scored paths * arcs on them) and
+    O(scored paths^2 * these arcs). Raises ScoreError if a score is not finite, or cannot be had; FormatError for numbers that make no sense.
     """
     if max_paths < 1 or max_rounds < 0 or per_round < 1:
         raise FormatError(f"{lattice.place()}: max_paths {max_paths}, max_rounds {max_rounds}, per_round {per_round}: expected at least 1, 0 and 1")
@@ -168,15 +168,17 @@ class _Search:
 
     def estimates(self) -> FloatArray:
         """The total of every arc with its estimated share of the new score, (A,)."""
-        on = np.zeros((len(self.paths), self.lattice.arcs))
+        used = np.unique(np.concatenate([path.arcs for path in self.paths.values()]))
+        on = np.zeros((len(self.paths), len(used)))
         for row, path in enumerate(self.paths.values()):
-            on[row, list(path.arcs)] = 1.0
+            on[row, np.searchsorted(used, path.arcs)] = 1.0
         line = np.column_stack([self.lattice.lm, self.lattice.word > 0])
-        values, known = self._values(), on @ line
+        values, known = self._values(), on @ line[used]
         slope = np.linalg.lstsq(known - known.mean(axis=0), values - values.mean(), rcond=1e-9)[0]
         rest = values - known @ slope
         shared = on @ on.T + _RIDGE * np.eye(len(on))
-        corrections = on.T @ np.linalg.solve(shared, rest - rest.mean())
+        corrections = np.zeros(self.lattice.arcs)
+        corrections[used] = on.T @ np.linalg.solve(shared, rest - rest.mean())
         estimates: FloatArray = self.totals + self.weights.new_scale * (line @ slope + corrections)
         return estimates
 

@@ -24,7 +24,7 @@ from rescore.lattice.lattice import Lattice
 from rescore.lattice.posteriors import FloatArray, backward, slack
 from rescore.types import Hypothesis, NBest
 
-__all__ = ["Path", "as_nbest", "join_words", "n_best", "paths_of", "sample"]
+__all__ = ["Chain", "Path", "Prefixes", "Reached", "as_nbest", "join_words", "make_path", "n_best", "paths_of", "sample"]
 
 #: The arcs of a path, last first: (arc, the arcs before it).
 Chain: TypeAlias = tuple[int, Any]
