@@ -28,7 +28,7 @@ ROWS = [
     ["diffusion"],
     ["models"],
     ["scorers", "decide", "fusion", "staircase", "tuning", "grid"],
-    ["train", "decode", "pipeline", "checking", "report", "experiment"],
+    ["train", "decode", "pipeline", "lattice_rescoring", "checking", "report", "experiment"],
     ["cli"],
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}

@@ -1,0 +1,250 @@
+"""Lists of paths from a lattice: exact N-best, sampling, the best path of given words.
+
+Every function takes the (A,) float64 totals of the arcs (`rescore.lattice.posteriors.arc_totals`) and returns paths with different word sequences,
+each with the best of the paths that have its words. What stands on arcs without a word is part of the scores and not of the words.
+
+How N-best works: a search over word prefixes, best first. A prefix is the set of states that its paths reach, each with its best path (the lattice
+is determinised while it is searched); its rank is the total of the best path that begins with it, known exactly from a backward pass. So every
+prefix that is expanded begins one of the paths returned, and never more than about twice as many prefixes are held as paths are wanted.
+Time: O(count * words * arcs that leave one prefix).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, nsmallest
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from rescore.errors import FormatError
+from rescore.lattice.lattice import Lattice
+from rescore.lattice.posteriors import FloatArray, backward, slack
+from rescore.types import Hypothesis, NBest
+
+__all__ = ["Chain", "Path", "Prefixes", "Reached", "as_nbest", "join_words", "make_path", "n_best", "paths_of", "sample"]
+
+#: The arcs of a path, last first: (arc, the arcs before it).
+Chain: TypeAlias = tuple[int, Any]
+#: The states that a word prefix reaches: its best total to there, and that path.
+Reached: TypeAlias = dict[int, tuple[float, Chain | None]]
+
+_SPARE = 64  # prefixes held beyond twice the number wanted, so that they are not sorted out all the time
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path from start to end: its arcs (rows of the lattice), its words (indices into `symbols`, none of them 0), and its sums in nats."""
+
+    arcs: tuple[int, ...]
+    words: tuple[int, ...]
+    am: float
+    lm: float
+    total: float
+
+
+def make_path(lattice: Lattice, totals: FloatArray, arcs: Sequence[int]) -> Path:
+    """Return the path of these arcs."""
+    rows = np.array(arcs, np.int64)
+    words = lattice.word[rows]
+    return Path(tuple(arcs), tuple(words[words > 0].tolist()), float(lattice.am[rows].sum()), float(lattice.lm[rows].sum()), float(totals[rows].sum()))
+
+
+def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
+    """Return the `count` best different word sequences, best first, fewer where the lattice has fewer.
+
+    Exact but for rounding: totals that differ by less than float64 can add up may change places.
+    Raises FormatError for a count below 1. Exact check: tests/test_lattice_paths.py::test_n_best_equals_enumeration.
+    """
+    _check_count(lattice, count)
+    if not lattice.arcs:
+        return []
+    rest = backward(lattice, totals, best=True).tolist()
+    prefixes = Prefixes(lattice, totals, rest)
+    margin, bound, ticket = slack(lattice, totals), -math.inf, 0
+    found: list[Path] = []
+    # A prefix, or a whole path where the set of states is missing: (minus its rank, a ticket for equal ranks, states, arcs)
+    waiting: list[tuple[float, int, Reached | None, Chain | None]] = [(-rest[0], 0, {0: (0.0, None)}, None)]
+    while waiting and len(found) < count:
+        _, _, reached, chain = heappop(waiting)
+        if reached is None:
+            found.append(make_path(lattice, totals, _unrolled(chain)))
+            continue
+        closed = prefixes.closed(reached, bound - margin)
+        if prefixes.end in closed:
+            ticket += 1
+            heappush(waiting, (-closed[prefixes.end][0], ticket, None, closed[prefixes.end][1]))
+        for longer in prefixes.extended(closed, bound - margin).values():
+            ticket += 1
+            heappush(waiting, (-max(value + rest[state] for state, (value, _) in longer.items()), ticket, longer, None))
+        wanted = count - len(found)
+        if len(waiting) > 2 * wanted + _SPARE:  # every prefix held leads to a word sequence of its own, so the others are not needed
+            waiting = nsmallest(wanted, waiting)
+            bound = -waiting[-1][0]
+            heapify(waiting)
+    return sorted(found, key=lambda path: -path.total)
+
+
+def paths_of(lattice: Lattice, totals: FloatArray, sequences: Iterable[Sequence[int]]) -> list[Path | None]:
+    """Return the best path of each word sequence, in order, None where the lattice does not have it. Common prefixes are walked once."""
+    wanted = [tuple(words) for words in sequences]
+    if not lattice.arcs:
+        return [None] * len(wanted)
+    prefixes = Prefixes(lattice, totals)
+    found: dict[tuple[int, ...], Path | None] = {}
+    walked: list[Reached] = [prefixes.closed({0: (0.0, None)})]  # of each prefix of the sequence before
+    before: tuple[int, ...] = ()
+    for words in sorted(set(wanted)):
+        common = _common(words, before)
+        del walked[common + 1 :]
+        for word in words[common:]:
+            walked.append(prefixes.closed(prefixes.followed(walked[-1], word)))
+        end = walked[-1].get(prefixes.end)
+        found[words] = None if end is None else make_path(lattice, totals, _unrolled(end[1]))
+        before = words
+    return [found[words] for words in wanted]
+
+
+def sample(lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1.0, seed: int = 0) -> list[Path]:
+    """Draw `count` paths from P(path) proportional to exp(scale * total) and return their different word sequences, best first.
+
+    Each sequence comes with its best path of the lattice, as after icefall's `Nbest.intersect`, not with the path drawn. The best sequence of the
+    lattice may be missing. As icefall's `Nbest.from_lattice`, whose `nbest_scale` is `scale`, but for the draws: k2.random_paths takes evenly spread
+    numbers in place of random ones, the same in every call; here they come from numpy's generator, seeded.
+    Raises FormatError for a count below 1 or a scale that is not positive.
+    """
+    _check_count(lattice, count)
+    if not (scale > 0 and math.isfinite(scale)):
+        raise FormatError(f"{lattice.place()}: cannot sample with scale {scale}, expected a positive number")
+    if not lattice.arcs:
+        return []
+    drawn = _drawn(lattice, scale * totals, count, np.random.default_rng(seed))
+    words = {tuple(word for word in lattice.word[arcs].tolist() if word) for arcs in drawn}
+    found = [path for path in paths_of(lattice, totals, sorted(words)) if path is not None]
+    return sorted(found, key=lambda path: -path.total)
+
+
+def join_words(lattice: Lattice) -> Callable[[Sequence[int]], str]:
+    """Return the function from word indices to text that suits lattices of whole words: symbols with spaces between."""
+    return lambda words: " ".join(lattice.symbols[word] for word in words)
+
+
+def as_nbest(lattice: Lattice, paths: Sequence[Path], text: Callable[[Sequence[int]], str] | None = None, *, ref: str | None = None, lm: str = "lm") -> NBest:
+    """Return paths as a list with the scores `am` and `lm` (or the name given for it); of paths with equal texts the first.
+
+    A lattice without a path is kept as a list of one empty hypothesis, whose scores are the sums over no arcs.
+    """
+    text = text or join_words(lattice)
+    texts: dict[str, Hypothesis] = {}
+    for path in paths or [Path((), (), 0.0, 0.0, 0.0)]:
+        own = text(path.words)
+        texts.setdefault(own, Hypothesis(own, {"am": path.am, lm: path.lm}))
+    return NBest(lattice.id, tuple(texts.values()), ref, where=lattice.where)
+
+
+class Prefixes:
+    """The word prefixes of a lattice, as sets of states. With `rest`, the best total from each state to the end, hopeless states are left out."""
+
+    def __init__(self, lattice: Lattice, totals: FloatArray, rest: Sequence[float] | None = None) -> None:
+        self._rest = rest if rest is not None else [0.0] * lattice.states
+        self.end = lattice.states - 1
+        self._begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1)).tolist()
+        self._targets, self._words, self._totals = lattice.target.tolist(), lattice.word.tolist(), totals.tolist()
+        silent = np.bincount(lattice.source[lattice.word == 0], minlength=lattice.states) > 0
+        self._silent = silent.tolist()
+
+    def closed(self, reached: Reached, bound: float = -math.inf) -> Reached:
+        """With the states that arcs without words reach. States are in topological order, so the smallest that waits is final.
+
+        States from which no path comes to `bound` are not gone on from.
+        """
+        waiting = [state for state in reached if self._silent[state]]
+        if not waiting:
+            return reached
+        closed = dict(reached)
+        heapify(waiting)
+        while waiting:
+            state = heappop(waiting)
+            value, chain = closed[state]
+            for arc in range(self._begins[state], self._begins[state + 1]):
+                to, total = self._targets[arc], value + self._totals[arc]
+                if self._words[arc] or total + self._rest[to] < bound:
+                    continue
+                if to not in closed:
+                    if self._silent[to]:
+                        heappush(waiting, to)
+                elif closed[to][0] >= total:
+                    continue
+                closed[to] = (total, (arc, chain))
+        return closed
+
+    def extended(self, closed: Reached, bound: float = -math.inf) -> dict[int, Reached]:
+        """The prefixes that are one word longer, less the states from which no path comes to `bound`."""
+        longer: dict[int, Reached] = {}
+        for state, (value, chain) in closed.items():
+            if value + self._rest[state] < bound:
+                continue
+            for arc in range(self._begins[state], self._begins[state + 1]):
+                word, to, total = self._words[arc], self._targets[arc], value + self._totals[arc]
+                if not word or total + self._rest[to] < bound:
+                    continue
+                states = longer.setdefault(word, {})
+                if to not in states or states[to][0] < total:
+                    states[to] = (total, (arc, chain))
+        return longer
+
+    def followed(self, closed: Reached, word: int) -> Reached:
+        """The prefix that is longer by this word."""
+        states: Reached = {}
+        for state, (value, chain) in closed.items():
+            for arc in range(self._begins[state], self._begins[state + 1]):
+                to, total = self._targets[arc], value + self._totals[arc]
+                if self._words[arc] == word and (to not in states or states[to][0] < total):
+                    states[to] = (total, (arc, chain))
+        return states
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """The length of the longest common prefix."""
+    shorter = min(len(a), len(b))
+    return next((i for i in range(shorter) if a[i] != b[i]), shorter)
+
+
+def _unrolled(chain: Chain | None) -> list[int]:
+    arcs: list[int] = []
+    while chain is not None:
+        arc, chain = chain
+        arcs.append(arc)
+    return arcs[::-1]
+
+
+def _drawn(lattice: Lattice, totals: FloatArray, count: int, random: np.random.Generator) -> list[list[int]]:
+    """The arcs of `count` random paths. All paths go one arc further in each step.
+
+    `ladder` is source + P(this arc or one before it | source): a number drawn in [source, source + 1) falls into the arc taken.
+    """
+    rest = backward(lattice, totals)
+    chances = np.exp(totals + rest[lattice.target] - rest[lattice.source])
+    sums = np.cumsum(chances)
+    begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1))
+    before = np.concatenate([[0.0], sums])[begins[lattice.source]]
+    last = begins[lattice.source + 1] - 1
+    within = np.where(np.arange(lattice.arcs) == last, 1.0, np.minimum((sums - before) / (sums[last] - before), 1.0))
+    ladder = lattice.source + within
+    states, paths = np.zeros(count, np.int64), [list[int]() for _ in range(count)]
+    going = np.arange(count)
+    while len(going):
+        chosen = np.searchsorted(ladder, states[going] + random.random(len(going)), side="right")
+        chosen = np.clip(chosen, begins[states[going]], begins[states[going] + 1] - 1)  # a large state number rounds the draw
+        for path, arc in zip(going.tolist(), chosen.tolist(), strict=True):
+            paths[path].append(arc)
+        states[going] = lattice.target[chosen]
+        going = going[states[going] < lattice.states - 1]
+    return paths
+
+
+def _check_count(lattice: Lattice, count: int) -> None:
+    if count < 1:
+        raise FormatError(f"{lattice.place()}: {count} paths were asked for, expected 1 or more")
