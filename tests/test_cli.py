@@ -37,7 +37,7 @@ from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
 from rescore.wer import list_errors
 
-COMMANDS = ["convert", "check", "score", "merge", "tune", "sweep", "fuse", "eval", "run", "models", "formats", "train", "plugins", "completion"]
+COMMANDS = ["convert", "lattice", "check", "score", "merge", "tune", "sweep", "fuse", "eval", "run", "models", "formats", "train", "plugins", "completion"]
 
 #: (id, reference, [(text, am, ngram)]): the first pass makes 4 errors, the oracle 1.
 TEXTS = [

@@ -21,6 +21,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "convert": "Read another tool's lists, write the native JSONL.",
+    "lattice": "Make N-best lists of lattices: k2, OpenFst, Kaldi, HTK.",
     "check": "Look at lists before a network evaluation is paid for.",
     "score": "Add one language-model score to every hypothesis.",
     "merge": "Join the scored shards of one run.",

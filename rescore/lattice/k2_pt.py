@@ -39,11 +39,12 @@ def read(
     nonwords: Collection[str] = (),
     lm: str = "lm_scores",
     ids: PathLike | Sequence[str] | None = None,
+    unnamed: Sequence[str] | None = None,
 ) -> Iterator[Lattice]:
     """Yield the lattices of a file, or of the `.pt` files of a directory; a file is in memory at a time.
 
     `words` or `bpe` name the labels; `words="none"`: the numbers are the words. `lm="none"` reads lattices that have no n-gram score: lm = 0.
-    `ids`: the ids in the order of the lattices, or a file with one a line.
+    `ids`: the ids in the order of the lattices, or a file with one a line. `unnamed`: the same for the lattices that no key in the file names.
     Raises FormatError naming the file and the lattice: for a pickle with code, missing aux_labels or lm_scores, labels outside the table, scores that are
     not finite, and another number of ids than of lattices.
     """
@@ -51,8 +52,25 @@ def read(
     files = [os.path.join(path, name) for name in names_in(path) if name.endswith(".pt")] if os.path.isdir(path) else [os.fspath(path)]
     if not files:
         raise FormatError(f"{name_of(path)}: the directory holds no file that ends in .pt; name the one with the lattices")
-    lattices = (lattice for file in files for lattice in _lattices(file, symbols, words == "none", lm == "none"))
-    return each_once(lattices if ids is None else _named(lattices, ids, path), path)
+    keyed = (one for file in files for one in _keyed(file, symbols, words == "none", lm == "none"))
+    lattices: Iterator[Lattice] = (lattice for _, lattice in keyed)
+    if ids is not None:
+        lattices = _named(lattices, ids, path)
+    elif unnamed is not None:
+        lattices = _named_where_unnamed(keyed, unnamed, path)
+    return each_once(lattices, path)
+
+
+def _named_where_unnamed(keyed: Iterator[tuple[bool, Lattice]], unnamed: Sequence[str], path: PathLike) -> Iterator[Lattice]:
+    """Lattices that no key names take the ids in order; these have to be used up, or not used at all."""
+    used = 0
+    for is_named, lattice in keyed:
+        used += not is_named
+        if used > len(unnamed):
+            raise FormatError(f"{name_of(path)}: there are more lattices than the {len(unnamed)} ids of their manifest; give that of this very set")
+        yield lattice if is_named else replace(lattice, id=unnamed[used - 1])
+    if 0 < used < len(unnamed):
+        raise FormatError(f"{name_of(path)}: there are {used} lattices and {len(unnamed)} ids in their manifest; give that of this very set")
 
 
 def _named(lattices: Iterator[Lattice], ids: PathLike | Sequence[str], path: PathLike) -> Iterator[Lattice]:
@@ -65,7 +83,8 @@ def _named(lattices: Iterator[Lattice], ids: PathLike | Sequence[str], path: Pat
         raise FormatError(f"{name_of(path)}: there are {count} lattices and {len(given)} ids, expected one each")
 
 
-def _lattices(file: str, symbols: Symbols | None, may_be_numbers: bool, is_without_lm: bool) -> Iterator[Lattice]:
+def _keyed(file: str, symbols: Symbols | None, may_be_numbers: bool, is_without_lm: bool) -> Iterator[tuple[bool, Lattice]]:
+    """Lattices, and whether the file has an id for each."""
     from rescore.lattice.k2_tensors import Arrays, load  # noqa: PLC0415 - torch
 
     where, number = name_of(file), 0
@@ -75,7 +94,7 @@ def _lattices(file: str, symbols: Symbols | None, may_be_numbers: bool, is_witho
         for i, fsa in enumerate(arcs.fsas):
             id = f"{stem_of(file)}-{number}" if key is None else key if len(arcs.fsas) == 1 else f"{key}-{i}"
             number += 1
-            yield arcs.lattice(fsa, id, symbols, may_be_numbers, where)
+            yield key is not None, arcs.lattice(fsa, id, symbols, may_be_numbers, where)
 
 
 def _dicts(loaded: object, where: str) -> Iterator[tuple[str | None, Mapping[str, object]]]:
