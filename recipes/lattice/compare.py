@@ -98,7 +98,9 @@ def row(name: str, lists: Sequence[NBest], fusion: rescore.Fusion, evaluations: 
     oracle = sum(int(list_errors(one).min()) for one in best)
     totals = [one.hyps[0].scores["total"] for one in best]
     line = f"| {name} | {evaluations / len(best):.1f} | {100 * errors / words:.2f} | {100 * oracle / words:.2f} |"
-    if against is not None:
+    if against is None:
+        line += " | |"
+    else:
         gains = np.array(totals) - np.array(against)
         line += f" {gains.mean() / ENGINE_SCALE:+.3f} | {(gains > 1e-6).sum()} / {(gains < -1e-6).sum()} |"
     click.echo(line)
