@@ -32,7 +32,7 @@ __all__ = ["command"]
 @click.option(
     "--method", type=click.Choice(METHODS), default="nbest", show_default=True, help="The best word sequences, a sample as icefall draws it, every arc once."
 )
-@click.option("-n", "--count", type=click.IntRange(1), default=100, show_default=True, help="Hypotheses of a list, at most; of a sample: paths drawn.")
+@click.option("-n", "--count", type=click.IntRange(1), show_default="100, all of a cover", help="Hypotheses of a list, at most; of a sample: paths drawn.")
 @click.option("--sample-scale", type=float, default=0.5, show_default=True, help="Of the totals where paths are drawn (icefall: nbest_scale).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
 @click.option("--posterior", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Leave out arcs that are less likely.")

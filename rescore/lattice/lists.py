@@ -9,7 +9,6 @@ from typing import Literal, get_args
 from rescore.errors import FormatError
 from rescore.lattice.cover import path_cover
 from rescore.lattice.lattice import Lattice
-from rescore.lattice.merge import merge
 from rescore.lattice.paths import Path, as_nbest, n_best, sample
 from rescore.lattice.posteriors import FloatArray, arc_totals, prune
 from rescore.lattice.symbols import text_of
@@ -20,18 +19,20 @@ __all__ = ["METHODS", "Choice", "Method", "nbest_of", "nbests_of"]
 Method = Literal["nbest", "sample", "cover"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
+_COUNT = 100
+
 
 @dataclass(frozen=True)
 class Choice:
     """Which paths of a lattice become hypotheses.
 
-    `method`: the `count` best word sequences; those of `count` paths drawn from P ~ exp(sample_scale * total); or the fewest paths that cover every arc,
-    the best `count` of them. total = am_scale * am + lm_scale * lm + word_bonus * words. Arcs below `posterior` (of posterior_scale * total) are pruned first.
+    `method`: the `count` best word sequences; those of `count` paths drawn from P ~ exp(sample_scale * total); or the words of the fewest paths that cover
+    every arc, the best `count` of them. `count` is 100 unless it is given, and all of a cover. total = am_scale * am + lm_scale * lm + word_bonus * words. Arcs below `posterior` (of posterior_scale * total) are pruned first.
     `lm_name` is what the n-gram score is called in the list; None leaves it out.
     """
 
     method: Method = "nbest"
-    count: int = 100
+    count: int | None = None
     am_scale: float = 1.0
     lm_scale: float = 1.0
     word_bonus: float = 0.0
@@ -49,7 +50,7 @@ class Choice:
 def nbest_of(lattice: Lattice, choice: Choice, ref: str | None = None) -> NBest:
     """Return the list of a lattice, best total first. A lattice without a path becomes one empty hypothesis.
 
-    Raises FormatError for a count below 1, a posterior outside 0..1, a scale that is not positive, or what is too large to be merged.
+    Raises FormatError for a count below 1, a posterior outside 0..1, or a scale that is not positive.
     """
     if choice.posterior:
         lattice = prune(lattice, choice.posterior_scale * choice.totals(lattice), posterior=choice.posterior)
@@ -69,8 +70,7 @@ def nbests_of(lattices: Iterable[Lattice], choice: Choice, references: Mapping[s
 
 def _paths(lattice: Lattice, choice: Choice) -> list[Path]:
     if choice.method == "nbest":
-        return n_best(lattice, choice.totals(lattice), choice.count)
+        return n_best(lattice, choice.totals(lattice), choice.count or _COUNT)
     if choice.method == "sample":
-        return sample(lattice, choice.totals(lattice), choice.count, scale=choice.sample_scale, seed=choice.seed)
-    single = merge(lattice, choice.totals(lattice))
-    return path_cover(single, choice.totals(single))[: choice.count]
+        return sample(lattice, choice.totals(lattice), choice.count or _COUNT, scale=choice.sample_scale, seed=choice.seed)
+    return path_cover(lattice, choice.totals(lattice))[: choice.count]
