@@ -27,7 +27,8 @@ class Choice:
     """Which paths of a lattice become hypotheses.
 
     `method`: the `count` best word sequences; those of `count` paths drawn from P ~ exp(sample_scale * total); or the words of the fewest paths that cover
-    every arc, the best `count` of them. `count` is 100 unless it is given, and all of a cover. total = am_scale * am + lm_scale * lm + word_bonus * words. Arcs below `posterior` (of posterior_scale * total) are pruned first.
+    every arc, the best `count` of them. `count` is 100 unless it is given, and all of a cover. total = am_scale * am + lm_scale * lm + word_bonus * words.
+    Arcs less likely than `posterior` (by posterior_scale * total) are pruned first.
     `lm_name` is what the n-gram score is called in the list; None leaves it out.
     """
 
