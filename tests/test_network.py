@@ -186,3 +186,27 @@ def test_a_vocabulary_larger_than_its_text_is_refused():
 def test_network_parameters_are_tied_and_counted():
     network = Network(NetworkConfig(100, 32, 2, 2, 48))
     assert sum(p.numel() for p in network.parameters()) == 100 * 32 + 2 * (3 * 32 * 32 + 32 * 32 + 3 * 32 * 48 + 2 * 32) + 32
+
+
+@pytest.mark.parametrize("objective", ["usdm", "ar"])
+def test_what_is_compiled_is_the_body_and_a_pickle_does_not_hold_it(objective, monkeypatch):
+    calls = []
+
+    def compiled(body, dynamic):
+        assert dynamic
+        return lambda *arguments: calls.append(1) or body(*arguments)
+
+    monkeypatch.setattr(torch, "compile", compiled, raising=False)
+    adapter = NetworkCausalLM if objective == "ar" else NetworkDenoiser
+    plain, faster = adapter(small_checkpoint(objective)), adapter(small_checkpoint(objective), compiled=True)
+    tokens = torch.randint(4, 60, (2, 7))
+    inputs = (tokens[0], np.arange(-1, 6)) if objective == "ar" else (tokens, torch.tensor([0.3, 0.3]), torch.zeros(2, 7, dtype=torch.bool))
+    again = pickle.loads(pickle.dumps(faster))  # noqa: S301 - made a moment ago
+    with torch.no_grad():
+        assert torch.equal(plain.encode(*inputs), faster.encode(*inputs))
+        assert calls == [1]
+        assert torch.equal(plain.encode(*inputs), again.encode(*inputs))
+    assert calls == [1]
+    monkeypatch.delattr(torch, "compile")
+    with pytest.raises(ModelError, match="cannot compile; leave --compile out, or use torch 2"):
+        adapter(small_checkpoint(objective), compiled=True)

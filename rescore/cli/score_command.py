@@ -39,6 +39,7 @@ __all__ = ["command"]
 @click.option("--overwrite", is_flag=True, help="Replace a score of the same name.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Of the network's body; auto: bfloat16 on a GPU that has it.")
+@click.option("--compile", is_flag=True, help="torch.compile the network (ours only): half a minute, then about 1.3 times as fast on a CPU.")
 @click.option(
     "--normalizer", type=named("normaliser"), help="What texts go through before the model; default: the model's own. The output text is never changed."
 )

@@ -17,10 +17,12 @@ __all__ = ["NetworkCausalLM", "NetworkDenoiser"]
 class NetworkDenoiser:
     """`rescore.diffusion.denoiser.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
         if checkpoint.prediction == "causal":
             raise ModelError(f"objective {checkpoint.objective!r} is no denoiser; use --scorer ar")
         self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
+        if compiled:
+            self.network.compile_body()
         self.vocab_size = self.network.config.vocab_size
         self.mask_id = checkpoint.mask_id
         self.prediction: Prediction = checkpoint.prediction
@@ -47,10 +49,12 @@ class NetworkDenoiser:
 class NetworkCausalLM:
     """`rescore.scorers.ar.CausalLM` on a checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
         if checkpoint.prediction != "causal":
             raise ModelError(f"objective {checkpoint.objective!r} is not causal; use --scorer {checkpoint.objective}")
         self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
+        if compiled:
+            self.network.compile_body()
         self.vocab_size = self.network.config.vocab_size
 
     def encode(self, tokens: Tensor, parents: np.ndarray) -> Tensor:

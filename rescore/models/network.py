@@ -158,10 +158,23 @@ class Network(nn.Module):
         rotation = self._rotation(torch.arange(tokens.shape[1], device=x.device), x)
         mask = self._mask(tokens.shape[1], padding)
         time = self._time(noise, x) if self.config.time_input else None
+        return self.body(x, rotation, mask, time)
+
+    def body(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, time: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """All blocks and the final norm: (B, L, D) -> (B, L, D). What `torch.compile` is given, for everything that depends on the data is done before."""
         for block in self.blocks:
-            x = block(x, rotation, mask, time)
+            x = block(x, rotation, mask, time, keys)
         hidden: Tensor = self.final_norm(x)
         return hidden
+
+    def compile_body(self) -> None:
+        """Let torch.compile make `body` faster (measured on a CPU: 1.3 to 1.4 times, after half a minute); values change by rounding. Not pickled."""
+        if not hasattr(torch, "compile"):
+            raise ModelError(f"network: torch {torch.__version__} cannot compile; leave --compile out, or use torch 2")
+        self.body = torch.compile(self.body, dynamic=True)  # type: ignore[method-assign]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "body"}
 
     def encode_forest(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
         """Hidden states (N, D) of the nodes of a prefix tree: tokens (N,) int64, parents (N,) int64 in preorder, -1 at a root (see rescore.models.forest).
@@ -176,10 +189,7 @@ class Network(nn.Module):
         x = self.embedding(functional.pad(tokens, (0, ranges * size - count)))[None]
         rotation = self._rotation(torch.from_numpy(forest.depths(parents)).to(x.device), x)
         keys, seen = torch.from_numpy(layout.keys).to(x.device), torch.from_numpy(layout.seen).to(x.device)
-        for block in self.blocks:
-            x = block(x, rotation, seen[None], None, keys)
-        hidden: Tensor = self.final_norm(x[0, :count])
-        return hidden
+        return self.body(x, rotation, seen[None], None, keys)[0, :count]
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Raw logits (..., V) of hidden states (..., D), by the tied embedding."""

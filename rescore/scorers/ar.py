@@ -202,9 +202,11 @@ def is_ours(path: Path) -> bool:
 def _ours(options: ScorerOptions) -> tuple[CausalLM, Encoder, int, str, str]:
     checkpoint = open_checkpoint(options.model, "ar")
     digest = checkpoint.digest
-    return NetworkCausalLM(checkpoint, options.device, torch_dtype(options)), checkpoint.tokenizer, options.window or WINDOW, digest, checkpoint.normalizer
+    model = NetworkCausalLM(checkpoint, options.device, torch_dtype(options), options.compile)
+    return model, checkpoint.tokenizer, options.window or WINDOW, digest, checkpoint.normalizer
 
 
 def _hub(options: ScorerOptions) -> tuple[CausalLM, Encoder, int, str, str]:
+    options.refuse_compiled()
     model, tokenizer, longest, digest = load_causal(str(options.model), device=options.device, dtype=torch_dtype(options), remote_code=options.remote_code)
     return model, tokenizer, longest, digest, "none"

@@ -76,5 +76,5 @@ def build(options: ScorerOptions) -> DiffusionScorer:
     checkpoint = open_checkpoint(options.model, "mdlm")
     digest = checkpoint.digest
     sequencer = Sequencer(checkpoint.tokenizer, normalizer(options.normalizer or checkpoint.normalizer), options.window or WINDOW, options.score_eos)
-    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options))
+    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options), options.compile)
     return masked_scorer("mdlm", digest, denoiser, sequencer, options.estimator or "nelbo", options)

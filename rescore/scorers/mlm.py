@@ -18,6 +18,7 @@ def build(options: ScorerOptions) -> DiffusionScorer:
     """The scorer of a masked LM given by Hub id or path. Raises ModelError without one."""
     if options.model is None:
         raise ModelError("--scorer mlm needs --model: a Hugging Face id or a directory")
+    options.refuse_compiled()
     denoiser, tokenizer, longest, digest = load_masked(options.model, device=options.device, dtype=torch_dtype(options), remote_code=options.remote_code)
     window = min(options.window or longest, longest)
     sequencer = Sequencer(tokenizer, normalizer(options.normalizer or "none"), window, options.score_eos)

@@ -130,6 +130,7 @@ def build(options: ScorerOptions) -> NgramScorer:
     """The scorer of a model directory, an ARPA file (.gz too) or a KenLM binary. Raises ModelError without one, ScoreError for options it has not."""
     if options.estimator is not None or options.window is not None:
         raise ScoreError("--scorer ngram has no estimators and no window; leave --estimator and --window out")
+    options.refuse_compiled()
     if options.model is None:
         raise ModelError("--scorer ngram needs --model: what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary")
     model = open_ngram(Path(options.model))

@@ -118,6 +118,12 @@ class ScorerOptions:
     score_eos: bool = True
     per_token: bool = False
     remote_code: bool = False
+    compile: bool = False
+
+    def refuse_compiled(self) -> None:
+        """Raise ScoreError if `compile` is asked for; for scorers whose networks are not ours."""
+        if self.compile:
+            raise ScoreError("--compile is for the networks of this package (mdlm, usdm, ar); leave it out")
 
     def __post_init__(self) -> None:
         if self.draws < 1:

@@ -51,7 +51,7 @@ def build(options: ScorerOptions) -> DiffusionScorer:
     checkpoint = open_checkpoint(options.model, "usdm")
     digest = checkpoint.digest
     sequencer = Sequencer(checkpoint.tokenizer, normalizer(options.normalizer or checkpoint.normalizer), options.window or WINDOW, options.score_eos)
-    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options))
+    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options), options.compile)
 
     is_pll = estimator == "pll"
     settings: dict[str, object] = {"t": options.t} if is_pll else {"draws": options.draws, "seed": options.seed, "power": 2}
