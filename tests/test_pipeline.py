@@ -108,6 +108,15 @@ def test_a_shard_that_cannot_be_is_refused(text):
         Shard.parse(text, {"RANK": "1"})
 
 
+def test_a_process_takes_the_gpu_of_its_place_on_the_machine():
+    shard = Shard.parse("env", {"RANK": "6", "WORLD_SIZE": "8", "LOCAL_RANK": "2"})
+    assert [shard.device("cuda", count) for count in (4, 1, 0)] == ["cuda:2", "cuda:0", "cuda"]
+    assert shard.device("cuda:1", 4) == "cuda:1"
+    assert shard.device("cpu", 4) == "cpu"
+    assert Shard.parse("env", {"SLURM_PROCID": "6", "SLURM_NTASKS": "8", "SLURM_LOCALID": "3"}).local == 3
+    assert Shard(0, 2).device("cuda", 4) == "cuda"
+
+
 def test_a_rank_that_is_no_number_is_refused():
     with pytest.raises(RescoreError, match=r"RANK=x, WORLD_SIZE=2 are not numbers"):
         Shard.parse("env", {"RANK": "x", "WORLD_SIZE": "2"})

@@ -66,11 +66,21 @@ def command(path: str, output: str, **options: Any) -> None:
     family, is_dry = options.pop("scorer"), options.pop("dry_run")
     run = {key: options.pop(key) for key in ("name", "overwrite", "cache")}
     with nullcontext() if is_dry else _journal(output) as journal:
+        options["device"] = _device(options["device"], shard)
         scorer = load_scorer(family, ScorerOptions(**options))
         if is_dry:
             click.echo(str(forecast(reader, scorer, shard=shard)))
         else:
             _score(reader, scorer, output, journal, shard=shard, **run)
+
+
+def _device(device: str, shard: Shard | None) -> str:
+    """`cuda` for the processes of one machine: a GPU each."""
+    if shard is None or device != "cuda":
+        return device
+    import torch  # noqa: PLC0415 - takes seconds
+
+    return shard.device(device, torch.cuda.device_count())
 
 
 def _score(reader: Reader, scorer: Scorer, output: str, journal: Journal | None, **run: Any) -> None:

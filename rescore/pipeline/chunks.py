@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ _ENVIRONMENTS = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
     ("SLURM_PROCID", "SLURM_NTASKS", ""),
 )
+_LOCAL = ("LOCAL_RANK", "SLURM_LOCALID")  # which of the processes of this machine
 
 
 def bucket(utterance: str) -> int:
@@ -38,10 +39,14 @@ def bucket(utterance: str) -> int:
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` (from 0) of `count` parts of the work: the buckets whose number leaves `index` over when divided by `count`."""
+    """Part `index` (from 0) of `count` parts of the work: the buckets whose number leaves `index` over when divided by `count`.
+
+    `local`: which of the processes of one machine this is, where the environment says so; it chooses among GPUs.
+    """
 
     index: int
     count: int
+    local: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= BUCKETS or not 0 <= self.index < self.count:
@@ -64,9 +69,14 @@ class Shard:
                 values = [environment[number], environment[count], environment.get(first, "0")]
                 if not all(re.fullmatch(r"\d{1,9}", value, re.ASCII) for value in values):
                     raise RescoreError(f"shard env: {number}={values[0]}, {count}={values[1]} are not numbers; give the shard as I/N")
-                return cls(int(values[0]) - int(values[2]), int(values[1]))
+                local = next((int(environment[name]) for name in _LOCAL if environment.get(name, "").isdecimal()), None)
+                return cls(int(values[0]) - int(values[2]), int(values[1]), local)
         wanted = ", ".join(f"{number} and {count}" for number, count, _ in _ENVIRONMENTS)
         raise RescoreError(f"shard env: the environment has none of {wanted}; run this under torchrun or SLURM, or give the shard as I/N")
+
+    def device(self, device: str, count: int) -> str:
+        """Which of `count` GPUs `cuda` stands for; any other device stays what it is."""
+        return f"cuda:{self.local % count}" if device == "cuda" and self.local is not None and count else device
 
     def __contains__(self, utterance: str) -> bool:
         return bucket(utterance) % self.count == self.index
