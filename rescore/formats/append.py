@@ -7,16 +7,22 @@ stopped: what it brings again is left out, so that the file ends as if there had
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 from rescore.errors import FormatError
 from rescore.formats import jsonl
-from rescore.formats.files import PathLike, name_of
+from rescore.formats.base import convert_each
+from rescore.formats.files import PathLike, at_line, name_of
+from rescore.formats.record import from_dict
+from rescore.formats.strict_json import decode
 from rescore.types import NBest
 
 __all__ = ["Appender"]
+
+_BLOCK = 1 << 16
+_BEGINNING = b'{"id":"'
 
 
 class Appender:
@@ -36,8 +42,9 @@ class Appender:
             raise self._failure("opened", error) from error
         try:
             _lock(self._file, name_of(path))
-            self._cut_torn_line()
-            self._before = {self._checked(nbest) for nbest in jsonl.read(path)}
+            end = self._end_of_lines()
+            self._before = {self._checked(nbest) for nbest in self._whole_lists(end)}
+            os.ftruncate(self._file, end)  # only now that it is known to be such a file
         except BaseException:
             self.close()
             raise
@@ -84,27 +91,43 @@ class Appender:
                 os.ftruncate(self._file, size)
             raise self._failure("written", error) from error
 
-    def _cut_torn_line(self) -> None:
-        """Cut off what stands after the last line end, looking backwards a block at a time. A file without any line is only taken if it is empty or torn."""
+    def _end_of_lines(self) -> int:
+        """Where the last line ends, looking backwards a block at a time. What has no line end at all has to be the beginning of a record."""
         end = os.fstat(self._file).st_size
-        position = end
-        while position:
-            start = max(0, position - (1 << 16))
-            found = os.pread(self._file, position - start, start).rfind(b"\n")
+        while end:
+            start = max(0, end - _BLOCK)
+            found = os.pread(self._file, end - start, start).rfind(b"\n")
             if found >= 0:
-                position = start + found + 1
-                break
-            position = start
-        if position == 0 and not os.pread(self._file, 7, 0).startswith(b'{"id":"'[: min(end, 7)]):
+                return start + found + 1
+            end = start
+        beginning = os.pread(self._file, len(_BEGINNING), 0)
+        if not _BEGINNING.startswith(beginning):
             raise FormatError(f"{name_of(self.path)}: is no native file that was being appended to; name another file")
-        if position < end:
-            os.ftruncate(self._file, position)
+        return 0
+
+    def _whole_lists(self, end: int) -> Iterator[NBest]:
+        """The lists up to a place in the file, checked as `jsonl.read` does."""
+        left = end
+
+        def lines() -> Iterator[tuple[int, bytes]]:
+            nonlocal left
+            with os.fdopen(os.dup(self._file), "rb") as file:
+                file.seek(0)
+                for number, line in enumerate(file, 1):
+                    left -= len(line)
+                    if left < 0:
+                        return
+                    yield number, line
+
+        return convert_each(lines(), lambda line, where: from_dict(decode(line, where), where), at_line(self.path), None)
 
     def _checked(self, nbest: NBest) -> str:
         meta = nbest.raw.get("meta", {})
         for name, value in self.settings.items():
             if meta.get(name) != value:
-                raise FormatError(f"{nbest.place()}: was written with {name} {meta.get(name)!r}, expected {value!r}; append to another file, or remove this one")
+                raise FormatError(
+                    f"{nbest.place()}: was written with {name} {meta.get(name)!r}, expected {value!r}; append to another file, or remove this one"
+                )
         return nbest.id
 
     def _failure(self, done: str, error: OSError) -> FormatError:

@@ -4,7 +4,7 @@
 
 A transducer has no n-gram beside it, so there is one scale, and the keys say so. The search is that of `modified_beam_search_lm_rescore`,
 pruned_transducer_stateless2/beam_search.py in icefall at 36e0420c: one symbol a frame at most, prefixes that are equal are added up. Only torch is used.
-Shapes: N utterances, T frames, H prefixes of all utterances, V symbols. Exact check: tests/k2/test_beam_search.py against all alignments.
+Shapes: N utterances, T frames, H prefixes of all utterances, V symbols. Exact check: tests/lattice_stage/test_k2_beam_search.py against all alignments.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
+
 from dlm_rescore.paths import IdsToText, text_of
 from dlm_rescore.stage import Scale, numbered, scales, score_lists
-
 from rescore.errors import ScoreError
 from rescore.scorers import Scorer
 from rescore.types import Hypothesis, NBest
@@ -52,7 +52,7 @@ def modified_beam_search_dlm_rescore(
     answers = {}
     for scale in scales(dlm_scale, "dlm_scale"):
         chosen = [
-            max(range(len(tokens)), key=lambda i, hyps=nbest.hyps, values=values: hyps[i].scores["am"] + scale * values[i])  # noqa: B023 - called at once
+            max(range(len(tokens)), key=lambda i, hyps=nbest.hyps, values=values: hyps[i].scores["am"] + scale * values[i])
             for tokens, nbest, values in zip(ordered, lists, dlm, strict=True)
         ]
         answers[f"dlm_scale_{scale}"] = [list(tokens[best]) for tokens, best in zip(ordered, chosen, strict=True)]
@@ -72,7 +72,7 @@ def lists_of(found: Sequence[Beam], ids_to_text: IdsToText, cut_ids: Sequence[st
 
 def _ordered(prefixes: Beam) -> list[tuple[int, ...]]:
     """The tokens, the most probable first; among equals the last found, as `RaggedTensor.argmax` has it."""
-    return sorted(reversed(list(prefixes)), key=lambda tokens: -float(prefixes[tokens]))
+    return sorted(prefixes, key=lambda tokens: -float(prefixes[tokens]))
 
 
 @torch.no_grad()

@@ -16,10 +16,10 @@ from typing import Any
 
 import k2
 import torch
+
 from dlm_rescore.beam_search import beams, lists_of
 from dlm_rescore.paths import IdsToText, check_lattice
-from dlm_rescore.stage import tested_paths
-
+from dlm_rescore.stage import checked_paths
 from rescore.errors import ScoreError
 from rescore.formats.append import Appender
 from rescore.formats.files import PathLike
@@ -50,7 +50,7 @@ def dump_nbest(
     Raises ScoreError for a lattice that cannot be dumped, FormatError for a cut id that comes twice and for a file that cannot be appended to.
     """
     check_lattice(lattice, needs_ngram=ngram)
-    paths = tested_paths(lattice, num_paths, nbest_scale, use_double_scores)
+    paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores)
     paths = paths if ngram else replace(paths, ngram=None)
     lists = [_never_empty(nbest, ("am", "ngram") if ngram else ("am",)) for nbest in paths.lists(ids_to_text, _ids(cuts), _refs(cuts, texts))]
     _append(path, {"num_paths": num_paths, "nbest_scale": nbest_scale, "scores_of": "am + ngram" if ngram else "am"}, lists)

@@ -7,6 +7,7 @@ Axes as in k2: a lattice is [utt][state][arc], `Paths.fsa` is [path][state][arc]
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -54,7 +55,7 @@ class Paths:
     def groups(self) -> list[list[int]]:
         """The paths of every utterance, the best first. Among equals the last, which is what `RaggedTensor.argmax` takes."""
         splits, totals = self.shape.row_splits(1).tolist(), self.totals.tolist()
-        spans = zip(splits, splits[1:], strict=False)  # noqa: B905 - pairs of neighbours
+        spans = itertools.pairwise(splits)
         return [sorted(range(start, end), key=lambda path: (totals[path], path), reverse=True) for start, end in spans]
 
     def best(self, totals: torch.Tensor) -> torch.Tensor:

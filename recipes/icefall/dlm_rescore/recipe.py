@@ -7,18 +7,16 @@ over the dev sets, because a scale chosen on a test set says nothing about new d
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+
 from dlm_rescore.beam_search import modified_beam_search_dlm_rescore
 from dlm_rescore.dump import dump_beam_search, dump_nbest
 from dlm_rescore.paths import IdsToText, word_ids
 from dlm_rescore.stage import rescore_with_dlm
-
-from rescore.errors import RescoreError
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 
 __all__ = ["METHODS", "add_arguments", "choose_sets", "decode_beam_search", "decode_lattice", "dump_file"]

@@ -12,15 +12,25 @@ from collections.abc import Callable, Sequence
 
 import k2
 import torch
-from dlm_rescore.paths import IdsToText, Paths, check_lattice, sample_paths, word_ids
 
+from dlm_rescore.paths import IdsToText, Paths, check_lattice, sample_paths, word_ids
 from rescore.errors import ScoreError
 from rescore.scorers import Scorer
 from rescore.types import NBest
 
 __all__ = [
-    "DEFAULT_SCALES", "Scale", "dlm_scores", "nbest_decoding", "numbered", "rescore_with_dlm", "rescore_with_dlm_no_ngram", "scales", "score_lists",
-    "self_test", "tested_paths", "totals",
+    "DEFAULT_SCALES",
+    "Scale",
+    "checked_paths",
+    "dlm_scores",
+    "nbest_decoding",
+    "numbered",
+    "rescore_with_dlm",
+    "rescore_with_dlm_no_ngram",
+    "scales",
+    "score_lists",
+    "self_test",
+    "totals",
 ]  # fmt: skip
 
 Scale = float | Sequence[float] | None
@@ -55,7 +65,7 @@ def rescore_with_dlm(
     Raises ScoreError for a lattice that cannot be rescored, a score that is not finite, k2 out of memory, and a failed check.
     """
     check_lattice(lattice, needs_ngram=True)
-    paths = tested_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
+    paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
     dlm = dlm_scores(paths, scorer, ids_to_text, cut_ids)
     best = _Best(paths)
     return {
@@ -79,13 +89,13 @@ def rescore_with_dlm_no_ngram(
     run_self_test: bool = True,
 ) -> dict[str, k2.Fsa]:
     """`rescore_with_dlm` for a lattice of a graph without an n-gram (`k2.ctc_topo`): total = score + dlm_scale * dlm, key `dlm_scale_{d}`."""
-    paths = tested_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
+    paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
     dlm = dlm_scores(paths, scorer, ids_to_text, cut_ids)
     best = _Best(paths)
     return {f"dlm_scale_{d}": best(paths.totals + d * dlm) for d in scales(dlm_scale, "dlm_scale")}
 
 
-def tested_paths(lattice: k2.Fsa, num_paths: int, nbest_scale: float, use_double_scores: bool, run_self_test: bool = True) -> Paths:
+def checked_paths(lattice: k2.Fsa, num_paths: int, nbest_scale: float, use_double_scores: bool, run_self_test: bool = True) -> Paths:
     """Sample paths; with `run_self_test`, check the first ones of each setting."""
     paths = sample_paths(lattice, num_paths, nbest_scale, use_double_scores)
     if run_self_test:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import k2
 import pytest
 import torch
 from dlm_rescore.paths import check_lattice, sample_paths, word_ids
 from dlm_rescore.stage import nbest_decoding
-from lattices import SENTENCES, ctc_lattice, enumerate_paths, hlg_lattice, letters_to_text, snapshot, words_to_text
+from k2_lattices import SENTENCES, ctc_lattice, enumerate_paths, hlg_lattice, letters_to_text, snapshot, words_to_text
 
 from rescore.errors import ScoreError
 
@@ -16,7 +18,7 @@ BOTH = pytest.mark.parametrize("make", [ctc_lattice, hlg_lattice])
 
 def groups(paths):
     splits = paths.shape.row_splits(1).tolist()
-    return [range(a, b) for a, b in zip(splits, splits[1:], strict=False)]
+    return [range(a, b) for a, b in itertools.pairwise(splits)]
 
 
 @BOTH

@@ -127,9 +127,7 @@ def enumerate_paths(lattice: k2.Fsa, utterance: int) -> dict[tuple[int, ...], tu
 
 def snapshot(lattice: k2.Fsa) -> dict[str, object]:
     """Everything a lattice is, to compare it afterwards."""
-    tensors = {
-        name: (value.tolist(), str(value.dtype)) if isinstance(value, torch.Tensor) else str(value) for name, value in lattice.named_tensor_attr()
-    }
+    tensors = {name: (value.tolist(), str(value.dtype)) if isinstance(value, torch.Tensor) else str(value) for name, value in lattice.named_tensor_attr()}
     others = {name: value for name, value in lattice.named_non_tensor_attr() if name != "labels_version"}
     return {"arcs": lattice.arcs.values().tolist(), "tensors": tensors, "others": others, "properties": lattice.properties}
 

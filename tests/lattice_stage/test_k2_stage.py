@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import k2
@@ -14,7 +14,7 @@ import torch
 from dlm_rescore import rescore_with_dlm, rescore_with_dlm_no_ngram, stage
 from dlm_rescore.dump import dump_nbest
 from dlm_rescore.paths import sample_paths, word_ids
-from lattices import SENTENCES, CountingScorer, ctc_lattice, hlg_lattice, letters_to_text, snapshot, words_to_text
+from k2_lattices import SENTENCES, CountingScorer, ctc_lattice, hlg_lattice, letters_to_text, snapshot, words_to_text
 
 import rescore
 from rescore.errors import ScoreError
@@ -25,7 +25,7 @@ CUTS = ["cut-a", "cut-b", "cut-c"]
 def best_by_hand(paths, scorer, to_text, n, d):
     splits = paths.shape.row_splits(1).tolist()
     chosen = []
-    for start, end in zip(splits, splits[1:], strict=False):
+    for start, end in pairwise(splits):
         totals = [float(paths.am[i]) + n * float(paths.ngram[i]) + d * scorer.value(to_text(paths.ids[i])) for i in range(start, end)]
         chosen.append(paths.ids[start + totals.index(max(totals))])
     return chosen
@@ -66,7 +66,7 @@ def test_keys_are_the_grid_where_a_scale_is_none_and_zero_is_a_scale():
     assert list(rescore_with_dlm_no_ngram(lattice, 20, CountingScorer(), words_to_text, dlm_scale=0)) == ["dlm_scale_0"]
     assert len(rescore_with_dlm_no_ngram(lattice, 20, CountingScorer(), words_to_text)) == 24
     for bad in (float("nan"), [], [1.0, float("inf")]):
-        with pytest.raises(ScoreError, match="dlm_scale is .* expected a finite number"):
+        with pytest.raises(ScoreError, match=r"dlm_scale is .* expected a finite number"):
             rescore_with_dlm(lattice, 20, CountingScorer(), words_to_text, dlm_scale=bad)
 
 
@@ -95,15 +95,13 @@ def test_empty_lattices_and_empty_hypotheses_keep_their_place():
 @pytest.mark.parametrize("value", [-float("inf"), float("nan"), float("inf")])
 def test_a_score_that_is_not_finite_is_an_error_and_never_wins(value):
     with pytest.raises(ScoreError, match=f"utterance cut-b, hypothesis 1: scorer counting gave {value}"):
-        rescore_with_dlm(
-            hlg_lattice(), 20, CountingScorer(lambda text: value if text == "the dog ran" else -1.0), words_to_text, cut_ids=CUTS, dlm_scale=1
-        )
+        rescore_with_dlm(hlg_lattice(), 20, CountingScorer(lambda text: value if text == "the dog ran" else -1.0), words_to_text, cut_ids=CUTS, dlm_scale=1)
 
 
 def test_a_scorer_that_leaves_a_list_out_is_an_error():
     scorer = CountingScorer()
     scorer.score = lambda lists: iter([])
-    with pytest.raises(ScoreError, match="scorer counting gave 0 scores for [0-9]+ hypotheses"):
+    with pytest.raises(ScoreError, match=r"scorer counting gave 0 scores for [0-9]+ hypotheses"):
         rescore_with_dlm(hlg_lattice(), 20, scorer, words_to_text)
 
 
