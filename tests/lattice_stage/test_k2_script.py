@@ -22,20 +22,36 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "icefall"
 PARSE_OPTIONS = 'while [ $# -gt 0 ]; do name=${1#--}; name=${name//-/_}; printf -v "$name" %s "$2"; shift 2; done\n'
 
 
-@pytest.fixture
-def recipe(tmp_path):
+SETS = ("--dev-sets", "dev-clean", "--test-sets", "test-clean")
+
+
+def make_recipe(folder):
     """A folder like egs/librispeech/ASR with the dumps of stage 0."""
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "shared" / "parse_options.sh").write_text(PARSE_OPTIONS)
-    shutil.copy(RECIPES / "librispeech" / "dlm_rescoring.sh", tmp_path)
-    lists = tmp_path / "exp" / "nbest-dump"
+    (folder / "shared").mkdir()
+    (folder / "shared" / "parse_options.sh").write_text(PARSE_OPTIONS)
+    shutil.copy(RECIPES / "librispeech" / "dlm_rescoring.sh", folder)
+    lists = folder / "exp" / "nbest-dump"
     lists.mkdir(parents=True)
-    for seed, part in enumerate(["dev-clean", "dev-other", "test-clean", "test-other"]):
+    for seed, part in enumerate(["dev-clean", "test-clean"]):
         for batch in range(2):
             ids = [f"{part}-{batch}-{i}" for i in range(3)]
             dump(lists / f"nbest-{part}-epoch-1_avg-1.jsonl", hlg_lattice(seed=10 * seed + batch, noise=3.0), ids, SENTENCES[:3])
     close_dumps()
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return make_recipe(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Stages 1 to 3 have run."""
+    folder = make_recipe(tmp_path_factory.mktemp("recipe"))
+    done = run(folder, *SETS, "--stage", "1", "--stop-stage", "3", "--scorers", "usdm:pll mdlm:pll")
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def run(folder, *options):
@@ -45,47 +61,46 @@ def run(folder, *options):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_from_dumps_to_the_fused_test_sets(recipe):
-    done = run(recipe, "--stage", "1", "--stop-stage", "3", "--scorers", "usdm:pll mdlm:pll")
-    assert done.returncode == 0, done.stderr
-    folder = recipe / "exp" / "dlm-rescoring"
+def test_from_dumps_to_the_fused_test_set(finished):
+    folder = finished / "exp" / "dlm-rescoring"
     weights = json.loads((folder / "fusion.json").read_text())
     assert list(weights["scales"]) == ["am", "ngram", "usdm_pll", "mdlm_pll"]
-    assert weights["dev"]["utterances"] == 12
-    for part in ("test-clean", "test-other"):
-        best = list(rescore.read(folder / f"best-{part}.jsonl"))
-        recogs = list(rescore.read(folder / f"recogs-{part}-dlm-rescoring.txt", "icefall-recogs"))
-        assert [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in best] == [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in recogs]
-        assert json.loads((folder / f"eval-{part}.json").read_text())["tuned_on"] == 0
-    done = run(recipe, "--stage", "4")
+    assert weights["dev"]["utterances"] == 6
+    best = list(rescore.read(folder / "best-test-clean.jsonl"))
+    recogs = list(rescore.read(folder / "recogs-test-clean-dlm-rescoring.txt", "icefall-recogs"))
+    assert [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in best] == [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in recogs]
+    assert json.loads((folder / "eval-test-clean.json").read_text())["tuned_on"] == 0
+
+
+def test_stage_4_says_that_it_needs_icefall(finished):
+    done = run(finished, *SETS, "--stage", "4")
     assert done.returncode == 1
     assert "icefall cannot be imported (No module named 'icefall'); put its checkout on PYTHONPATH" in done.stderr
 
 
-def test_results_are_icefalls_files_and_a_block(recipe, monkeypatch, capsys):
+def test_results_are_a_block_of_markdown(finished, monkeypatch, capsys):
     from dlm_rescore import results  # noqa: PLC0415
 
-    assert run(recipe, "--stage", "1", "--stop-stage", "3", "--scorers", "usdm:pll").returncode == 0
-    folder = recipe / "exp" / "dlm-rescoring"
-    monkeypatch.setattr(results, "write_files", lambda _, part: {"nbest": 9.1 if part == "test-clean" else 20.25, "dlm-rescoring": 8.0})
-    assert results.main([str(folder), "--decode", "./zipformer/ctc_decode.py --epoch 30"]) == 0
+    folder = finished / "exp" / "dlm-rescoring"
+    monkeypatch.setattr(results, "write_files", lambda *_: {"nbest": 9.1, "dlm-rescoring": 8.0})
+    decode = "./zipformer/ctc_decode.py --epoch 30"
+    assert results.main([str(folder), "--decode", decode, "--dev-sets", "dev-clean", "--test-sets", "test-clean"]) == 0
     text = (folder / "RESULTS-dlm-rescoring.md").read_text()
     assert capsys.readouterr().out.strip() == text.strip()
-    assert "| nbest                | 9.1        | 20.25      | first pass |" in text
-    assert "scales tuned on dev-clean + dev-other: am 1, ngram " in text
+    assert "| nbest                | 9.1        | first pass |" in text
+    assert "scales tuned on dev-clean: am 1, ngram " in text
     assert "./zipformer/ctc_decode.py --epoch 30 --decoding-method nbest-dump" in text
 
 
 def test_a_missing_or_a_second_dump_is_an_error(recipe):
-    lists = recipe / "exp" / "nbest-dump"
+    lists, stage_1 = recipe / "exp" / "nbest-dump", ("--stage", "1", "--stop-stage", "1", "--scorers", "")
     shutil.copy(lists / "nbest-dev-clean-epoch-1_avg-1.jsonl", lists / "nbest-dev-clean-epoch-2_avg-1.jsonl")
-    done = run(recipe, "--stage", "1", "--stop-stage", "1", "--scorers", "usdm:pll")
+    done = run(recipe, *SETS, *stage_1)
     assert done.returncode == 1
     assert "expected one dump of dev-clean in exp/nbest-dump" in done.stderr
-    done = run(recipe, "--stage", "1", "--stop-stage", "1", "--scorers", "usdm:pll", "--suffix", "-epoch-1_avg-1")
+    done = run(recipe, *SETS, *stage_1, "--suffix", "-epoch-1_avg-1")
     assert done.returncode == 0, done.stderr
-    (lists / "nbest-test-other-epoch-1_avg-1.jsonl").unlink()
-    shutil.rmtree(recipe / "exp" / "dlm-rescoring")
-    done = run(recipe, "--stage", "1", "--stop-stage", "1", "--scorers", "usdm:pll", "--suffix", "-epoch-1_avg-1")
+    (lists / "nbest-test-clean-epoch-1_avg-1.jsonl").unlink()
+    done = run(recipe, *SETS, *stage_1, "--suffix", "-epoch-1_avg-1")
     assert done.returncode == 1
-    assert "expected one dump of test-other" in done.stderr
+    assert "expected one dump of test-clean" in done.stderr
