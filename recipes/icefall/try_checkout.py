@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,9 @@ class Checks:
 
 
 def name_the_checkout(folder: Path) -> None:
-    import k2  # noqa: PLC0415
-    import lhotse  # noqa: PLC0415
-    import torch  # noqa: PLC0415
-
-    version = getattr(k2.version, "__version__", "?") if hasattr(k2, "version") else "?"
-    print(f"icefall at {folder.name}; Python {sys.version.split()[0]}, k2 {version}, torch {torch.__version__}, lhotse {lhotse.__version__}")
+    commit = subprocess.run(["git", "log", "-1", "--format=%h %cs"], cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
+    versions = ", ".join(f"{name} {version(name)}" for name in ("k2", "torch", "lhotse"))
+    print(f"icefall {commit or 'of an unknown commit'}; Python {sys.version.split()[0]}, {versions}")
 
 
 def try_patches(folder: Path, check: Checks) -> None:

@@ -49,7 +49,7 @@ def recipe(tmp_path):
 def finished(tmp_path_factory):
     """Stages 1 to 3 have run."""
     folder = make_recipe(tmp_path_factory.mktemp("recipe"))
-    done = run(folder, *SETS, "--stage", "1", "--stop-stage", "3", "--scorers", "usdm:pll mdlm:pll")
+    done = run(folder, *SETS, "--stage", "1", "--stop-stage", "3", "--scorers", "usdm:pll mdlm")
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -62,10 +62,12 @@ def run(folder, *options):
 
 
 def test_from_dumps_to_the_fused_test_set(finished):
-    folder = finished / "exp" / "dlm-rescoring"
+    folder = finished / "exp" / "dlm-lists"
     weights = json.loads((folder / "fusion.json").read_text())
-    assert list(weights["scales"]) == ["am", "ngram", "usdm_pll", "mdlm_pll"]
+    assert list(weights["scales"]) == ["am", "ngram", "usdm_pll", "mdlm"]
     assert weights["dev"]["utterances"] == 6
+    first = next(iter(rescore.read(folder / "scored-test-clean.jsonl")))
+    assert [score["kind"] for score in first.raw["meta"]["scores"].values()] == ["pll", "neg_nelbo"]
     best = list(rescore.read(folder / "best-test-clean.jsonl"))
     recogs = list(rescore.read(folder / "recogs-test-clean-dlm-rescoring.txt", "icefall-recogs"))
     assert [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in best] == [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in recogs]
@@ -81,13 +83,13 @@ def test_stage_4_says_that_it_needs_icefall(finished):
 def test_results_are_a_block_of_markdown(finished, monkeypatch, capsys):
     from dlm_rescore import results  # noqa: PLC0415
 
-    folder = finished / "exp" / "dlm-rescoring"
+    folder = finished / "exp" / "dlm-lists"
     monkeypatch.setattr(results, "write_files", lambda *_: {"nbest": 9.1, "dlm-rescoring": 8.0})
     decode = "./zipformer/ctc_decode.py --epoch 30"
     assert results.main([str(folder), "--decode", decode, "--dev-sets", "dev-clean", "--test-sets", "test-clean"]) == 0
     text = (folder / "RESULTS-dlm-rescoring.md").read_text()
     assert capsys.readouterr().out.strip() == text.strip()
-    assert "| nbest                | 9.1        | first pass |" in text
+    assert "| nbest                | 9.1        | first pass, num_paths 30, nbest_scale 0.5 |" in text
     assert "scales tuned on dev-clean: am 1, ngram " in text
     assert "./zipformer/ctc_decode.py --epoch 30 --decoding-method nbest-dump" in text
 

@@ -45,12 +45,13 @@ def modified_beam_search_dlm_rescore(
     normalisation of `modified_beam_search`: what `modified_beam_search_lm_rescore` gives at LM scale 0.
     Raises ScoreError for a scorer that leaves a hypothesis without a finite score.
     """
+    grid = scales(dlm_scale, "dlm_scale")
     found = beams(model, encoder_out, encoder_out_lens, beam, temperature)
     lists = lists_of(found, ids_to_text, numbered(len(found), cut_ids))
     dlm = score_lists(scorer, lists)
     ordered = [_ordered(prefixes) for prefixes in found]
     answers = {}
-    for scale in scales(dlm_scale, "dlm_scale"):
+    for scale in grid:
         chosen = [
             max(range(len(tokens)), key=lambda i, hyps=nbest.hyps, values=values: hyps[i].scores["am"] + scale * values[i])
             for tokens, nbest, values in zip(ordered, lists, dlm, strict=True)

@@ -50,7 +50,7 @@ def block(folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[st
     scales = ", ".join(f"{name} {value:.4g}" for name, value in [*weights["scales"].items(), ("word_bonus", weights["word_bonus"])])
     oracle = {part: json.loads((folder / f"eval-{part}.json").read_text(encoding="utf8"))["oracle_wer"] for part in wers}
     rows = [
-        (UNSCORED, {part: own[UNSCORED] for part, own in wers.items()}, "first pass"),
+        (UNSCORED, {part: own[UNSCORED] for part, own in wers.items()}, f"first pass{_settings(folder, next(iter(wers)))}"),
         (RESCORED, {part: own[RESCORED] for part, own in wers.items()}, f"scales tuned on {' + '.join(dev_sets)}: {scales}"),
         ("nbest-oracle", {part: round(100 * value, 2) for part, value in oracle.items()}, "best of every list"),
     ]
@@ -59,6 +59,12 @@ def block(folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[st
     table = [f"| {name:20} | " + " | ".join(f"{values[part]:<10}" for part in wers) + f" | {comment} |" for name, values, comment in rows]
     commands = f"```bash\n{decode} --decoding-method nbest-dump\n./dlm_rescoring.sh --stage 1\n```"
     return "\n".join(["##### N-best lists rescored with diffusion LMs", "", head, rule, *table, "", "The decoding commands are:", commands, ""])
+
+
+def _settings(folder: Path, part: str) -> str:
+    """How the lists were made: what the first one's `meta` says besides its scores."""
+    meta = next(iter(rescore.read(folder / f"scored-{part}.jsonl"))).raw.get("meta", {})
+    return "".join(f", {name} {value}" for name, value in meta.items() if isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -65,14 +65,11 @@ def rescore_with_dlm(
     Raises ScoreError for a lattice that cannot be rescored, a score that is not finite, k2 out of memory, and a failed check.
     """
     check_lattice(lattice, needs_ngram=True)
+    grid = [(n, d) for n in scales(ngram_lm_scale, "ngram_lm_scale") for d in scales(dlm_scale, "dlm_scale")]
     paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
     dlm = dlm_scores(paths, scorer, ids_to_text, cut_ids)
     best = _Best(paths)
-    return {
-        f"ngram_lm_scale_{n}_dlm_scale_{d}": best(totals(paths, n, d, dlm))
-        for n in scales(ngram_lm_scale, "ngram_lm_scale")
-        for d in scales(dlm_scale, "dlm_scale")
-    }
+    return {f"ngram_lm_scale_{n}_dlm_scale_{d}": best(totals(paths, n, d, dlm)) for n, d in grid}
 
 
 @torch.no_grad()
@@ -89,10 +86,11 @@ def rescore_with_dlm_no_ngram(
     run_self_test: bool = True,
 ) -> dict[str, k2.Fsa]:
     """`rescore_with_dlm` for a lattice of a graph without an n-gram (`k2.ctc_topo`): total = score + dlm_scale * dlm, key `dlm_scale_{d}`."""
+    grid = scales(dlm_scale, "dlm_scale")
     paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
     dlm = dlm_scores(paths, scorer, ids_to_text, cut_ids)
     best = _Best(paths)
-    return {f"dlm_scale_{d}": best(paths.totals + d * dlm) for d in scales(dlm_scale, "dlm_scale")}
+    return {f"dlm_scale_{d}": best(paths.totals + d * dlm) for d in grid}
 
 
 def checked_paths(lattice: k2.Fsa, num_paths: int, nbest_scale: float, use_double_scores: bool, run_self_test: bool = True) -> Paths:

@@ -21,11 +21,11 @@ scores=am,ngram                          # what the recogniser gave; am alone fo
 device=cpu
 dev_sets="dev-clean dev-other"
 test_sets="test-clean test-other"
-dlm_dir=                                 # where everything goes; default: $exp_dir/dlm-rescoring
+dlm_dir=                                 # where everything goes; default: $exp_dir/dlm-lists
 
 . shared/parse_options.sh || exit 1
 
-dlm_dir=${dlm_dir:-$exp_dir/dlm-rescoring}
+dlm_dir=${dlm_dir:-$exp_dir/dlm-lists}
 lists=${lists:-$exp_dir/nbest-dump}
 mkdir -p "$dlm_dir"
 
@@ -52,7 +52,7 @@ names() { # the names of the new scores, after the recogniser's
   echo "$all"
 }
 
-name_of() { local plain=${1%%@*}; echo "${plain//:/_}"; }
+name_of() { echo "${1//[:@\/]/_}"; } # mdlm:nelbo -> mdlm_nelbo; a model is part of it
 
 if [ $stage -le 0 ] && [ $stop_stage -ge 0 ]; then
   log "Stage 0: Dump the N-best lists of dev and test sets. Started again, it goes on with the cuts that are missing."
@@ -64,16 +64,15 @@ if [ $stage -le 1 ] && [ $stop_stage -ge 1 ]; then
   log "Stage 1: Score every hypothesis: $scorers"
   for part in $dev_sets $test_sets; do
     from=$(dumped $part)
+    to=$dlm_dir/$(basename "$from" .jsonl)
     for spec in $scorers; do
-      name=$(name_of "$spec")
-      to=$dlm_dir/scored-$part-$name.jsonl
-      rest=${spec#*:}
-      [ "$rest" = "$spec" ] && rest=
-      args=(--scorer "${name%%_*}" --name "$name" --device "$device")
-      [ -n "${rest%%@*}" ] && args+=(--estimator "${rest%%@*}")
-      [ "${spec#*@}" != "$spec" ] && args+=(--model "${spec#*@}")
-      if [ ! -s "$to" ]; then dlmrescore score "$from" "${args[@]}" -o "$to"; fi
-      from=$to
+      plain=${spec%%@*}
+      args=(--scorer "${plain%%:*}" --name "$(name_of "$spec")" --device "$device")
+      [[ $plain == *:* ]] && args+=(--estimator "${plain#*:}")
+      [[ $spec == *@* ]] && args+=(--model "${spec#*@}")
+      to=$to-$(name_of "$spec")
+      if [ ! -s "$to.jsonl" ] || [ "$from" -nt "$to.jsonl" ]; then dlmrescore score "$from" "${args[@]}" -o "$to.jsonl"; fi
+      from=$to.jsonl
     done
     cp "$from" "$dlm_dir/scored-$part.jsonl"
   done
