@@ -30,9 +30,9 @@ test: setup ## Run the tests.
 test-py310: .k2-environment ## Import and score with Python 3.10 and torch 1.13.1, where k2 lives.
 	$(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/test_network.py tests/test_scorers.py tests/test_fusion.py tests/test_jsonl.py tests/test_cli.py tests/test_append.py
 
-test-k2: .k2-environment ## Run the icefall stage on lattices that k2 makes.
+test-k2: .k2-environment ## Run the icefall stage, and our lattices, against the real k2.
 	@$(VENV_K2)/bin/python -c "import k2; k2.ctc_topo(2)" || { echo "test-k2: k2 does not run in $(VENV_K2) (see above); remove it and try again" >&2; exit 1; }
-	$(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/lattice_stage
+	OMP_NUM_THREADS=1 $(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/lattice_stage $(wildcard tests/test_*_k2*.py)
 
 .PHONY: .k2-environment
 .k2-environment:
