@@ -1,4 +1,5 @@
-"""A small CTC acoustic model of AN4 (42 minutes of speech), so that try_checkout.py has real posteriors: characters, 4.7 M frames of training an epoch.
+"""A small CTC acoustic model of AN4 (42 minutes of speech), so that try_checkout.py has real posteriors: characters, a strided
+convolution and a two-layer bidirectional GRU.
 
 Data: a tar with `an4/{train,test}.tsv` (id, speaker, seconds, transcript) and `an4/{train,test}/{id}.flac`. The last training speakers are the dev set.
 Shapes: N utterances, F feature frames of 10 ms, T = ceil(F / 3) frames of 30 ms, C symbols: blank, space, apostrophe, letters.
