@@ -1,0 +1,106 @@
+"""What the patches add to a recipe's decode.py: two decoding methods, their flags, and the data sets they are for.
+
+`nbest-dump` writes the lists of dev and test sets. `dlm-rescoring` rescores in process: with both scales given, the test sets; with one left out, a grid
+over the dev sets, because a scale chosen on a test set says nothing about new data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlm_rescore.beam_search import modified_beam_search_dlm_rescore
+from dlm_rescore.dump import dump_beam_search, dump_nbest
+from dlm_rescore.paths import IdsToText, word_ids
+from dlm_rescore.stage import rescore_with_dlm
+from rescore.scorers import Scorer, ScorerOptions, load_scorer
+
+__all__ = ["METHODS", "add_arguments", "choose_sets", "decode_beam_search", "decode_lattice", "dump_file"]
+
+METHODS = ("nbest-dump", "dlm-rescoring")
+
+_DEV = ("dev-clean", "dev-other")
+_TEST = ("test-clean", "test-other")
+
+Texts = dict[str, list[list[str]]]
+
+
+def add_arguments(parser: argparse.ArgumentParser, ngram: bool = True) -> None:
+    """Add the flags of `dlm-rescoring`; --num-paths and --nbest-scale are the recipe's own. `ngram`: the lattices have one to scale."""
+    group = parser.add_argument_group("diffusion LM", "for --decoding-method dlm-rescoring (docs/icefall.md of dlmrescore)")
+    group.add_argument("--dlm-scorer", default="mdlm", help="scorer[:estimator] as in `dlmrescore run`, such as mdlm:nelbo, usdm:pll or ar")
+    group.add_argument("--dlm-model", default=None, help="checkpoint directory or Hugging Face id; default: the embedded model")
+    group.add_argument("--dlm-scale", type=float, default=None, help="scale of its score; left out: a grid over the dev sets")
+    if ngram:
+        group.add_argument("--dlm-ngram-lm-scale", type=float, default=None, help="scale of the lattice's own n-gram; left out: a grid over the dev sets")
+
+
+def choose_sets(params: Any, librispeech: Any) -> tuple[list[str], list[Any]]:
+    """Return names and data loaders of the sets that the method is for; `librispeech` is the recipe's data module."""
+    is_grid = params.dlm_scale is None or params.get("dlm_ngram_lm_scale", 1.0) is None
+    names = [*_DEV, *_TEST] if _method(params) == "nbest-dump" else list(_DEV if is_grid else _TEST)
+    return names, [librispeech.test_dataloaders(getattr(librispeech, f"{name.replace('-', '_')}_cuts")()) for name in names]
+
+
+def decode_lattice(params: Any, lattice: Any, supervisions: dict[str, Any], ids_to_text: IdsToText) -> Texts:
+    """Decode one batch from its lattice, as the recipe's `decode_one_batch` returns it: key -> words of every utterance."""
+    cuts = supervisions["cut"]
+    common = {"num_paths": params.num_paths, "nbest_scale": params.nbest_scale, "use_double_scores": params.use_double_scores}
+    if _method(params) == "nbest-dump":
+        best = dump_nbest(lattice, cuts, supervisions["text"], dump_file(params), ids_to_text=ids_to_text, **common)
+        return {"nbest-dump": [text.split() for text in best]}
+    found = rescore_with_dlm(
+        lattice,
+        scorer=_scorer(params.dlm_scorer, params.dlm_model, str(lattice.device)),
+        ids_to_text=ids_to_text,
+        ngram_lm_scale=params.dlm_ngram_lm_scale,
+        dlm_scale=params.dlm_scale,
+        cut_ids=[cut.id for cut in cuts],
+        **common,
+    )
+    return {key: [ids_to_text(ids).split() for ids in word_ids(best)] for key, best in found.items()}
+
+
+def decode_beam_search(
+    params: Any, model: torch.nn.Module, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, supervisions: dict[str, Any], ids_to_text: IdsToText
+) -> Texts:
+    """`decode_lattice` for a transducer's beam search."""
+    cuts = supervisions["cut"]
+    if _method(params) == "nbest-dump":
+        best = dump_beam_search(
+            model, encoder_out, encoder_out_lens, cuts, supervisions["text"], dump_file(params), ids_to_text=ids_to_text, beam=params.beam_size
+        )
+        return {"nbest-dump": [text.split() for text in best]}
+    found = modified_beam_search_dlm_rescore(
+        model,
+        encoder_out,
+        encoder_out_lens,
+        _scorer(params.dlm_scorer, params.dlm_model, str(encoder_out.device)),
+        ids_to_text,
+        dlm_scale=params.dlm_scale,
+        beam=params.beam_size,
+        cut_ids=[cut.id for cut in cuts],
+    )
+    return {key: [ids_to_text(ids).split() for ids in hyps] for key, hyps in found.items()}
+
+
+def dump_file(params: Any) -> Path:
+    """Where the lists of the set being decoded go: nbest-{set}-{suffix}.jsonl beside the recipe's other results."""
+    folder = Path(params.get("res_dir", params.exp_dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    suffix = f"-{params.suffix}" if "suffix" in params else ""
+    return folder / f"nbest-{params.dlm_set}{suffix}.jsonl"
+
+
+def _method(params: Any) -> str:
+    return params.decoding_method if "decoding_method" in params else params.method
+
+
+@lru_cache(maxsize=1)
+def _scorer(spec: str, model: str | None, device: str) -> Scorer:
+    name, _, estimator = spec.partition(":")
+    return load_scorer(name, ScorerOptions(model=model, estimator=estimator or None, device=device))
