@@ -28,7 +28,8 @@ test: setup ## Run the tests.
 
 # k2 is on the package index for Python 3.10 and torch 1.13.1 only: the oldest that the core supports. One environment is for both.
 test-py310: .k2-environment ## Import and score with Python 3.10 and torch 1.13.1, where k2 lives.
-	$(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/test_network.py tests/test_scorers.py tests/test_fusion.py tests/test_jsonl.py tests/test_cli.py tests/test_append.py
+	$(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/test_network.py tests/test_scorers.py tests/test_fusion.py tests/test_jsonl.py tests/test_cli.py tests/test_append.py \
+	  tests/test_batches.py tests/test_pipeline.py tests/test_prefix_tree.py
 
 test-k2: .k2-environment ## Run the icefall stage, and our lattices, against the real k2.
 	@$(VENV_K2)/bin/python -c "import k2; k2.ctc_topo(2)" || { echo "test-k2: k2 does not run in $(VENV_K2) (see above); remove it and try again" >&2; exit 1; }

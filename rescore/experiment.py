@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from rescore.errors import FormatError, RescoreError, ScoreError
 from rescore.formats import jsonl
 from rescore.formats import read_lists as read
-from rescore.formats.files import PathLike, atomic_writer
+from rescore.formats.files import PathLike, atomic_writer, is_held
 from rescore.formats.references import join_references, read_references
 from rescore.fusion import Fusion, fuse, gather, recogniser_scores, save
 from rescore.grid import Sweep, sweep
@@ -216,7 +216,8 @@ def _claimed(folder: Path, settings: dict[str, object]) -> Iterator[None]:
         with atomic_writer(card) as output:
             output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
     with card.open("rb") as file:
-        _lock(file, folder)
+        if not is_held(file.fileno()):
+            raise FormatError(f"{folder}: another run is at work in this folder; wait for it or use another folder")
         try:
             before = json.loads(file.read())
         except ValueError as error:
@@ -228,18 +229,6 @@ def _claimed(folder: Path, settings: dict[str, object]) -> Iterator[None]:
         for part in folder.glob(".*.part"):  # what a killed run left
             part.unlink()
         yield
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
-    """Hold the folder as long as the file is open; the system lets go of it whatever happens to this process."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise FormatError(f"{folder}: another run is at work in this folder; wait for it or use another folder") from error
 
 
 def _short(value: object) -> str:

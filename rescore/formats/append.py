@@ -14,7 +14,7 @@ from typing import Any
 from rescore.errors import FormatError
 from rescore.formats import jsonl
 from rescore.formats.base import convert_each
-from rescore.formats.files import PathLike, at_line, name_of
+from rescore.formats.files import PathLike, at_line, is_held, name_of
 from rescore.formats.record import from_dict
 from rescore.formats.strict_json import decode
 from rescore.types import NBest
@@ -41,7 +41,8 @@ class Appender:
         except OSError as error:
             raise self._failure("opened", error) from error
         try:
-            _lock(self._file, name_of(path))
+            if not is_held(self._file):
+                raise FormatError(f"{name_of(path)}: another process is appending to this file; wait for it or name another file")
             end = self._end_of_lines()
             self._before = {self._checked(nbest) for nbest in self._whole_lists(end)}
             os.ftruncate(self._file, end)  # only now that it is known to be such a file
@@ -132,15 +133,3 @@ class Appender:
 
     def _failure(self, done: str, error: OSError) -> FormatError:
         return FormatError(f"{name_of(self.path)}: cannot be {done}: {os.strerror(error.errno or 0).lower()}")
-
-
-def _lock(file: int, name: str) -> None:
-    """Hold the file as long as it is open; the system lets go of it whatever happens to this process."""
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise FormatError(f"{name}: another process is appending to this file; wait for it or name another file") from error

@@ -30,6 +30,7 @@ __all__ = [
     "atomic_writer",
     "byte_lines",
     "head",
+    "is_held",
     "lines_within",
     "name_of",
     "names_in",
@@ -214,6 +215,22 @@ def names_in(path: PathLike) -> list[str]:
     """Return the names in a directory, sorted. Raises FormatError if it is not one or cannot be read."""
     with _explained(path, "read"):
         return sorted(os.listdir(path))
+
+
+def is_held(descriptor: int) -> bool:
+    """Hold an open file alone, as long as it is open, and return True; False if another process holds it.
+
+    The system lets go of it whatever happens to this process. Always True where there are no such locks (Windows).
+    """
+    try:
+        import fcntl  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def refuse_same_file(source: PathLike, target: PathLike) -> None:

@@ -20,7 +20,7 @@ from zlib import crc32
 import msgspec
 
 from rescore.errors import FormatError
-from rescore.formats.files import PathLike
+from rescore.formats.files import PathLike, is_held
 from rescore.types import Score, ScoreKind
 
 __all__ = ["Journal", "Stored", "restored", "stored"]
@@ -192,15 +192,9 @@ def _locked(path: Path) -> int:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
             raise FormatError(f"{path}: cannot be opened: {error.strerror}; a run's journal lies beside its output, where files can be written") from error
-        try:
-            import fcntl  # noqa: PLC0415 - not on Windows
-        except ImportError:
-            return descriptor
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not is_held(descriptor):
             os.close(descriptor)
-            raise FormatError(f"{path}: another run is writing this output; wait for it or choose another output") from error
+            raise FormatError(f"{path}: another run is writing this output; wait for it or choose another output")
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
