@@ -209,14 +209,19 @@ def test_one_pathological_utterance_among_normal_ones(models):
         assert [hyp.scores["usdm_pll"] for hyp in a.hyps] == pytest.approx([hyp.scores["usdm_pll"] for hyp in b.hyps], abs=1e-4)
 
 
-def test_a_forecast_is_what_the_run_takes(models):
+def test_a_forecast_is_what_the_run_takes(models, monkeypatch):
     scorer = build(models, "mdlm", "pll")
     work = Work()
     list(score(lists(30), scorer, work=work))
     found = forecast(lists(30), scorer)
     assert (found.utterances, found.hypotheses) == (30, 150)
-    assert found.evaluations == pytest.approx(work.evaluations, rel=0.1)  # chunks are made without buckets there
+    assert found.evaluations == work.evaluations
     assert 0 <= found.padding < 0.3
+    monkeypatch.setattr("rescore.pipeline.dry_run.SAMPLE", 50)
+    sampled = forecast(lists(30), scorer)
+    assert (sampled.hypotheses, sampled.is_sampled) == (150, True)
+    assert sampled.evaluations == pytest.approx(work.evaluations, rel=0.25)
+    assert "about" in str(sampled)
     assert found.seconds > 0
     assert "150" in str(found)
     assert forecast(lists(30), scorer, shard=Shard(0, 2)).utterances == sum(one.id in Shard(0, 2) for one in lists(30))

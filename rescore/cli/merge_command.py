@@ -9,7 +9,7 @@ import click
 from rescore.cli.options import Reader, input_options, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
-from rescore.pipeline.merge import merge
+from rescore.pipeline.join import merge
 
 __all__ = ["command"]
 

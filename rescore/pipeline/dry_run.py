@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rescore.pipeline.chunks import BUCKETS, Shard
+from rescore.pipeline.chunks import BUCKETS, Shard, chunks
 from rescore.pipeline.engine import chunked_scorer
 from rescore.pipeline.known import missing
 from rescore.scorers import Scorer
@@ -63,26 +63,27 @@ def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = No
             continue
         utterances, hypotheses = utterances + 1, hypotheses + len(nbest.hyps)
         evaluations, words = built.evaluations(nbest), sum(len(hyp.words) + 1 for hyp in nbest.hyps) / len(nbest.hyps)
-        is_sampled = waiting < SAMPLE
-        if is_sampled:
+        is_looked_at = waiting < SAMPLE
+        if is_looked_at:
             sample.append(nbest)
             waiting += len(nbest.hyps)
-        for part in ("all", "sample")[: 1 + is_sampled]:
+        for part in ("all", "sample")[: 1 + is_looked_at]:
             weights[part][0] += evaluations
             weights[part][1] += evaluations * words
-    cost = _cost(built, sample)
+    is_sampled = len(sample) < utterances
+    cost = _cost(built, _chunks(built, sample, CHUNK) if is_sampled else chunks(sample, lambda nbest: nbest.id, built.evaluations, CHUNK))
     more, longer = (whole / max(1.0, part) for whole, part in zip(weights["all"], weights["sample"], strict=True))
     speed = _speed(built, sample)
     tokens = round(cost.tokens * longer)
     padding = cost.padding / max(1, cost.tokens)
     memory = _peak(scorer) + _BYTES * min(hypotheses, _held(built, sample))
-    return Forecast(utterances, hypotheses, round(cost.evaluations * more), tokens, padding, memory, tokens / speed, speed, len(sample) < utterances)
+    return Forecast(utterances, hypotheses, round(cost.evaluations * more), tokens, padding, memory, tokens / speed, speed, is_sampled)
 
 
-def _cost(scorer: ChunkScorer, sample: Sequence[NBest]) -> Cost:
-    """What chunks of the sample cost, equal texts once."""
+def _cost(scorer: ChunkScorer, found: Iterable[Sequence[NBest]]) -> Cost:
+    """What chunks cost, equal texts once."""
     total = Cost(0, 0, 0)
-    for chunk in _chunks(scorer, sample, CHUNK):
+    for chunk in found:
         total += scorer.cost(scorer.prepare(missing(chunk, scorer.is_stochastic, None).lists))
     return total
 
