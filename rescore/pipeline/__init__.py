@@ -1,6 +1,7 @@
 """Streams of lists through a scorer: chunks that do not depend on shards, a journal to resume from, a cache, shards and their merging.
 
-Reading order: `chunks` (what is evaluated together), `journal` and `cache` (what is known already), `engine` (`score`, which uses them), `join` (shards), `dry_run`.
+Reading order: `chunks` (what is evaluated together), `journal` and `cache` (what is known already), `engine` (`score`, which uses them), `join` (shards),
+`dry_run` (what it would take).
 """
 
 from rescore.formats import read_lists as read
