@@ -3,10 +3,14 @@
 import gzip
 import importlib
 import json
+import random
 import tracemalloc
 
 import pytest
 from click.testing import CliRunner
+from fuzzing import damaged
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rescore.cli import cli
 from rescore.errors import FormatError, ScoreError
@@ -41,6 +45,11 @@ def manifest(path, *records):
 def lines(path):
     data = path.read_bytes()
     return [json.loads(line) for line in (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()]
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("scratch")
 
 
 def views(lists):
@@ -264,6 +273,24 @@ def test_lists_in_the_order_of_the_manifest_are_not_held(tmp_path):
 
     size = (tmp_path / "out.jsonl").stat().st_size if peak(names) < 6e5 else 0
     assert 1e6 < size < peak(reversed(names)) < 2 * size
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(st.integers(0, 2**32))
+def test_damaged_manifests_are_filled_or_refused_in_one_line(scratch, number):
+    chance = random.Random(number)
+    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in (CUT, EMPTY, MIXED)).encode()
+    (scratch / "c.jsonl").write_bytes(damaged(data, chance))
+    options = {"what": chance.choice(("text", "nbest")), "missing": chance.choice(("stop", "drop")), "manifest": scratch / "c.jsonl"}
+    (scratch / "out.jsonl").unlink(missing_ok=True)
+    message, count = "", 0
+    try:
+        count = write([listed("c1", "a cat"), listed("c2", "")], scratch / "out.jsonl", **options)
+    except FormatError as error:
+        message = str(error)
+    assert (count == 2) == (scratch / "out.jsonl").exists() != bool(message)
+    assert count == 0 or sorted(nbest.id for nbest in read(scratch / "out.jsonl", what=options["what"])) == ["c1", "c2"]
+    assert not message or (str(scratch / "c.jsonl") in message and len(message.splitlines()) == 1)
 
 
 def run(*arguments, status=0):
