@@ -179,7 +179,7 @@ def test_lines_without_a_list_are_left_out_on_request(tmp_path):
     assert write([listed("c2", "b")], out, manifest=path, missing="drop") == 1
     assert [line["id"] for line in lines(out)] == ["c2"]
     path = manifest(tmp_path / "c.jsonl", {**CUT, "supervisions": [S1, S2]})
-    expected = f"{path}:1: utterance s1: there is no list with this id, but for others of the same cut; take it out"
+    expected = f"{path}:1: utterance s1: there is no list with this id; give lists for all supervisions of a cut or for none"
     assert failure(lambda: write([listed("s2", "b")], out, manifest=path, ids="supervision", missing="drop")) == expected
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
@@ -118,10 +119,9 @@ class _Waiting:
 
     def refuse_rest(self, manifest: PathLike) -> None:
         """Raise FormatError naming the first list that nobody asked for."""
-        for nbest in self._lists:
-            self._held.setdefault(nbest.id, _Held({}, nbest.place()))
-        for held in self._held.values():
-            raise FormatError(f"{held.place}: {name_of(manifest)} has no supervision for this list; give the manifest of this very set, or choose other ids")
+        places = chain((held.place for held in self._held.values()), (nbest.place() for nbest in self._lists))
+        for place in places:
+            raise FormatError(f"{place}: {name_of(manifest)} has no supervision for this list; give the manifest of this very set, or choose other ids")
 
 
 def _fields(nbest: NBest, what: str) -> dict[str, msgspec.Raw]:
@@ -141,8 +141,10 @@ def _is_filled(record: dict[str, Any], waiting: _Waiting, ids: str, missing: str
     for utterance, supervision, fields in found:
         at = f"{where}: utterance {utterance}"
         if fields is None:
-            advice = "but for others of the same cut; take it out" if missing == "drop" else "choose other ids, or leave such lines out with missing=drop"
-            raise FormatError(f"{at}: there is no list with this id{', ' if missing == 'drop' else '; '}{advice}")
+            advice = (
+                "give lists for all supervisions of a cut or for none" if missing == "drop" else "choose other ids, or leave such lines out with missing=drop"
+            )
+            raise FormatError(f"{at}: there is no list with this id; {advice}")
         _fill(supervision, fields, at)
     return True
 
