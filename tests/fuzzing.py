@@ -224,6 +224,24 @@ def mapped_jsonl(lists: list[NBest], folder: Path) -> Sample:
     return Sample(saved(folder, text), [expected(nbest) for nbest in lists], view, options)
 
 
+def lhotse(lists: list[NBest], folder: Path) -> Sample:
+    """Supervisions or, for every other number of lists, cuts of several kinds, filled by the writer in another order than the lists'."""
+    supervisions = [{"id": nbest.id, "recording_id": "r", "start": 0.5, "duration": 1.0, "channel": 0, "text": nbest.ref} for nbest in lists]
+    cuts = [{"id": "none", "start": 0.0, "duration": 1.0, "supervisions": [], "type": "MonoCut"}, *map(_cut_of, range(len(lists)), supervisions)]
+    manifest = folder / "manifest"
+    manifest.write_bytes("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (cuts if len(lists) % 2 else supervisions)).encode())
+    chosen: Format = lookup(FORMATS, "lhotse", "format")
+    assert chosen.write(lists[::-1], folder / "sample", manifest=manifest, what="nbest", ids="supervision") == len(lists)
+    manifest.unlink()
+    return Sample(folder / "sample", [whole(nbest) for nbest in lists], whole, {"ids": "supervision"})
+
+
+def _cut_of(number: int, supervision: dict[str, Any]) -> dict[str, Any]:
+    cut = {"id": f"cut{number}", "start": 9.0, "duration": 2.0, "supervisions": [supervision], "type": "MonoCut"}
+    padding = {"cut": {"id": "pad", "duration": 1.0, "type": "PaddingCut"}, "type": "PaddingCut", "offset": 2.0}
+    return {"id": f"mixed{number}", "tracks": [{"cut": cut, "type": "MonoCut"}, padding], "type": "MixedCut"} if number % 2 else cut
+
+
 def ctm(lists: list[NBest], folder: Path) -> Sample:
     """Lines from the last word to the first: their times say the order. Utterances without words have no line."""
     lines = [";; comment\n"]
@@ -315,6 +333,7 @@ BUILDERS: dict[str, Builder] = {
     "lattice-rescore": in_words(written("lattice-rescore", two_scores, full_lines, scores="am,lm")),
     "returnn": written("returnn", one_score, score="am"),
     "mapped-jsonl": mapped_jsonl,
+    "lhotse": lhotse,
     "icefall-recogs": in_words(written("icefall-recogs", lambda nbest: (*best(nbest), nbest.ref))),
     "ctm": in_words(ctm),
     "trn": in_words(written("trn", best, full_lines)),

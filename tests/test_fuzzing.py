@@ -69,21 +69,30 @@ WRITABLE = [name for name in sorted(FORMATS) if chosen(name).is_writable]
 WRITTEN = NBest("u1", (Hypothesis("a cat", {"am": -1.0, "lm": -2.0, "first_pass": -3.0}),), "a cat")
 
 
+def needed(name, folder):
+    """The options without which a format cannot write WRITTEN."""
+    if name != "lhotse":
+        return {}
+    lines = ({"id": utterance, "recording_id": "r", "start": 0.0, "duration": 1.0} for utterance in ("u1", "u2"))
+    (folder / "manifest").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return {"manifest": folder / "manifest"}
+
+
 @pytest.mark.parametrize("name", WRITABLE)
-def test_an_error_while_writing_leaves_nothing(tmp_path, name):
+def test_an_error_while_writing_leaves_nothing(tmp_path, scratch, name):
     def broken():
         yield WRITTEN
         raise RuntimeError("mine")
 
     with pytest.raises(RuntimeError, match="mine"):
-        chosen(name).write(broken(), tmp_path / "out")
+        chosen(name).write(broken(), tmp_path / "out", **needed(name, scratch))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", sorted(set(WRITABLE) - {"jsonl"}))
-def test_an_id_that_comes_twice_is_not_written(tmp_path, name):
+def test_an_id_that_comes_twice_is_not_written(tmp_path, scratch, name):
     with pytest.raises(FormatError, match=r"^utterance u1: this id was written before; every utterance needs its own$"):
-        chosen(name).write([WRITTEN, WRITTEN], tmp_path / "out")
+        chosen(name).write([WRITTEN, WRITTEN], tmp_path / "out", **needed(name, scratch))
     assert list(tmp_path.iterdir()) == []
 
 

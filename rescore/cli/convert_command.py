@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, format_options, input_options, lists_argument, named
+from rescore.cli.options import Reader, format_options, input_options, lists_argument, named, refuse_option_files
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
 
@@ -30,5 +30,6 @@ def command(path: str, output: str, target: str, writer_options: tuple[str, ...]
     if not chosen.is_writable:
         raise click.BadParameter(f"{target} can be read but not written", param_hint="--to")
     keywords = format_options(chosen.write_options, writer_options, f"--to {target}", "-W")
+    refuse_option_files(chosen.write_options, keywords, output)
     count = chosen.write(Reader(path, output, **options), output, **keywords)
     click.echo(f"{count} utterances", err=True)

@@ -22,7 +22,7 @@ from rescore.wer import UNITS, Unit
 
 __all__ = [
     "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "names_in_list", "output_option",
-    "shard_option", "unit_of", "unit_options", "write_json",
+    "refuse_option_files", "shard_option", "unit_of", "unit_options", "write_json",
 ]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -101,6 +101,13 @@ def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: 
         raise click.UsageError(str(error)) from error
 
 
+def refuse_option_files(declared: Mapping[str, Option], values: Mapping[str, Any], output: str) -> None:
+    """Raise FormatError if the output is a file that one of a format's options names, which is read."""
+    for key, option in declared.items():
+        if option.is_file and values.get(key) is not None:
+            refuse_same_file(values[key], output)
+
+
 _UNIT = [
     click.option("--unit", type=click.Choice(UNITS), help="What errors are counted in (docs/terms.md); default: word."),
     click.option("--cer", is_flag=True, help="Short for --unit char."),
@@ -138,9 +145,9 @@ class Reader:
         self._path, self._refs, self._refs_ids = path, refs, refs_ids
         self._format: Format = lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
         self._options = format_options(self._format.read_options, reader_options, f"--from {self._format.name}", "-O")
-        others = [self._options[key] for key, option in self._format.read_options.items() if option.is_file and key in self._options]
-        for source in filter(None, (refs, *others)):
-            refuse_same_file(source, output)
+        if refs is not None:
+            refuse_same_file(refs, output)
+        refuse_option_files(self._format.read_options, self._options, output)
         self._skipped = Skipped() if on_error == "skip" else None
 
     @classmethod

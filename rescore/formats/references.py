@@ -1,7 +1,7 @@
 """References from their own files, and how they join the lists.
 
 The suffix (before `.gz`) says the kind: `.trn` is sclite's `words (id)`, `.jsonl` has objects with `id` and `ref` or `text` (native lists, lhotse
-supervisions) or lhotse cuts, anything else is Kaldi text, `id words`. Words are kept as they are written.
+supervisions, whose `custom.ref_text` goes before) or lhotse cuts, anything else is Kaldi text, `id words`. Words are kept as they are written.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from typing import Any
 
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike, at_line, byte_lines, name_of, not_utf8
+from rescore.formats.lhotse_manifest import REFERENCE_IDS, is_cut, reference_field, supervisions_of
 from rescore.formats.record import id_of
 from rescore.formats.strict_json import MISSING, decode, described, field, number
 from rescore.formats.trn import parse_trn
 from rescore.types import NBest
 
 __all__ = ["REFERENCE_IDS", "join_references", "read_references"]
-
-#: Which ids `read_references` can give the lines of a lhotse file.
-REFERENCE_IDS = ("id", "supervision", "recording")
 
 _KALDI = re.compile(r"([^ \t]+)[ \t]*(.*)")
 
@@ -100,38 +98,20 @@ def _json_line(line: bytes, where: str, ids: str) -> list[_Piece]:
         raise FormatError(f'{where}: the line is {described(record)}, expected an object {{"id": ..., "ref": ...}}')
     utterance = id_of(record, where)
     at = f"{where}: utterance {utterance}"
-    if "ref" not in record and ("supervisions" in record or "tracks" in record):
+    if "ref" not in record and is_cut(record):
         if ids == "recording":
             raise FormatError(f"{at}: a cut has no place in its recording for its texts; give the supervision set")
-        pieces = [_supervision(found, start, where, f"{at}: supervision", "id") for found, start in _supervisions(record, at)]
+        pieces = [_supervision(found, start, where, f"{at}: supervision", "id") for found, start in supervisions_of(record, at)]
         return pieces if ids == "supervision" else _joined([replace(piece, utterance=utterance) for piece in pieces])
     if ids == "recording":
         return [_supervision(record, 0.0, where, at, "recording_id")]
-    return [_Piece(utterance, field(record, "text" if "text" in record and "ref" not in record else "ref", str, at, "a string"), where)]
-
-
-def _supervisions(cut: dict[str, Any], at: str) -> Iterator[tuple[dict[str, Any], float]]:
-    """Every supervision of a cut, and when what it counts its time from starts: a mixed cut has tracks, cuts of their own with an offset."""
-    if "tracks" in cut:
-        for track in _objects(cut, "tracks", at):
-            inner = field(track, "cut", dict, f"{at}: track", "an object")
-            offset = number(track.get("offset", 0), f"{at}: track", '"offset"')
-            for supervision in _objects(inner, "supervisions", at) if "supervisions" in inner else ():
-                yield supervision, offset
-    else:
-        for supervision in _objects(cut, "supervisions", at):
-            yield supervision, 0.0
-
-
-def _objects(item: dict[str, Any], name: str, at: str) -> list[dict[str, Any]]:
-    found = field(item, name, list, at, "a list of objects")
-    if not all(isinstance(value, dict) for value in found):
-        raise FormatError(f'{at}: "{name}" holds something else than objects')
-    return found
+    source, name = (record, "ref") if "ref" in record else reference_field(record)
+    return [_Piece(utterance, field(source, name if name in source else "ref", str, at, "a string"), where)]
 
 
 def _supervision(record: dict[str, Any], start: float, where: str, at: str, key: str) -> _Piece:
-    text = field(record, "text", str, at, "a string")
+    source, name = reference_field(record)
+    text = field(source, name, str, at, "a string")
     return _Piece(field(record, key, str, at, "a string"), text, where, start + number(record.get("start", MISSING), at, '"start"'))
 
 
