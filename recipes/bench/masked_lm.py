@@ -32,8 +32,8 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-from transformers.utils import logging as transformers_logging
 from torch.nn import functional
+from transformers.utils import logging as transformers_logging
 
 import rescore
 from rescore import NBest
