@@ -163,7 +163,7 @@ class HubMaskedLM:
     def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
         """The dense form (batch, length, vocab_size), for tests and small uses."""
         hidden = self.encode(noisy, noise, padding)
-        return self.readout(hidden.flatten(0, 1)).unflatten(0, noisy.shape)
+        return self.readout(hidden.flatten(0, 1)).view(*noisy.shape, -1)
 
 
 class HubCausalLM:
