@@ -96,6 +96,16 @@ def test_a_masked_lm_scores_as_plain_transformers_does(bert):
         assert value == pytest.approx(plain_pll(bert, text), abs=1e-4)
 
 
+def test_an_architecture_without_fused_attention_is_loaded_with_the_plain_one(bert, tmp_path):
+    transformers.AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path)
+    sizes = {name: getattr(transformers.AutoConfig.from_pretrained(bert), name) for name in ("vocab_size", "hidden_size", "num_attention_heads")}
+    torch.manual_seed(0)
+    transformers.DebertaForMaskedLM(transformers.DebertaConfig(**sizes, num_hidden_layers=2, intermediate_size=48)).save_pretrained(tmp_path)
+    (found,) = load_scorer("mlm", ScorerOptions(model=str(tmp_path))).score([nbest(*TEXTS)])
+    for text, value in zip(TEXTS, found.values, strict=True):
+        assert value == pytest.approx(plain_pll(tmp_path, text), abs=1e-4)
+
+
 def test_a_causal_lm_scores_as_plain_transformers_does(gpt2):
     (found,) = load_scorer("ar", ScorerOptions(model=str(gpt2))).score([nbest(*TEXTS)])
     for text, value in zip(TEXTS, found.values, strict=True):

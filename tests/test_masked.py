@@ -28,6 +28,16 @@ class Inconsistent(MaskedTable):
         return (super().log_probs(noisy, noise, padding) / (1 + 0.3 * hidden)).log_softmax(-1)
 
 
+class Counting(MaskedTable):
+    """A table that counts the sequences it is asked about."""
+
+    asked = 0
+
+    def log_probs(self, noisy, noise, padding):
+        self.asked += len(noisy)
+        return super().log_probs(noisy, noise, padding)
+
+
 def estimates(table, tokens, seeds, **options) -> tuple[np.ndarray, np.ndarray]:
     """Values and standard errors of `nelbo` for many seeds, evaluated together."""
     ids = np.asarray(tokens)
@@ -290,3 +300,21 @@ def test_odd_strata_use_every_draw_for_the_standard_error():
     plan = Plan([], np.ones(5), np.arange(5), 5, strata=True)
     variance = 2 * np.var(values[:2], ddof=1) + 3 * np.var(values[2:], ddof=1)
     assert plan.combine(values).std_error == pytest.approx(math.sqrt(variance) / 5)
+
+
+def test_hypotheses_whose_differences_are_hidden_share_a_pass():
+    table, tokens = Counting(JOINT), [np.array(row) for row in ((2, 0, 1, 1), (2, 0, 2, 1), (2, 0, 2, 1), (1, 0, 1, 1))]
+    plans = [masked.plan_pll(row, np.ones(4, bool), table.mask_id) for row in tokens]
+    together = run(table, plans, masked.read_token)
+    assert table.asked == 3 * 4 - 1 - 1  # the third place of rows 1 and 2, the first of rows 1 and 4; row 3 is row 2
+    for plan, values in zip(plans, together, strict=True):
+        assert np.array_equal(values, run(TABLE, [plan], masked.read_token)[0])
+
+
+def test_random_numbers_in_common_make_passes_in_common():
+    table, ones = Counting(JOINT), np.ones(4, bool)
+    plans = [masked.plan_nelbo(np.array(row), ones, table.mask_id, Draws(seed=3), draws=64) for row in ((2, 0, 1, 1), (2, 0, 2, 1))]
+    together = run(table, plans, masked.read_token)
+    assert table.asked < 64  # of 128: half of them hide the place that differs, and few tokens have few hidden sets
+    for plan, values in zip(plans, together, strict=True):
+        assert values == pytest.approx(run(TABLE, [plan], masked.read_token)[0], abs=1e-15)

@@ -20,7 +20,7 @@ from rescore.diffusion.batches import Budget, in_batches, pad
 from rescore.errors import ScoreError
 from rescore.types import Estimate
 
-__all__ = ["Denoiser", "Plan", "Prediction", "Query", "Readout", "check_tokens", "is_sparse", "run", "sums", "token_values"]
+__all__ = ["Denoiser", "Plan", "Prediction", "Query", "Readout", "check_tokens", "is_sparse", "run", "same_sequence", "sums", "token_values"]
 
 Prediction = Literal["masked", "leave_one_out", "posterior"]
 
@@ -142,11 +142,28 @@ def check_tokens(tokens: object, scored: object, vocab_size: int) -> tuple[np.nd
 
 @torch.no_grad()
 def token_values(denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, budget: Budget | None = None, device: str = "cpu") -> list[list[np.ndarray]]:
-    """Evaluate the queries of all plans together; returns the token values of each plan's queries, (n,) float64 for n positions, for `Plan.shares`."""
+    """Evaluate the queries of all plans together; returns the token values of each plan's queries, (n,) float64 for n positions, for `Plan.shares`.
+
+    Queries that look at the same corrupted sequence share one network pass.
+    """
     queries = [query for plan in plans for query in plan.queries]
-    lengths = [len(query.noisy) for query in queries]
-    values = iter(in_batches(lengths, lambda rows: _evaluate(denoiser, [queries[i] for i in rows], readout, device), budget or Budget()))
+    groups = same_sequence(queries)
+    lengths = [len(queries[group[0]].noisy) for group in groups]
+    found = in_batches(lengths, lambda rows: _evaluate(denoiser, [[queries[q] for q in groups[i]] for i in rows], readout, device), budget or Budget())
+    by_query = dict(zip(itertools.chain(*groups), itertools.chain(*found), strict=True))
+    values = (by_query[q] for q in range(len(queries)))
     return [list(itertools.islice(values, len(plan.queries))) for plan in plans]
+
+
+def same_sequence(queries: Sequence[Query]) -> list[list[int]]:
+    """The numbers of the queries, together where noisy sequence and noise level are the same, each group in the place of its first.
+
+    In an N-best list there are many: two hypotheses with their difference hidden are one sequence, and common random numbers hide alike in both.
+    """
+    groups: dict[tuple[float, bytes], list[int]] = {}
+    for number, query in enumerate(queries):
+        groups.setdefault((query.noise, query.noisy.tobytes()), []).append(number)
+    return list(groups.values())
 
 
 def run(denoiser: Denoiser, plans: Sequence[Plan], readout: Readout, *, budget: Budget | None = None, device: str = "cpu") -> list[np.ndarray]:
@@ -159,14 +176,11 @@ def sums(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([np.cumsum(own)[-1] for own in values], dtype=np.float64)
 
 
-def _evaluate(denoiser: Denoiser, queries: Sequence[Query], readout: Readout, device: str) -> list[np.ndarray]:
-    """The token values at each query's positions, (n,) float64 each."""
-    noisy, padding = pad([query.noisy for query in queries])
-    noise = np.array([query.noise for query in queries])
-    sizes = [len(query.positions) for query in queries]
-    rows = np.repeat(np.arange(len(queries)), sizes)
-    positions = np.concatenate([query.positions for query in queries])
-    clean = np.concatenate([query.clean for query in queries])
+def _evaluate(denoiser: Denoiser, groups: Sequence[Sequence[Query]], readout: Readout, device: str) -> list[list[np.ndarray]]:
+    """The token values at each query's positions, (n,) float64 each; the queries of a group have one noisy sequence."""
+    noisy, padding = pad([group[0].noisy for group in groups])
+    noise = np.array([group[0].noise for group in groups])
+    rows, positions, clean, each = _reads(groups)
 
     tensors = [torch.from_numpy(array).to(device) for array in (noisy, _for_device(noise, device), padding)]
     read = _reader(denoiser, tensors, torch.from_numpy(rows).to(device), torch.from_numpy(positions).to(device))
@@ -175,7 +189,19 @@ def _evaluate(denoiser: Denoiser, queries: Sequence[Query], readout: Readout, de
         chunk = slice(at, at + READOUT_ROWS)
         inputs = (noisy[rows[chunk], positions[chunk]], clean[chunk], _for_device(noise[rows[chunk]], device))
         values.append(readout(read(chunk), *(torch.from_numpy(array).to(device) for array in inputs)).double().cpu().numpy())
-    return np.split(np.concatenate(values), np.cumsum(sizes)[:-1])
+    sizes = [len(query.positions) for group in groups for query in group]
+    per_query = iter(np.split(np.concatenate(values)[each], np.cumsum(sizes)[:-1]))
+    return [list(itertools.islice(per_query, len(group))) for group in groups]
+
+
+def _reads(groups: Sequence[Sequence[Query]]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What is read of a batch, each once: (row, position, clean token) (n,) each, and which of the n each position of each query is."""
+    rows = np.repeat(np.arange(len(groups)), [sum(len(query.positions) for query in group) for group in groups])
+    positions = np.concatenate([query.positions for group in groups for query in group])
+    clean = np.concatenate([query.clean for group in groups for query in group])
+    key = (rows * (positions.max() + 1) + positions) * (clean.max() + 1) + clean
+    _, first, each = np.unique(key, return_index=True, return_inverse=True)
+    return rows[first], positions[first], clean[first], each
 
 
 def _for_device(noise: np.ndarray, device: str) -> np.ndarray:

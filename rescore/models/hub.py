@@ -21,6 +21,7 @@ from rescore.diffusion.batches import Budget, length_batches, pad
 from rescore.diffusion.denoiser import Prediction
 from rescore.errors import ModelError
 from rescore.models import forest
+from rescore.models.masked_head import UNFIT, masked_head
 
 __all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked", "load_tokenizer"]
 
@@ -32,8 +33,8 @@ _PACKED_ROW = 512
 #: Parents of the tree on which a causal network is tried: branches of several lengths, at several depths.
 _PROBE = np.array([-1, 0, 1, 2, 3, 1, 5, 0, 7, 8, 9, 8, 11])
 
-#: What networks raise that are given an input they do not know.
-_UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+#: Tokens of a sequence on which the head of a masked network is tried.
+_PROBE_LENGTH = 8
 
 #: `name` or `organisation/name`.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -61,12 +62,22 @@ def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code)
-        network = getattr(transformers, kind).from_pretrained(model, trust_remote_code=remote_code, attn_implementation="eager")
+        network = _with_attention(getattr(transformers, kind), model, remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = " ".join(str(error).split())[:300]
         looked = "cannot load a Hugging Face model" if Path(model).is_dir() else "there is no directory of this name, and the Hugging Face Hub gave none"
         raise ModelError(f"{model}: {looked} ({first}); {_ADVICE}") from error
     return network, tokenizer
+
+
+def _with_attention(kind: Any, model: str, remote_code: bool) -> Any:
+    """The network with the fused attention of torch where its architecture has that, else with transformers' plain one."""
+    try:
+        return kind.from_pretrained(model, trust_remote_code=remote_code, attn_implementation="sdpa")
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+    return kind.from_pretrained(model, trust_remote_code=remote_code, attn_implementation="eager")
 
 
 def _digest(network: torch.nn.Module, tokenizer: Any) -> str:
@@ -116,7 +127,11 @@ class HubTokenizer:
 
 
 class HubMaskedLM:
-    """A masked LM of the BERT family as a Denoiser without time input."""
+    """A masked LM of the BERT family as a Denoiser without time input; the mask symbol is not excluded, as is usual for masked LMs.
+
+    `readout` needs the head alone, at the positions that are read, where logits are the head of the body's hidden states one by one; this is tried
+    once on a small input. Else the hidden states are logits already.
+    """
 
     prediction: Prediction = "masked"
 
@@ -126,13 +141,29 @@ class HubMaskedLM:
         self.network = network.to(device=torch.device(device), dtype=dtype).eval()
         self.mask_id: int | None = int(tokenizer.mask_token_id)
         self.vocab_size: int = int(network.config.vocab_size)
+        tokens = torch.arange(2 * _PROBE_LENGTH, device=device).view(2, _PROBE_LENGTH) * (self.vocab_size - 1) // (2 * _PROBE_LENGTH)
+        self._head = masked_head(self.network, tokens)
+        if self._head is None:
+            logger.debug("%s: the head cannot be taken alone; logits are computed at every position", type(network).__name__)
 
     @torch.no_grad()
-    def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
-        """(batch, length, vocab_size); the mask symbol is not excluded, as is usual for masked LMs."""
+    def encode(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+        """Hidden states (batch, length, width), or logits where the head cannot be taken alone."""
         del noise
-        logits: Tensor = self.network(input_ids=noisy, attention_mask=(~padding).long()).logits
+        inputs = {"input_ids": noisy, "attention_mask": (~padding).long()}
+        hidden: Tensor = self.network(**inputs).logits if self._head is None else self.network.base_model(**inputs)[0]
+        return hidden
+
+    @torch.no_grad()
+    def readout(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (n, vocab_size)."""
+        logits: Tensor = hidden if self._head is None else self._head(hidden)
         return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+
+    def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+        """The dense form (batch, length, vocab_size), for tests and small uses."""
+        hidden = self.encode(noisy, noise, padding)
+        return self.readout(hidden.flatten(0, 1)).view(*noisy.shape, -1)
 
 
 class HubCausalLM:
@@ -199,7 +230,7 @@ class HubCausalLM:
             rows = self.readout(self._encode_rows(tokens, forest.leaf_paths(_PROBE)))
             other = self.readout(self._encode_rows(tokens, [np.arange(len(_PROBE))]))
             tree = self.readout(self._encode_packed(tokens, forest.depths(_PROBE), forest.packed(_PROBE, len(_PROBE))))
-        except _UNFIT:
+        except UNFIT:
             return False
         tolerance = {torch.float64: 1e-9, torch.float32: 1e-4}.get(self.network.dtype, 0.05)
         return bool((tree - rows).abs().max() <= tolerance * (other - rows).abs().max())
@@ -218,7 +249,7 @@ def _output_layer(network: Any, tokens: Tensor) -> Any:
     try:
         head = network.get_output_embeddings()
         same = torch.equal(head(network.base_model(input_ids=tokens)[0]), network(input_ids=tokens).logits)
-    except _UNFIT:
+    except UNFIT:
         return None
     return head if same else None
 

@@ -63,7 +63,7 @@ class RMSNorm(nn.Module):
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (k, k + K/2) of (B, H, L, K) by the angles of their positions."""
+    """Rotate pairs (k, k + K/2) of (..., L, K) by the angles of their positions."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
@@ -117,8 +117,8 @@ class Block(nn.Module):
 
     def _attention(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, keys: Tensor | None) -> Tensor:
         batch, length, width = x.shape
-        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, K)
-        q, k = _rotate(q, *rotation).to(v.dtype), _rotate(k, *rotation).to(v.dtype)
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # (3, B, H, L, K)
+        (q, k), v = _rotate(qkv[:2], *rotation).to(qkv.dtype), qkv[2]
         out = _attend(q, k, v, mask, self.causal) if keys is None else _attend_forest(q, k, v, mask, keys)
         mixed: Tensor = self.attention_out(out.transpose(1, 2).reshape(batch, length, width))
         return mixed

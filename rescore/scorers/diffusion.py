@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rescore.diffusion.batches import Budget
-from rescore.diffusion.denoiser import Denoiser, Plan, Readout, is_sparse, sums, token_values
+from rescore.diffusion.denoiser import Denoiser, Plan, Query, Readout, is_sparse, same_sequence, sums, token_values
 from rescore.diffusion.draws import utterance_key
 from rescore.errors import ScoreError
 from rescore.scorers.options import Cost, score_lists
@@ -114,9 +114,12 @@ class DiffusionScorer:
         return [self._close(estimates[part], tuple(token_scores[part]) if self.per_token else None) for part in parts]
 
     def cost(self, prepared: Prepared) -> Cost:
-        """What `evaluate` would take."""
-        groups = ([len(query.noisy) for planned in group for plan in planned.plans for query in plan.queries] for group in prepared.groups)
-        return sum((cost(lengths, self.budget) for lengths in groups), Cost(0, 0, 0))
+        """What `evaluate` would take: every evaluation counts, the tokens of one corrupted sequence only once."""
+        return sum((self._cost([query for planned in group for plan in planned.plans for query in plan.queries]) for group in prepared.groups), Cost(0, 0, 0))
+
+    def _cost(self, queries: Sequence[Query]) -> Cost:
+        lengths = [len(queries[group[0]].noisy) for group in same_sequence(queries)]
+        return replace(cost(lengths, self.budget), evaluations=len(queries))
 
     def warn(self) -> None:
         """Say what was noticed over all lists: how many tokens the vocabulary did not know."""

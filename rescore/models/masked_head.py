@@ -1,0 +1,69 @@
+"""The head of any Hugging Face masked LM alone: hidden states of chosen positions to logits.
+
+Every architecture has another head (BERT's `cls`, RoBERTa's `lm_head`, DistilBERT's four layers of its own), but all compute
+`head(base_model(...)[0])` in their `forward`, and pass `inputs_embeds` on to the base model. So the head is the network itself on a base model
+that returns its `inputs_embeds`, and it is believed only after it gave the logits of the whole network.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["UNFIT", "masked_head"]
+
+#: What networks raise that are given an input they do not know.
+UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
+
+#: Largest difference of logits that is rounding, as a share of their spread.
+_ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5}
+
+
+class _Identity(nn.Module):
+    """Stands in for a base model: what is embedded already is the last hidden state."""
+
+    def forward(self, input_ids: Tensor | None = None, *, inputs_embeds: Tensor, **_: object) -> Any:
+        """The output of a base model whose last hidden state is `inputs_embeds` (batch, length, width)."""
+        from transformers.modeling_outputs import BaseModelOutput  # noqa: PLC0415 - heavy and optional
+
+        return BaseModelOutput(last_hidden_state=inputs_embeds)
+
+
+@torch.no_grad()
+def masked_head(network: Any, tokens: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """A function from hidden states (n, width) of `network.base_model` to logits (n, vocab_size); None where none is found.
+
+    `tokens` (batch, length) int64: what it is tried on, in another order and number than the whole network sees them.
+    """
+    head = _without_base(network)
+    if head is None:
+        return None
+
+    def logits(hidden: Tensor) -> Tensor:
+        found: Tensor = head(inputs_embeds=hidden[None]).logits
+        return found[0]
+
+    try:
+        inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        expected = network(**inputs).logits.flatten(0, 1)
+        hidden = network.base_model(**inputs)[0].flatten(0, 1)
+        chosen = torch.arange(len(hidden) - 1, -1, -3, device=tokens.device)
+        found = logits(hidden[chosen])
+        within = _ROUNDING.get(expected.dtype, 0.02) * (expected.max() - expected.min())
+        return logits if bool((found - expected[chosen]).abs().max() <= within) else None
+    except UNFIT:
+        return None
+
+
+def _without_base(network: Any) -> Any:
+    """A second network with the same parameters whose base model is `_Identity`; None where the base model is the network itself."""
+    name = network.base_model_prefix
+    if name not in network._modules:
+        return None
+    head = copy.copy(network)
+    head._modules = {**network._modules, name: _Identity()}
+    return head
