@@ -13,6 +13,8 @@ from tqdm import tqdm
 from rescore.cli.options import Reader, Sections, input_options, lists_argument, named, output_option, shard_option
 from rescore.formats import jsonl
 from rescore.pipeline import Journal, Shard, Work, forecast, score
+from rescore.pipeline.engine import Local
+from rescore.pipeline.ray_pool import ray_pool
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.scorers.options import DTYPES
 
@@ -50,6 +52,8 @@ __all__ = ["command"]
 @click.option("--dry-run", is_flag=True, help="Only say what it would take: tokens, evaluations, memory, time.")
 @shard_option
 @click.option("--cache", type=click.Path(file_okay=False), help="Directory of scores that other runs may use again.")
+@click.option("--ray", "workers", type=click.IntRange(1), help="Evaluate in so many Ray workers (docs/large_runs.md).")
+@click.option("--ray-address", help="Of a running Ray cluster, or auto; default: one is started on this machine for the run.")
 def command(path: str, output: str, **options: Any) -> None:
     """Add one named score to every hypothesis of LISTS; everything else stays as it is.
 
@@ -65,9 +69,10 @@ def command(path: str, output: str, **options: Any) -> None:
     reader = Reader.take(path, output, options)
     family, is_dry = options.pop("scorer"), options.pop("dry_run")
     run = {key: options.pop(key) for key in ("name", "overwrite", "cache")}
+    options["device"] = _device(options["device"], shard)
+    run["evaluator"], settings = _evaluator(family, output, options), ScorerOptions(**options)
     with nullcontext() if is_dry else _journal(output) as journal:
-        options["device"] = _device(options["device"], shard)
-        scorer = load_scorer(family, ScorerOptions(**options))
+        scorer = load_scorer(family, settings)
         if is_dry:
             click.echo(str(forecast(reader, scorer, shard=shard)))
         else:
@@ -81,6 +86,18 @@ def _device(device: str, shard: Shard | None) -> str:
     import torch  # noqa: PLC0415 - takes seconds
 
     return shard.device(device, torch.cuda.device_count())
+
+
+def _evaluator(family: str, output: str, options: dict[str, Any]) -> Any:
+    """Where chunks are evaluated; takes the options that say so out of the scorer's."""
+    workers, address = options.pop("workers"), options.pop("ray_address")
+    if workers is None:
+        if address is not None:
+            raise click.UsageError("--ray-address is of a cluster for --ray N workers; give --ray")
+        return Local
+    if output == "-":
+        raise click.UsageError("--ray needs a file for the result, since Ray writes messages of its own to standard output; give -o FILE")
+    return ray_pool(family, ScorerOptions(**options), workers, address)
 
 
 def _score(reader: Reader, scorer: Scorer, output: str, journal: Journal | None, **run: Any) -> None:

@@ -63,6 +63,9 @@ class Evaluator(Protocol):
     def submit(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
         """Begin to evaluate lists; what is returned waits for their scores."""
 
+    def warn(self) -> None:
+        """Log once what was noticed over all lists."""
+
     def close(self) -> None:
         """Let go of threads and processes."""
 
@@ -80,6 +83,10 @@ class Local:
         """Prepare in the thread; evaluate when the scores are asked for."""
         prepared = self._thread.submit(self._scorer.prepare, lists)
         return lambda: self._scorer.evaluate(prepared.result())
+
+    def warn(self) -> None:
+        """Log what the scorer noticed."""
+        self._scorer.warn()
 
     def close(self) -> None:
         """End the thread."""
@@ -180,7 +187,7 @@ class _Run:
                 yield _paired(*waiting.popleft())
         while waiting:
             yield _paired(*waiting.popleft())
-        self.scorer.warn()
+        self.evaluator.warn()
 
     def _begun(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
         """Look the chunk up, or begin to evaluate what is not known of it; what is returned waits for the scores."""
@@ -230,6 +237,10 @@ class _Whole:
     @property
     def signature(self) -> str:
         return self.scorer.signature
+
+    @property
+    def per_token(self) -> bool:
+        return bool(getattr(self.scorer, "per_token", False))
 
     def evaluations(self, nbest: NBest) -> int:
         return len(nbest.hyps)
