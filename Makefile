@@ -4,7 +4,10 @@ PYTHON ?= python3
 PYTHON310 ?= $(shell for p in python3.10 $$(ls -d "$$(pyenv root 2>/dev/null)"/versions/3.10.*/bin/python3.10 2>/dev/null | tail -1); do $$p --version >/dev/null 2>&1 && echo $$p && break; done)
 VENV ?= .venv
 VENV_K2 ?= .venv-k2
+MINICONS ?= .venv-minicons
+LISTS ?= recipes/demo_data/dev.jsonl
 BIN := $(VENV)/bin
+BENCH = OMP_NUM_THREADS=1 $(BIN)/python recipes/bench
 RUN := OMP_NUM_THREADS=$$(nproc 2>/dev/null || echo 2) $(BIN)
 
 .PHONY: help setup demo test test-py310 test-k2 lint types bench docs wheel check clean
@@ -53,8 +56,19 @@ lint: setup ## Check style and format.
 types: setup ## Check types.
 	$(BIN)/mypy -p rescore
 
-bench: setup ## Measure tuning against a grid (a ratio in one run).
-	$(RUN)/python recipes/bench/tune_speed.py
+bench: setup $(MINICONS)/ready ## Measure speed as ratios, each in one run (LISTS=file for other lists than the demo's; about half an hour).
+	$(BENCH)/tune_speed.py
+	$(BENCH)/ar_tree.py $(LISTS)
+	$(BENCH)/nelbo.py $(LISTS)
+	$(BENCH)/masked_lm.py $(LISTS) --minicons-python $(MINICONS)/bin/python
+	$(BENCH)/network_share.py $(LISTS)
+	$(BENCH)/growth.py
+
+# minicons needs an older transformers than ours: an environment of its own.
+$(MINICONS)/ready: constraints.txt
+	$(PYTHON) -m venv $(MINICONS)
+	$(MINICONS)/bin/python -m pip install --quiet --constraint constraints.txt minicons==0.3.39 transformers==4.57.6
+	touch $@
 
 docs: setup ## Run every command and example that the documentation shows.
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_docs_format.py tests/test_plugins.py tests/test_notebook.py
@@ -65,4 +79,4 @@ wheel: setup ## Build the wheel, install it into a fresh environment, score a li
 check: lint types wheel test-py310 test-k2 test ## Everything CI runs; the tests come last.
 
 clean: ## Remove environments and build products.
-	rm -rf $(VENV) $(VENV_K2) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV_K2) $(MINICONS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
