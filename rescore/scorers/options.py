@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from rescore.errors import ModelError, ScoreError
@@ -143,22 +143,12 @@ def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     options = options or ScorerOptions()
     build = lookup(SCORERS, name, "scorer")
     _check_device(options.device)
-    options = replace(options, dtype=_dtype(options))
     scorer = build(options)
     if not isinstance(scorer, Scorer):
         raise ScoreError(f"scorer {name!r} was built as a {type(scorer).__name__}, expected an object with name, kind, signature and score(lists)")
     if options.per_token and not getattr(scorer, "per_token", False):
         raise ScoreError(f"--scorer {name} does not say what each token adds to its score; leave --per-token out")
     return scorer
-
-
-def _dtype(options: ScorerOptions) -> DType:
-    """What `auto` stands for on the device."""
-    import torch  # noqa: PLC0415 - options are plain data until a scorer is built
-
-    if options.dtype != "auto":
-        return options.dtype
-    return "bfloat16" if options.device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
 
 
 def _check_device(device: str) -> None:

@@ -12,7 +12,7 @@ from rescore.scorers.options import Cost, ScorerOptions
 from rescore.scorers.sequences import Sequencer
 from rescore.text import Normalizer
 
-__all__ = ["WINDOW", "budget", "cost", "signature", "torch_dtype"]
+__all__ = ["WINDOW", "budget", "cost", "dtype_name", "signature", "torch_dtype"]
 
 #: Longest sequence of our own networks, BOS and EOS included: they are trained on texts of at most 60 words.
 WINDOW = 128
@@ -32,7 +32,7 @@ def signature(scorer: str, digest: str, estimator: str, settings: Mapping[str, o
         "normalizer": _title(sequencer.normalize),
         "window": sequencer.window,
         "eos": int(sequencer.score_eos),
-        "dtype": options.dtype,
+        "dtype": dtype_name(options),
         "version": _VERSION,
     }
     return "|".join([f"{scorer}.{estimator}", *(f"{name}={value}" for name, value in common.items())])
@@ -46,7 +46,14 @@ def _title(normalize: Normalizer) -> str:
 
 def torch_dtype(options: ScorerOptions) -> torch.dtype:
     """The torch dtype that the options name."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[options.dtype]
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[dtype_name(options)]
+
+
+def dtype_name(options: ScorerOptions) -> str:
+    """The dtype of the network's body; what `auto` stands for on the device."""
+    if options.dtype != "auto":
+        return options.dtype
+    return "bfloat16" if options.device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
 
 
 def cost(lengths: Sequence[int], budget: Budget) -> Cost:
