@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 
 import pytest
 import torch
@@ -76,6 +77,15 @@ def test_the_network_is_left_as_it_was():
     model = build("Bert", SHORT)
     assert type(model.network.bert).__name__ == "BertModel"
     assert model.network.base_model is model.network.bert
+
+
+def test_a_worker_gets_the_network_and_its_head_once():
+    model = build("Bert", SHORT)
+    whole = pickle.dumps(model)
+    assert len(whole) < 1.2 * len(pickle.dumps(model.network))
+    tokens, padding = batch()
+    there = pickle.loads(whole)  # noqa: S301 - bytes of this test
+    assert torch.equal(there.log_probs(tokens, torch.zeros(3), padding), model.log_probs(tokens, torch.zeros(3), padding))
 
 
 def test_a_head_that_looks_at_other_positions_is_not_taken_alone():

@@ -140,11 +140,11 @@ def show(report: dict[str, Any], options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", help="N-best lists in any format that is recognised by its content")
-    parser.add_argument("--lists", type=int, default=5, help="evenly spaced over the file")
+    parser.add_argument("--lists", type=int, default=4, help="evenly spaced over the file")
     parser.add_argument("--depth", type=int, default=10, help="hypotheses of a list whose variance is measured; the cost is of all")
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=24)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", metavar="FILE", help="write the report here too")
     options = parser.parse_args()

@@ -8,13 +8,12 @@ that returns its `inputs_embeds`, and it is believed only after it gave the logi
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["UNFIT", "masked_head"]
+__all__ = ["UNFIT", "MaskedHead", "masked_head"]
 
 #: What networks raise that are given an input they do not know.
 UNFIT = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError)
@@ -33,28 +32,36 @@ class _Identity(nn.Module):
         return BaseModelOutput(last_hidden_state=inputs_embeds)
 
 
+class MaskedHead:
+    """Hidden states (n, width) to logits (n, vocab_size); `network` has `_Identity` for its base model."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """The logits of every hidden state by itself."""
+        logits: Tensor = self._network(inputs_embeds=hidden[None]).logits
+        return logits[0]
+
+
 @torch.no_grad()
-def masked_head(network: Any, tokens: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """A function from hidden states (n, width) of `network.base_model` to logits (n, vocab_size); None where none is found.
+def masked_head(network: Any, tokens: Tensor) -> MaskedHead | None:
+    """The head from hidden states of `network.base_model` to logits; None where it cannot be taken alone.
 
     `tokens` (batch, length) int64: what it is tried on, in another order and number than the whole network sees them.
     """
-    head = _without_base(network)
-    if head is None:
+    alone = _without_base(network)
+    if alone is None:
         return None
-
-    def logits(hidden: Tensor) -> Tensor:
-        found: Tensor = head(inputs_embeds=hidden[None]).logits
-        return found[0]
-
+    head = MaskedHead(alone)
     try:
         inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
         expected = network(**inputs).logits.flatten(0, 1)
         hidden = network.base_model(**inputs)[0].flatten(0, 1)
         chosen = torch.arange(len(hidden) - 1, -1, -3, device=tokens.device)
-        found = logits(hidden[chosen])
+        found = head(hidden[chosen])
         within = _ROUNDING.get(expected.dtype, 0.02) * (expected.max() - expected.min())
-        return logits if bool((found - expected[chosen]).abs().max() <= within) else None
+        return head if bool((found - expected[chosen]).abs().max() <= within) else None
     except UNFIT:
         return None
 
