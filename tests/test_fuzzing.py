@@ -31,7 +31,7 @@ def chosen(name):
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_every_format_survives(name, tmp_path):
-    @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(LISTS, st.integers(0, 2**32))
     def run(lists, number):
         for what, wrong in faults(name, lists, number, tmp_path):
