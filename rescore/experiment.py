@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,11 +31,12 @@ from rescore.formats.references import join_references, read_references
 from rescore.fusion import Fusion, fuse, gather, recogniser_scores, save
 from rescore.grid import Sweep, sweep
 from rescore.pipeline import Journal, Work, score
+from rescore.pipeline.engine import chunked_scorer
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
-from rescore.scorers.options import DType
+from rescore.scorers.options import DType, parse_spec
 from rescore.tuning import tune
 from rescore.types import NBest
 from rescore.wer import UNIT_NAMES, Unit, evaluate, reference
@@ -48,7 +48,6 @@ SCORERS = ("ar", "mdlm:nelbo", "usdm:pll", "usdm:nelbo")
 FAST = ("ar", "usdm:pll")
 FAST_DEPTH = 20
 
-_SPEC = re.compile(r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?")
 _CLOCK = 2.0  # seconds between two writings of the seconds that scoring took
 _STEPS = 40  # of an axis of the sweep
 _FOLDS = 5  # of the sweep's cross-validation
@@ -58,7 +57,7 @@ _FOLDS = 5  # of the sweep's cross-validation
 class Options:
     """What decides the numbers of an experiment, besides the lists.
 
-    `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.load_scorer`; NAME becomes the score's name. `base` names the
+    `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.options.parse_spec`; NAME becomes the score's name. `base` names the
     recogniser's scores (None: `rescore.fusion.recogniser_scores`), the first with scale 1. `depth` keeps the first hypotheses of each list.
     `unit` and `normalizer` say what an error is; `draws`, `seed`, `device` and `dtype` go to every scorer.
     """
@@ -139,22 +138,14 @@ class _Plan:
     @classmethod
     def of(cls, spec: str, options: Options) -> _Plan:
         """Build the scorer, so that what cannot work is known before anything is paid for."""
-        found = _SPEC.fullmatch(spec.strip())
-        if found is None:
-            raise RescoreError(f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL], such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2")
-        settings = ScorerOptions(
-            model=found["model"], estimator=found["estimator"], draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
-        )
-        built = load_scorer(found["scorer"], settings)
-        return cls(found["scorer"], settings, found["name"] or built.name, built)
+        chosen = ScorerOptions(draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype)
+        name, scorer, settings = parse_spec(spec, chosen)
+        built = load_scorer(scorer, settings)
+        return cls(scorer, settings, name or built.name, built)
 
-    def evaluations(self, nbest: NBest) -> float:
+    def evaluations(self, nbest: NBest) -> int:
         """About how many network evaluations a list costs: what the progress bar counts."""
-        if self.built.kind == "neg_nelbo":
-            return len(nbest.hyps) * self.options.draws
-        if self.scorer in ("ar", "usdm"):
-            return len(nbest.hyps)
-        return sum(1 + 1.3 * len(hyp.words) for hyp in nbest.hyps)  # one for every token
+        return chunked_scorer(self.built).evaluations(nbest)
 
 
 def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan]) -> None:
@@ -275,7 +266,7 @@ def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path,
         seconds = json.loads(clock.read_bytes()) if clock.exists() else {}
     except ValueError:  # nothing depends on it
         seconds = {}
-    with tqdm(total=round(total), unit="evaluation", unit_scale=True, smoothing=0.1, disable=None) as bar:  # None: only on a terminal
+    with tqdm(total=total, unit="evaluation", unit_scale=True, smoothing=0.1, disable=None) as bar:  # None: only on a terminal
         progress = _Progress(bar, clock, seconds)
         for plan in plans:
             for half, lists in halves.items():

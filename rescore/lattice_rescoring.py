@@ -17,8 +17,10 @@ than the best of a list, and `recipes/lattice/compare.py` measures it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +28,16 @@ from rescore.errors import FormatError, ScoreError
 from rescore.formats.record import with_score
 from rescore.lattice.cover import path_cover
 from rescore.lattice.lattice import Lattice
+from rescore.lattice.lists import reference_of
 from rescore.lattice.merge import merge
 from rescore.lattice.paths import Path, as_nbest, join_words, n_best, paths_of
 from rescore.lattice.posteriors import FloatArray, arc_totals, prune
+from rescore.lattice.symbols import text_of
+from rescore.pipeline.engine import chunked_scorer
 from rescore.scorers import Scorer
 from rescore.types import NBest, Score
 
-__all__ = ["LatticeWeights", "RescoredLattice", "rescore_lattice"]
+__all__ = ["LatticeWeights", "RescoredLattice", "rescore_lattice", "rescored"]
 
 #: The variance of what arcs cannot explain of a path, in units of the variance of an arc's correction.
 _RIDGE = 1.0
@@ -106,6 +111,16 @@ def rescore_lattice(
     return RescoredLattice(search.result(), search.evaluations, small.arcs, len(cover), rounds, is_stable)
 
 
+def rescored(
+    lattices: Iterable[Lattice], scorer: Scorer, weights: LatticeWeights, references: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[NBest]:
+    """Yield the list of `rescore_lattice` for every lattice, with its reference; `settings` are its keywords. Raises as it does."""
+    for lattice in lattices:
+        text = partial(text_of, lattice.symbols)
+        yield rescore_lattice(lattice, scorer, weights, text=text, ref=reference_of(lattice, references), **settings).nbest
+    chunked_scorer(scorer).warn()
+
+
 def _prepared(lattice: Lattice, weights: LatticeWeights, posterior: float) -> Lattice:
     """Pruned, and merged where that makes it smaller."""
     scales = (weights.am_scale, weights.lm_scale, weights.word_bonus)
@@ -122,7 +137,15 @@ class _Search:
     def __init__(
         self, lattice: Lattice, scorer: Scorer, weights: LatticeWeights, name: str, text: Callable[[Sequence[int]], str], lm_name: str, ref: str | None
     ) -> None:
-        self.lattice, self.scorer, self.weights, self.name, self.text, self.lm_name, self.ref = lattice, scorer, weights, name, text, lm_name, ref
+        self.lattice, self.scorer, self.weights, self.name, self.text, self.lm_name, self.ref = (
+            lattice,
+            chunked_scorer(scorer),
+            weights,
+            name,
+            text,
+            lm_name,
+            ref,
+        )
         self.totals = arc_totals(lattice, weights.am_scale, weights.lm_scale, weights.word_bonus)
         self.paths: dict[str, Path] = {}
         self.made: list[Score] = []
@@ -142,7 +165,7 @@ class _Search:
         anchored = bool(self.made) and self.made[0].std_errors is not None
         if anchored:
             nbest = replace(nbest, hyps=(self._list([next(iter(self.paths.values()))]).hyps[0], *nbest.hyps))
-        (score,) = self.scorer.score([nbest])
+        (score,) = self.scorer.evaluate(self.scorer.prepare([nbest]))
         self.evaluations += score.evaluations
         self.made.append(_without_first(score) if anchored else score)
         self._check(self.made[-1])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import save_small
 
 import rescore
 from rescore.cli import main
@@ -136,3 +137,39 @@ def test_every_format_and_method_goes_through_the_command(dlm, method, writer):
     [found] = rescore.read("nbest.jsonl")
     assert (found.id, found.ref) == ("u", "a d")
     assert {"a c"} <= {hyp.text for hyp in found.hyps} <= {"a c", "a d", "b c", "b d"}
+
+
+@pytest.fixture(scope="module")
+def usdm(tmp_path_factory):
+    return str(save_small(tmp_path_factory.mktemp("model") / "usdm", "usdm"))
+
+
+def test_a_lattice_is_searched_with_a_scorer(dlm, usdm):
+    supervisions("sups.jsonl.gz", ["c1", "c2", "c3"], ["the hat", "", "cat sat"])
+    command = ["batch.pt", "--words", "words.txt", "--supervisions", "sups.jsonl.gz", "--rescore", f"x=usdm:pll@{usdm}"]
+    status, said = dlm(*command, "--new-scale", "0.5", "--lm-name", "ngram", "-o", "best.jsonl")
+    assert status == 0, said
+    found = list(rescore.read("best.jsonl"))
+    assert [(one.id, one.ref) for one in found] == [("c1", "the hat"), ("c2", ""), ("c3", "cat sat")]
+    for one in found:
+        totals = [hyp.scores["am"] + hyp.scores["ngram"] + 0.5 * hyp.scores["x"] for hyp in one.hyps]
+        assert totals == sorted(totals, reverse=True)
+        assert one.raw["meta"]["scores"]["x"]["signature"].startswith("usdm.pll|")
+    [alone] = rescore.score([one for one in rescore.read("best.jsonl") if one.id == "c1"], "usdm", model=usdm, name="again")
+    assert [hyp.scores["x"] for hyp in alone.hyps] == pytest.approx([hyp.scores["again"] for hyp in alone.hyps], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--rescore", "usdm"], 2, "--rescore needs --new-scale"),
+        (["--new-scale", "1"], 2, "--new-scale is of the scorer of --rescore"),
+        (["--rescore", "usdm", "--new-scale", "1", "--method", "cover"], 2, "goes with neither --method"),
+        (["--rescore", "us dm!", "--new-scale", "1"], 1, "is not written as [NAME=]SCORER"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(dlm, arguments, status, message):
+    found, said = dlm("batch.pt", "--words", "words.txt", *arguments, "-o", "best.jsonl")
+    assert found == status
+    assert message in said.err
+    assert not Path("best.jsonl").exists()

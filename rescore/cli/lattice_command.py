@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -11,14 +12,19 @@ from rescore.cli.options import Sections, format_options, lists_argument, named,
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.formats.references import REFERENCE_IDS, read_references
-from rescore.lattice import LatticeFormat, lattice_format_of
+from rescore.lattice import Lattice, LatticeFormat, lattice_format_of
 from rescore.lattice.lists import METHODS, Choice, nbests_of
 from rescore.registry import LATTICE_FORMATS, lookup
+from rescore.scorers import ScorerOptions, load_scorer
+from rescore.scorers.options import parse_spec
+from rescore.types import NBest
 
 __all__ = ["command"]
 
 
-@click.command("lattice", cls=Sections, headings={"--from": "Input and output", "--method": "Which paths", "--am-scale": "Total of a path"})
+@click.command(
+    "lattice", cls=Sections, headings={"--from": "Input and output", "--method": "Which paths", "--am-scale": "Total of a path", "--rescore": "Search"}
+)
 @lists_argument("LATTICES")
 @click.option("--from", "format_name", type=named("lattice format"), help="Format of the lattices; found out where the content proves it.")
 @click.option("-O", "--option", "reader_options", multiple=True, metavar="KEY=VALUE", help="Option of the format (see `dlmrescore formats`).")
@@ -40,12 +46,20 @@ __all__ = ["command"]
 @click.option("--am-scale", type=float, default=1.0, show_default=True, help="Of the acoustic scores.")
 @click.option("--lm-scale", type=float, default=1.0, show_default=True, help="Of the n-gram or graph scores.")
 @click.option("--word-bonus", type=float, default=0.0, show_default=True, help="Nats for every word.")
+@click.option(
+    "--rescore",
+    metavar="SPEC",
+    help="Search the lattice for the best total with this scorer, [NAME=]SCORER[:ESTIMATOR][@MODEL]: a heuristic (docs/lattices.md).",
+)
+@click.option("--new-scale", type=float, help="Of the scorer's score; needed with --rescore.")
+@click.option("--device", default="cpu", show_default=True, help="torch device of the scorer.")
 @click.option("--lm-name", default="lm", show_default=True, help="Name of the n-gram score in the lists; none leaves it out.")
 def command(path: str, output: str, format_name: str | None, lm_name: str, **options: Any) -> None:
     """Make N-best lists of LATTICES: k2, OpenFst, Kaldi or HTK files, without k2.
 
     \b
     Example: dlmrescore lattice lats.pt --words words.txt -n 100 --supervisions sups.jsonl.gz -o nbest.jsonl
+             dlmrescore lattice lats.pt --words words.txt --rescore usdm --new-scale 0.7 -o best.jsonl
     """
     chosen: LatticeFormat = lookup(LATTICE_FORMATS, format_name, "lattice format") if format_name else lattice_format_of(path)
     keywords = _keywords(chosen, options)
@@ -55,11 +69,32 @@ def command(path: str, output: str, format_name: str | None, lm_name: str, **opt
     references = None if manifest is None else read_references(manifest, ids=ids)
     if references is not None and chosen.name == "k2":
         keywords["unnamed"] = list(references)
-    choice = Choice(**options, lm_name=None if lm_name == "none" else lm_name)
-    lists = nbests_of(chosen.read(path, **keywords), choice, references)
+    lattices = chosen.read(path, **keywords)
+    lists = _searched(lattices, references, lm_name, options) if options["rescore"] else _listed(lattices, references, lm_name, options)
     total = None if references is None else len(references)
     count = jsonl.write(tqdm(lists, total=total, desc="lattices", unit="utt", disable=None), output)
     click.echo(f"{count} utterances", err=True)
+
+
+def _listed(lattices: Iterator[Lattice], references: Mapping[str, str] | None, lm_name: str, options: dict[str, Any]) -> Iterator[NBest]:
+    """Lists by the recogniser's own scores."""
+    if options.pop("new_scale") is not None:
+        raise click.UsageError("--new-scale is of the scorer of --rescore; give both or neither")
+    choice = Choice(**{name: value for name, value in options.items() if name not in ("rescore", "device")}, lm_name=None if lm_name == "none" else lm_name)
+    return nbests_of(lattices, choice, references)
+
+
+def _searched(lattices: Iterator[Lattice], references: Mapping[str, str] | None, lm_name: str, options: dict[str, Any]) -> Iterator[NBest]:
+    """Lists of the paths that a search with a scorer has scored."""
+    from rescore.lattice_rescoring import LatticeWeights, rescored  # noqa: PLC0415 - torch
+
+    if options["new_scale"] is None or options["method"] != "nbest" or lm_name == "none":
+        raise click.UsageError("--rescore needs --new-scale, and goes with neither --method nor --lm-name none")
+    name, scorer, settings = parse_spec(options["rescore"], ScorerOptions(device=options["device"]))
+    weights = LatticeWeights(options["am_scale"], options["lm_scale"], options["new_scale"], options["word_bonus"], options["posterior_scale"])
+    pruning = {"posterior": options["posterior"]} if options["posterior"] else {}
+    paths = {} if options["count"] is None else {"max_paths": options["count"]}
+    return rescored(lattices, load_scorer(scorer, settings), weights, references, name=name, lm_name=lm_name, **pruning, **paths)
 
 
 def _keywords(chosen: LatticeFormat, options: dict[str, Any]) -> dict[str, Any]:

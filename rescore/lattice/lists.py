@@ -14,7 +14,7 @@ from rescore.lattice.posteriors import FloatArray, arc_totals, prune
 from rescore.lattice.symbols import text_of
 from rescore.types import NBest
 
-__all__ = ["METHODS", "Choice", "Method", "nbest_of", "nbests_of"]
+__all__ = ["METHODS", "Choice", "Method", "nbest_of", "nbests_of", "reference_of"]
 
 Method = Literal["nbest", "sample", "cover"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -64,9 +64,14 @@ def nbest_of(lattice: Lattice, choice: Choice, ref: str | None = None) -> NBest:
 def nbests_of(lattices: Iterable[Lattice], choice: Choice, references: Mapping[str, str] | None = None) -> Iterator[NBest]:
     """Yield the list of every lattice, with its reference where `references` are given. Raises FormatError for a lattice that has none there."""
     for lattice in lattices:
-        if references is not None and lattice.id not in references:
-            raise FormatError(f"{lattice.place()}: the manifest has no such id; give the manifest of this very set")
-        yield nbest_of(lattice, choice, None if references is None else references[lattice.id])
+        yield nbest_of(lattice, choice, reference_of(lattice, references))
+
+
+def reference_of(lattice: Lattice, references: Mapping[str, str] | None) -> str | None:
+    """Return the lattice's reference, None where there are none at all. Raises FormatError if it alone has none."""
+    if references is not None and lattice.id not in references:
+        raise FormatError(f"{lattice.place()}: the manifest has no such id; give the manifest of this very set")
+    return None if references is None else references[lattice.id]
 
 
 def _paths(lattice: Lattice, choice: Choice) -> list[Path]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
-from rescore.errors import ModelError, ScoreError
+from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.registry import SCORERS, lookup
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["CHUNK", "DTYPES", "ChunkScorer", "Cost", "DType", "Scorer", "ScorerOptions", "load_scorer", "score_lists"]
+__all__ = ["CHUNK", "DTYPES", "ChunkScorer", "Cost", "DType", "Scorer", "ScorerOptions", "load_scorer", "parse_spec", "score_lists"]
 
 #: Of a network's body; log-probabilities are float32 or wider in any case. auto: bfloat16 on a GPU that computes in it, float32 elsewhere.
 DType = Literal["auto", "float32", "bfloat16", "float64"]
 DTYPES = get_args(DType)
+
+_SPEC = re.compile(r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?")
 
 #: Network evaluations of lists that are batched together, more or less: enough to sort by length, little enough to lose to a kill.
 CHUNK = 2000
@@ -132,6 +135,17 @@ class ScorerOptions:
             raise ScoreError(f"t must lie between 0 and 1, got {self.t}")
         if self.window is not None and self.window < 8:
             raise ScoreError(f"window must be at least 8 tokens, got {self.window}")
+
+
+def parse_spec(spec: str, options: ScorerOptions | None = None) -> tuple[str | None, str, ScorerOptions]:
+    """(name of the score or None, scorer, its options) of `[NAME=]SCORER[:ESTIMATOR][@MODEL]`; all else as in `options`.
+
+    Raises RescoreError for what is not written like this.
+    """
+    found = _SPEC.fullmatch(spec.strip())
+    if found is None:
+        raise RescoreError(f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL], such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2")
+    return found["name"], found["scorer"], replace(options or ScorerOptions(), model=found["model"], estimator=found["estimator"])
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
