@@ -34,6 +34,7 @@ __all__ = ["command"]
     "--supervisions", type=click.Path(dir_okay=False), help="lhotse supervisions or cuts, Kaldi text: references, and ids of k2 lattices that have none."
 )
 @click.option("--refs-ids", type=click.Choice(REFERENCE_IDS), default="id", show_default=True, help="Which ids a lhotse file goes by (docs/formats.md).")
+@click.option("--lm-name", default="lm", show_default=True, help="Name of the n-gram score in the lists; none leaves it out.")
 @output_option
 @click.option(
     "--method", type=click.Choice(METHODS), default="nbest", show_default=True, help="The best word sequences, a sample as icefall draws it, every arc once."
@@ -53,7 +54,6 @@ __all__ = ["command"]
 )
 @click.option("--new-scale", type=float, help="Of the scorer's score; needed with --rescore.")
 @click.option("--device", default="cpu", show_default=True, help="torch device of the scorer.")
-@click.option("--lm-name", default="lm", show_default=True, help="Name of the n-gram score in the lists; none leaves it out.")
 def command(path: str, output: str, format_name: str | None, lm_name: str, **options: Any) -> None:
     """Make N-best lists of LATTICES: k2, OpenFst, Kaldi or HTK files, without k2.
 
