@@ -19,6 +19,7 @@ import rescore
 from rescore import registry
 
 PACKAGE = Path(rescore.__file__).parent
+RECIPES = sorted(path.relative_to(PACKAGE.parent) for path in (PACKAGE.parent / "recipes").rglob("*.py"))
 
 #: Row after row, and in each row one room after the other. A new module has to be placed here before the tests pass.
 ROWS = [
@@ -198,6 +199,12 @@ def test_the_checker_lets_an_import_that_goes_up_pass(module, source):
 @pytest.mark.parametrize("module", list(MODULES))
 def test_no_module_uses_what_the_package_never_uses(module):
     assert [line for line in forbidden(MODULES[module].read_text(encoding="utf-8")) if not line.endswith(ASKED_FOR.get(module, "?"))] == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=str)
+def test_no_recipe_uses_it_either(path):
+    found = forbidden((PACKAGE.parent / path).read_text(encoding="utf-8"))
+    assert [line for line in found if not line.endswith("environment")] == []  # a script may pass the environment on to a process
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def load(folder: Path, half: str) -> list[Utterance]:
             samples, rate = soundfile.read(folder / half / f"{row[0]}.flac", dtype="float32")
             found[row[0]] = torch.from_numpy(fbank.extract(samples, rate))
         torch.save(found, cache)
-    features = torch.load(cache)
+    features = torch.load(cache, weights_only=True)
     return [Utterance(row[0], row[1], row[3].upper(), features[row[0]]) for row in rows]
 
 

@@ -83,7 +83,7 @@ def try_lattices(given: argparse.Namespace, check: Checks) -> None:
     model = an4_ctc.Ctc()
     if not (given.out / "ctc.pt").exists():
         torch.save(an4_ctc.train(train, given.minutes).state_dict(), given.out / "ctc.pt")
-    model.load_state_dict(torch.load(given.out / "ctc.pt"))
+    model.load_state_dict(torch.load(given.out / "ctc.pt", weights_only=True))
     model.eval()
     graph, words = make_hlg([u.text for u in train])
     print(f"HLG: {graph.arcs.num_elements()} arcs, {len(words)} words")
