@@ -1,6 +1,6 @@
 """How time and memory of scoring grow with the length of the lists and with their number: a CSV and a plot.
 
-    python recipes/bench/growth.py --output growth --hypotheses 10,100,1000 --utterances 1000,10000,100000
+    python recipes/bench/growth.py --output growth --hypotheses 10,100,1000 --utterances 1000,10000,30000,100000
 
 Each point is a process of its own: `dlmrescore score` on made-up lists with a small random network, so that what is measured is the engine and not
 the network. Peak memory is that of the process, less that of the same command on one list of one hypothesis: what grows.
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("growth"), help="Name of the CSV and the plot, without suffix.")
     parser.add_argument("--hypotheses", default="10,100,1000", help="List lengths, each with --fixed utterances.")
-    parser.add_argument("--utterances", default="1000,10000,100000", help="Numbers of lists of 10 hypotheses.")
+    parser.add_argument("--utterances", default="1000,10000,30000,100000", help="Numbers of lists of 10 hypotheses.")
     parser.add_argument("--fixed", type=int, default=300, help="Utterances where list lengths grow.")
     options = parser.parse_args()
     points = [("N-best size", options.fixed, int(size)) for size in options.hypotheses.split(",")]
