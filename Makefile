@@ -5,6 +5,7 @@ PYTHON310 ?= $(shell for p in python3.10 $$(ls -d "$$(pyenv root 2>/dev/null)"/v
 VENV ?= .venv
 VENV_K2 ?= .venv-k2
 MINICONS ?= .venv-minicons
+JOBS ?= 2
 LISTS ?= recipes/demo_data/dev.jsonl
 BIN := $(VENV)/bin
 BENCH = OMP_NUM_THREADS=1 $(BIN)/python recipes/bench
@@ -26,8 +27,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
 	$(RUN)/dlmrescore run --dev recipes/demo_data/dev.jsonl --test recipes/demo_data/test.jsonl --depth 20 --scorers ar,mdlm:nelbo,usdm:pll,usdm:nelbo -o demo
 
-test: setup ## Run the tests.
-	$(BIN)/python -m pytest
+test: setup ## Run the tests, in two processes (JOBS=n for others).
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # k2 is on the package index for Python 3.10 and torch 1.13.1 only: the oldest that the core supports. One environment is for both.
 test-py310: .k2-environment ## Import and score with Python 3.10 and torch 1.13.1, where k2 lives.

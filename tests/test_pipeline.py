@@ -486,9 +486,12 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(models):
             assert time.monotonic() < patience
             time.sleep(0.01)
         running.send_signal(signal.SIGTERM)
+        try:
+            assert running.wait(timeout=60) == 130
+        finally:
+            running.kill()
         message = running.stderr.read().decode()
         running.stdin.close()
-        assert running.wait() == 130
     assert message.strip().startswith("interrupted after ")
     assert message.strip().endswith("what was scored is in out.jsonl.journal; run the same command again to go on")
     assert not Path("out.jsonl").exists()

@@ -228,7 +228,8 @@ def test_workers_share_machines_and_none_goes_across_two(capacities, workers, ex
 
 
 def cli(*arguments):
-    code = "from rescore.cli import main; from rescore.scorers import options; options.CHUNK = 12; main()"
+    ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a test run in the background may have switched it off
+    code = f"{ctrl_c}; from rescore.cli import main; from rescore.scorers import options; options.CHUNK = 12; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "score", *arguments], stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     )
@@ -242,9 +243,13 @@ def interrupted(stop, models, *options):
         running.stdin.flush()
         wait_until(lambda: running.poll() is not None or (Path("out.jsonl.journal").exists() and Path("out.jsonl.journal").read_bytes().count(b"\n") > 3))
         stop(running.pid)
+        try:
+            status = running.wait(timeout=120)
+        finally:
+            running.kill()
         message = running.stderr.read().decode().strip()
         running.stdin.close()
-        assert running.wait() == 130, message
+        assert status == 130, message
     assert not Path("out.jsonl").exists()
     assert message.startswith("interrupted after ")
     assert message.endswith("what was scored is in out.jsonl.journal; run the same command again to go on")
