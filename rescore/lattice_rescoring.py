@@ -30,7 +30,7 @@ from rescore.lattice.cover import path_cover
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.lists import reference_of
 from rescore.lattice.merge import merge
-from rescore.lattice.paths import Path, as_nbest, join_words, n_best, paths_of
+from rescore.lattice.paths import Path, as_nbest, n_best, paths_of
 from rescore.lattice.posteriors import FloatArray, arc_totals, prune
 from rescore.lattice.symbols import text_of
 from rescore.pipeline.engine import chunked_scorer
@@ -94,13 +94,13 @@ def rescore_lattice(
     Arcs less likely than `posterior` are left out of the search. The cover is of the arcs with at least `cover_posterior` (0: of all that are
     searched); of a cover larger than `max_paths` the best are scored. Each round, of at most `max_rounds`, scores those of the `per_round` best paths by
     the estimates that are new: more of them cost more evaluations and find more. `text` makes the text of a path from indices into `lattice.symbols`
-    (default: symbols with spaces between). Deterministic if the scorer is. Memory and time of an estimate are O(scored paths * arcs on them) and
+    (default: `text_of`). Deterministic if the scorer is. Memory and time of an estimate are O(scored paths * arcs on them) and
     O(scored paths^2 * these arcs). Raises ScoreError if a score is not finite, or cannot be had; FormatError for numbers that make no sense.
     """
     if max_paths < 1 or max_rounds < 0 or per_round < 1:
         raise FormatError(f"{lattice.place()}: max_paths {max_paths}, max_rounds {max_rounds}, per_round {per_round}: expected at least 1, 0 and 1")
     small = _prepared(lattice, weights, posterior)
-    search = _Search(small, scorer, weights, name or scorer.name, text or join_words(small), lm_name, ref)
+    search = _Search(small, scorer, weights, name or scorer.name, text or partial(text_of, small.symbols), lm_name, ref)
     tight = prune(small, weights.posterior_scale * search.totals, posterior=max(cover_posterior, posterior))
     cover = path_cover(tight, arc_totals(tight, weights.am_scale, weights.lm_scale, weights.word_bonus))[:max_paths]
     search.score([path.words for path in cover])
@@ -116,8 +116,7 @@ def rescored(
 ) -> Iterator[NBest]:
     """Yield the list of `rescore_lattice` for every lattice, with its reference; `settings` are its keywords. Raises as it does."""
     for lattice in lattices:
-        text = partial(text_of, lattice.symbols)
-        yield rescore_lattice(lattice, scorer, weights, text=text, ref=reference_of(lattice, references), **settings).nbest
+        yield rescore_lattice(lattice, scorer, weights, ref=reference_of(lattice, references), **settings).nbest
     chunked_scorer(scorer).warn()
 
 

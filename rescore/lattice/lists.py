@@ -11,7 +11,6 @@ from rescore.lattice.cover import path_cover
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.paths import Path, as_nbest, n_best, sample
 from rescore.lattice.posteriors import FloatArray, arc_totals, prune
-from rescore.lattice.symbols import text_of
 from rescore.types import NBest
 
 __all__ = ["METHODS", "Choice", "Method", "nbest_of", "nbests_of", "reference_of"]
@@ -55,7 +54,7 @@ def nbest_of(lattice: Lattice, choice: Choice, ref: str | None = None) -> NBest:
     """
     if choice.posterior:
         lattice = prune(lattice, choice.posterior_scale * choice.totals(lattice), posterior=choice.posterior)
-    nbest = as_nbest(lattice, _paths(lattice, choice), lambda words: text_of(lattice.symbols, words), ref=ref, lm=choice.lm_name or "lm")
+    nbest = as_nbest(lattice, _paths(lattice, choice), ref=ref, lm=choice.lm_name or "lm")
     if choice.lm_name is not None:
         return nbest
     return replace(nbest, hyps=tuple(replace(hyp, scores={"am": hyp.scores["am"]}) for hyp in nbest.hyps))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop, heappush, nsmallest
 from typing import Any, TypeAlias
 
@@ -22,9 +23,10 @@ import numpy as np
 from rescore.errors import FormatError
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.posteriors import FloatArray, backward, slack
+from rescore.lattice.symbols import text_of
 from rescore.types import Hypothesis, NBest
 
-__all__ = ["Chain", "Path", "Prefixes", "Reached", "as_nbest", "join_words", "make_path", "n_best", "paths_of", "sample"]
+__all__ = ["Chain", "Path", "Prefixes", "Reached", "as_nbest", "make_path", "n_best", "paths_of", "sample"]
 
 #: The arcs of a path, last first: (arc, the arcs before it).
 Chain: TypeAlias = tuple[int, Any]
@@ -126,17 +128,12 @@ def sample(lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1
     return sorted(found, key=lambda path: -path.total)
 
 
-def join_words(lattice: Lattice) -> Callable[[Sequence[int]], str]:
-    """Return the function from word indices to text that suits lattices of whole words: symbols with spaces between."""
-    return lambda words: " ".join(lattice.symbols[word] for word in words)
-
-
 def as_nbest(lattice: Lattice, paths: Sequence[Path], text: Callable[[Sequence[int]], str] | None = None, *, ref: str | None = None, lm: str = "lm") -> NBest:
-    """Return paths as a list with the scores `am` and `lm` (or the name given for it); of paths with equal texts the first.
+    """Return paths as a list with the scores `am` and `lm` (or the name given for it); of paths with equal texts the first. Default `text`: `text_of`.
 
     A lattice without a path is kept as a list of one empty hypothesis, whose scores are the sums over no arcs.
     """
-    text = text or join_words(lattice)
+    text = text or partial(text_of, lattice.symbols)
     texts: dict[str, Hypothesis] = {}
     for path in paths or [Path((), (), 0.0, 0.0, 0.0)]:
         own = text(path.words)

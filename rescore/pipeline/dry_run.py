@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from rescore.pipeline.chunks import BUCKETS, Shard, chunks
 from rescore.pipeline.engine import chunked_scorer
 from rescore.pipeline.known import missing
 from rescore.scorers import Scorer
-from rescore.scorers.options import CHUNK, ChunkScorer, Cost
+from rescore.scorers.options import CHUNK, ChunkScorer, Cost, in_chunks
 from rescore.types import NBest
 
 __all__ = ["Forecast", "forecast"]
@@ -71,7 +72,7 @@ def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = No
             weights[part][0] += evaluations
             weights[part][1] += evaluations * words
     is_sampled = len(sample) < utterances
-    cost = _cost(built, _chunks(built, sample, CHUNK) if is_sampled else chunks(sample, lambda nbest: nbest.id, built.evaluations, CHUNK))
+    cost = _cost(built, in_chunks(built, sample, CHUNK) if is_sampled else chunks(sample, lambda nbest: nbest.id, built.evaluations, CHUNK))
     more, longer = (whole / max(1.0, part) for whole, part in zip(weights["all"], weights["sample"], strict=True))
     speed = _speed(built, sample)
     tokens = round(cost.tokens * longer)
@@ -88,21 +89,9 @@ def _cost(scorer: ChunkScorer, found: Iterable[Sequence[NBest]]) -> Cost:
     return total
 
 
-def _chunks(scorer: ChunkScorer, lists: Sequence[NBest], size: int) -> list[list[NBest]]:
-    found: list[list[NBest]] = []
-    held = size
-    for nbest in lists:
-        if held >= size:
-            found.append([])
-            held = 0
-        found[-1].append(nbest)
-        held += scorer.evaluations(nbest)
-    return found
-
-
 def _speed(scorer: ChunkScorer, sample: Sequence[NBest]) -> float:
     """Padded tokens a second of the second trial; the first one warms up."""
-    trials = _chunks(scorer, [_short(scorer, nbest) for nbest in sample[:_TRIAL]], _TRIAL)[:2]
+    trials = list(islice(in_chunks(scorer, (_short(scorer, nbest) for nbest in sample[:_TRIAL]), _TRIAL), 2))
     speed = float("inf")
     for trial in [trials[0], trials[-1]] if trials else []:
         tokens = scorer.cost(scorer.prepare(trial)).tokens

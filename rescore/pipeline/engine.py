@@ -160,11 +160,11 @@ class _Run:
         self.journal = journal
         per_token = bool(getattr(scorer, "per_token", False))
         self.cache = None if cache is None else Cache(cache, scorer.signature, scorer.kind, per_token=per_token)
+        if self.cache is not None:
+            stack.callback(self.cache.close)
         self._begin(per_token)
         self.evaluator = evaluator(self.scorer)
         stack.callback(self.evaluator.close)
-        if self.cache is not None:
-            stack.callback(self.cache.close)
 
     def _begin(self, per_token: bool) -> None:
         """See the cache as it was when the run began, which may have been in a process before this one."""

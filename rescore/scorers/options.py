@@ -11,7 +11,7 @@ from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.registry import SCORERS, lookup
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["CHUNK", "DTYPES", "ChunkScorer", "Cost", "DType", "Scorer", "ScorerOptions", "load_scorer", "parse_spec", "score_lists"]
+__all__ = ["CHUNK", "DTYPES", "ChunkScorer", "Cost", "DType", "Scorer", "ScorerOptions", "in_chunks", "load_scorer", "parse_spec", "score_lists"]
 
 #: Of a network's body; log-probabilities are float32 or wider in any case. auto: bfloat16 on a GPU that computes in it, float32 elsewhere.
 DType = Literal["auto", "float32", "bfloat16", "float64"]
@@ -85,17 +85,24 @@ class ChunkScorer(Scorer, Protocol):
         """Log once what was noticed over all lists."""
 
 
-def score_lists(scorer: ChunkScorer, lists: Iterable[NBest]) -> Iterator[Score]:
-    """`Scorer.score` of a ChunkScorer: chunk after chunk of about `CHUNK` evaluations."""
+def in_chunks(scorer: ChunkScorer, lists: Iterable[NBest], size: int) -> Iterator[list[NBest]]:
+    """Lists as they come, until they cost `size` evaluations together."""
     chunk: list[NBest] = []
     held = 0
     for nbest in lists:
         chunk.append(nbest)
         held += scorer.evaluations(nbest)
-        if held >= CHUNK:
-            yield from scorer.evaluate(scorer.prepare(chunk))
+        if held >= size:
+            yield chunk
             chunk, held = [], 0
-    yield from scorer.evaluate(scorer.prepare(chunk))
+    if chunk:
+        yield chunk
+
+
+def score_lists(scorer: ChunkScorer, lists: Iterable[NBest]) -> Iterator[Score]:
+    """`Scorer.score` of a ChunkScorer: chunk after chunk of about `CHUNK` evaluations."""
+    for chunk in in_chunks(scorer, lists, CHUNK):
+        yield from scorer.evaluate(scorer.prepare(chunk))
     scorer.warn()
 
 
