@@ -32,12 +32,12 @@ test: setup ## Run the tests, in two processes (JOBS=n for others).
 
 # k2 is on the package index for Python 3.10 and torch 1.13.1 only: the oldest that the core supports. One environment is for both.
 test-py310: .k2-environment ## Import and score with Python 3.10 and torch 1.13.1, where k2 lives.
-	$(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/test_network.py tests/test_scorers.py tests/test_fusion.py tests/test_jsonl.py tests/test_cli.py tests/test_append.py \
-	  tests/test_batches.py tests/test_pipeline.py tests/test_prefix_tree.py
+	$(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/models/test_network.py tests/scorers/test_scorers.py tests/fusion/test_fusion.py tests/formats/test_jsonl.py tests/cli/test_cli.py tests/formats/test_append.py \
+	  tests/test_batches.py tests/pipeline/test_pipeline.py tests/scorers/test_prefix_tree.py
 
 test-k2: .k2-environment ## Run the icefall stage, and our lattices, against the real k2.
 	@$(VENV_K2)/bin/python -c "import k2; k2.ctc_topo(2)" || { echo "test-k2: k2 does not run in $(VENV_K2) (see above); remove it and try again" >&2; exit 1; }
-	OMP_NUM_THREADS=1 $(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/lattice_stage $(wildcard tests/test_*_k2*.py)
+	OMP_NUM_THREADS=1 $(VENV_K2)/bin/python -m pytest -p no:cacheprovider tests/lattice_stage $(wildcard tests/lattice/test_*_k2*.py)
 
 .PHONY: .k2-environment
 .k2-environment:
@@ -72,7 +72,7 @@ $(MINICONS)/ready: constraints.txt
 	touch $@
 
 docs: setup ## Run every command and example that the documentation shows.
-	$(BIN)/python -m pytest tests/test_docs.py tests/test_docs_format.py tests/test_plugins.py tests/test_notebook.py
+	$(BIN)/python -m pytest tests/docs/test_docs.py tests/formats/test_docs_format.py tests/cli/test_plugins.py tests/docs/test_notebook.py
 
 wheel: setup ## Build the wheel, install it into a fresh environment, score a list with it.
 	$(BIN)/python recipes/wheel_smoke.py

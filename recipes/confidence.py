@@ -17,17 +17,22 @@ from rapidfuzz.distance import Levenshtein
 
 import rescore
 from rescore.types import NBest
-from rescore.wer import reference
+from rescore.wer.evaluation import reference
 
 LIMIT = 0.01  # NCE is infinite if a word of confidence 1 is wrong: confidences are kept this far from 0 and 1
 
 
-def held_out(dev: list[NBest], scores: list[str], folds: int) -> Iterator[tuple[list[NBest], rescore.Fusion]]:
+def held_out(
+    dev: list[NBest], scores: list[str], folds: int
+) -> Iterator[tuple[list[NBest], rescore.Fusion]]:
     """Each fold with what was tuned on the others."""
     dealt = np.random.default_rng(0).permutation(len(dev)) % folds
     for fold in range(folds):
         rest = [nbest for nbest, own in zip(dev, dealt, strict=True) if own != fold]
-        yield [nbest for nbest, own in zip(dev, dealt, strict=True) if own == fold], rescore.tune(rest, scores)
+        yield (
+            [nbest for nbest, own in zip(dev, dealt, strict=True) if own == fold],
+            rescore.tune(rest, scores),
+        )
 
 
 def right(nbest: NBest) -> list[bool]:
@@ -58,20 +63,32 @@ def calibration(confidences: np.ndarray, is_right: np.ndarray) -> str:
 @click.command()
 @click.option("--dev", required=True, help="Lists to tune on.")
 @click.option("--test", required=True, help="Lists to report on.")
-@click.option("--scores", default="am,ngram", show_default=True, help="Score names separated by commas.")
+@click.option(
+    "--scores", default="am,ngram", show_default=True, help="Score names separated by commas."
+)
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True)
 def main(dev: str, test: str, scores: str, folds: int) -> None:
     """Compare MAP and MBR on held-out folds of DEV, and check the word confidences of TEST."""
     names, dev_lists = scores.split(","), list(rescore.read(dev))
     tuned = list(held_out(dev_lists, names, folds))
-    click.echo("temperatures of the folds: " + ", ".join(f"{fusion.temperature or 1:.3g}" for _, fusion in tuned))
-    by_map, by_mbr = ([best for lists, fusion in tuned for best in rescore.fuse(lists, fusion, decision)] for decision in ("map", "mbr"))
+    click.echo(
+        "temperatures of the folds: "
+        + ", ".join(f"{fusion.temperature or 1:.3g}" for _, fusion in tuned)
+    )
+    by_map, by_mbr = (
+        [best for lists, fusion in tuned for best in rescore.fuse(lists, fusion, decision)]
+        for decision in ("map", "mbr")
+    )
     compared = rescore.evaluate(by_mbr, baseline=by_map)
     better = compared.comparison.probability_better if compared.comparison else float("nan")
-    click.echo(f"dev, held out: MAP {100 * rescore.evaluate(by_map).wer:.2f}, MBR {100 * compared.wer:.2f}, probability that MBR is better {better:.3f}")
+    click.echo(
+        f"dev, held out: MAP {100 * rescore.evaluate(by_map).wer:.2f}, MBR {100 * compared.wer:.2f}, probability that MBR is better {better:.3f}"
+    )
     best = list(rescore.fuse(rescore.read(test), rescore.tune(dev_lists, names), posteriors=True))
     confidences = np.concatenate([nbest.hyps[0].raw["word_confidences"] for nbest in best])
-    click.echo(f"test: {calibration(confidences, np.concatenate([right(nbest) for nbest in best]).astype(bool))}")
+    click.echo(
+        f"test: {calibration(confidences, np.concatenate([right(nbest) for nbest in best]).astype(bool))}"
+    )
 
 
 if __name__ == "__main__":

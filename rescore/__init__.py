@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rescore.checking import check
     from rescore.experiment import run
-    from rescore.fusion import Fusion, fuse
-    from rescore.grid import sweep
+    from rescore.fusion.sweep import sweep
+    from rescore.fusion.totals import Fusion, fuse
+    from rescore.fusion.tuning import tune, tune_arrays
     from rescore.pipeline import read, score
     from rescore.scorers import ScorerOptions, load_scorer
-    from rescore.tuning import tune, tune_arrays
     from rescore.types import Hypothesis, NBest
-    from rescore.wer import evaluate
+    from rescore.wer.evaluation import evaluate
 
 __all__ = [
     "Fusion", "Hypothesis", "NBest", "ScorerOptions", "check", "evaluate", "fuse", "load_scorer", "read", "run", "score", "sweep", "tune", "tune_arrays",
 ]  # fmt: skip
 
 _HOME = {
-    "Fusion": "rescore.fusion",
+    "Fusion": "rescore.fusion.totals",
     "Hypothesis": "rescore.types",
     "NBest": "rescore.types",
     "ScorerOptions": "rescore.scorers",
     "check": "rescore.checking",
-    "evaluate": "rescore.wer",
-    "fuse": "rescore.fusion",
+    "evaluate": "rescore.wer.evaluation",
+    "fuse": "rescore.fusion.totals",
     "load_scorer": "rescore.scorers",
     "read": "rescore.pipeline",
     "run": "rescore.experiment",
     "score": "rescore.pipeline",
-    "sweep": "rescore.grid",
-    "tune": "rescore.tuning",
-    "tune_arrays": "rescore.tuning",
+    "sweep": "rescore.fusion.sweep",
+    "tune": "rescore.fusion.tuning",
+    "tune_arrays": "rescore.fusion.tuning",
 }
 
 

@@ -28,18 +28,18 @@ from rescore.formats import jsonl
 from rescore.formats import read_lists as read
 from rescore.formats.files import PathLike, atomic_writer, is_held
 from rescore.formats.references import join_references, read_references
-from rescore.fusion import Fusion, fuse, gather, recogniser_scores, save
-from rescore.grid import Sweep, sweep
+from rescore.fusion.sweep import Sweep, sweep
+from rescore.fusion.totals import Fusion, fuse, gather, recogniser_scores, save
+from rescore.fusion.tuning import tune
 from rescore.pipeline import Journal, Work, score
-from rescore.pipeline.engine import chunked_scorer
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.scorers.options import DType, parse_spec
-from rescore.tuning import tune
+from rescore.scorers.whole import chunked_scorer
 from rescore.types import NBest
-from rescore.wer import UNIT_NAMES, Unit, evaluate, reference
+from rescore.wer.evaluation import UNIT_NAMES, Unit, evaluate, reference
 
 __all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Options", "Results", "run"]
 
@@ -102,9 +102,14 @@ def run(
     a score that is missing or already there; ModelError for an unusable model; RescoreError for an unknown scorer.
     """
     options = Options(**settings)
-    halves = {"dev": _lists(dev, format_name, refs_dev, options.depth), "test": _lists(test, format_name, refs_test, options.depth)}
+    halves = {
+        "dev": _lists(dev, format_name, refs_dev, options.depth),
+        "test": _lists(test, format_name, refs_test, options.depth),
+    }
     base = options.base or recogniser_scores([*halves["dev"], *halves["test"]])
-    say(f"the recogniser's scores: {', '.join(base)}{'' if options.base else ' (found in the lists)'}")
+    say(
+        f"the recogniser's scores: {', '.join(base)}{'' if options.base else ' (found in the lists)'}"
+    )
     plans = [_Plan.of(spec, options) for spec in options.scorers]
     _check(halves, base, plans)
     _look(halves, plans[0], options, say)
@@ -116,7 +121,9 @@ def run(
     return results
 
 
-def _lists(path: PathLike, format_name: str | None, refs: PathLike | None, depth: int | None) -> list[NBest]:
+def _lists(
+    path: PathLike, format_name: str | None, refs: PathLike | None, depth: int | None
+) -> list[NBest]:
     lists = read(path, format_name)
     if refs is not None:
         lists = join_references(lists, read_references(refs))
@@ -138,7 +145,9 @@ class _Plan:
     @classmethod
     def of(cls, spec: str, options: Options) -> _Plan:
         """Build the scorer, so that what cannot work is known before anything is paid for."""
-        chosen = ScorerOptions(draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype)
+        chosen = ScorerOptions(
+            draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
+        )
         name, scorer, settings = parse_spec(spec, chosen)
         built = load_scorer(scorer, settings)
         return cls(scorer, settings, name or built.name, built)
@@ -153,7 +162,9 @@ def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[
     names = [plan.name for plan in plans]
     for name in names:
         if names.count(name) > 1 or name in (*base, "base", "all"):
-            raise RescoreError(f'two scores would be called "{name}"; name one of them: NAME=SCORER')
+            raise RescoreError(
+                f'two scores would be called "{name}"; name one of them: NAME=SCORER'
+            )
     if not names:
         raise RescoreError("there is no scorer; name at least one, such as ar")
     known = {nbest.id for nbest in halves["dev"]}
@@ -169,10 +180,14 @@ def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[
             reference(nbest)
             for name in names:
                 if any(name in hyp.scores for hyp in nbest.hyps):
-                    raise ScoreError(f'{nbest.place()}: score "{name}" is there already; call the new one otherwise (NAME=SCORER) or start from the bare lists')
+                    raise ScoreError(
+                        f'{nbest.place()}: score "{name}" is there already; call the new one otherwise (NAME=SCORER) or start from the bare lists'
+                    )
 
 
-def _look(halves: dict[str, list[NBest]], plan: _Plan, options: Options, say: Callable[[str], object]) -> None:
+def _look(
+    halves: dict[str, list[NBest]], plan: _Plan, options: Options, say: Callable[[str], object]
+) -> None:
     """Say what `dlmrescore check` warns of, with the first scorer's vocabulary; a scorer without one is not looked through."""
     from rescore.checking import check  # noqa: PLC0415 - torch
     from rescore.checking.findings import findings  # noqa: PLC0415
@@ -188,10 +203,20 @@ def _look(halves: dict[str, list[NBest]], plan: _Plan, options: Options, say: Ca
                 say(f"{half}: {finding}")
 
 
-def _settings(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan], options: Options) -> dict[str, object]:
+def _settings(
+    halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan], options: Options
+) -> dict[str, object]:
     """What makes one experiment another: settings first, then digests of the lists as they were read."""
-    digests = {f"{half} lists": blake2b(b"\n".join(map(jsonl.encode, lists)), digest_size=16).hexdigest() for half, lists in halves.items()}
-    chosen = {**asdict(options), "base": base, "scorers": {plan.name: plan.built.signature for plan in plans}, **digests}
+    digests = {
+        f"{half} lists": blake2b(b"\n".join(map(jsonl.encode, lists)), digest_size=16).hexdigest()
+        for half, lists in halves.items()
+    }
+    chosen = {
+        **asdict(options),
+        "base": base,
+        "scorers": {plan.name: plan.built.signature for plan in plans},
+        **digests,
+    }
     plain: dict[str, object] = json.loads(json.dumps(chosen))
     return plain
 
@@ -201,22 +226,32 @@ def _claimed(folder: Path, settings: dict[str, object]) -> Iterator[None]:
     """Make the folder this experiment's, or find that it is. Raises FormatError if it is another's, or another process is at work in it."""
     card = folder / "run.json"
     if not card.exists():
-        if folder.exists() and (not folder.is_dir() or any(not file.name.endswith(".part") for file in folder.iterdir())):
-            raise FormatError(f"{folder}: holds other files and no run.json; name a new or an empty folder")
+        if folder.exists() and (
+            not folder.is_dir() or any(not file.name.endswith(".part") for file in folder.iterdir())
+        ):
+            raise FormatError(
+                f"{folder}: holds other files and no run.json; name a new or an empty folder"
+            )
         (folder / "scores").mkdir(parents=True, exist_ok=True)
         with atomic_writer(card) as output:
             output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
     with card.open("rb") as file:
         if not is_held(file.fileno()):
-            raise FormatError(f"{folder}: another run is at work in this folder; wait for it or use another folder")
+            raise FormatError(
+                f"{folder}: another run is at work in this folder; wait for it or use another folder"
+            )
         try:
             before = json.loads(file.read())
         except ValueError as error:
-            raise FormatError(f"{card}: broken JSON; it is what tells experiments apart, so use a new folder") from error
+            raise FormatError(
+                f"{card}: broken JSON; it is what tells experiments apart, so use a new folder"
+            ) from error
         for name, here in settings.items():
             there = before.get(name) if isinstance(before, dict) else None
             if there != here or not isinstance(before, dict):
-                raise FormatError(f"{folder}: belongs to another experiment, with {name} {_short(there)} and not {_short(here)}; use another folder")
+                raise FormatError(
+                    f"{folder}: belongs to another experiment, with {name} {_short(there)} and not {_short(here)}; use another folder"
+                )
         for part in folder.glob(".*.part"):  # what a killed run left
             part.unlink()
         yield
@@ -248,7 +283,10 @@ class _Progress:
     def add(self, nbest: NBest, plan: _Plan) -> None:
         """Count one list."""
         self.hypotheses += len(nbest.hyps)
-        self.bar.set_postfix_str(f"{self.hypotheses / max(1e-3, time.monotonic() - self.started):.0f} hypotheses/s", refresh=False)
+        self.bar.set_postfix_str(
+            f"{self.hypotheses / max(1e-3, time.monotonic() - self.started):.0f} hypotheses/s",
+            refresh=False,
+        )
         self.bar.update(plan.evaluations(nbest))
 
     def spent(self, stage: str, seconds: float) -> None:
@@ -258,27 +296,40 @@ class _Progress:
             output.write(json.dumps(self.seconds, indent=2).encode() + b"\n")
 
 
-def _score(halves: dict[str, list[NBest]], plans: Sequence[_Plan], folder: Path, say: Callable[[str], object]) -> dict[str, float]:
+def _score(
+    halves: dict[str, list[NBest]],
+    plans: Sequence[_Plan],
+    folder: Path,
+    say: Callable[[str], object],
+) -> dict[str, float]:
     """Add every score to the lists of both halves, in place; the seconds each took, by `half name`."""
-    total = sum(plan.evaluations(nbest) for plan in plans for lists in halves.values() for nbest in lists)
+    total = sum(
+        plan.evaluations(nbest) for plan in plans for lists in halves.values() for nbest in lists
+    )
     clock = folder / "seconds.json"
     try:
         seconds = json.loads(clock.read_bytes()) if clock.exists() else {}
     except ValueError:  # nothing depends on it
         seconds = {}
-    with tqdm(total=total, unit="evaluation", unit_scale=True, smoothing=0.1, disable=None) as bar:  # None: only on a terminal
+    with tqdm(
+        total=total, unit="evaluation", unit_scale=True, smoothing=0.1, disable=None
+    ) as bar:  # None: only on a terminal
         progress = _Progress(bar, clock, seconds)
         for plan in plans:
             for half, lists in halves.items():
                 halves[half] = _scored(lists, plan, half, folder, progress)
                 hypotheses = sum(len(nbest.hyps) for nbest in lists)
-                say(f"{plan.name} on {half}: {len(lists)} utterances, {hypotheses} hypotheses, {seconds.get(f'{half} {plan.name}', 0.0):.0f} s")
+                say(
+                    f"{plan.name} on {half}: {len(lists)} utterances, {hypotheses} hypotheses, {seconds.get(f'{half} {plan.name}', 0.0):.0f} s"
+                )
     for half, lists in halves.items():
         jsonl.write(lists, folder / f"{half}.scored.jsonl")
     return seconds
 
 
-def _scored(lists: list[NBest], plan: _Plan, half: str, folder: Path, progress: _Progress) -> list[NBest]:
+def _scored(
+    lists: list[NBest], plan: _Plan, half: str, folder: Path, progress: _Progress
+) -> list[NBest]:
     """One score on one half, from its journal as far as it goes; the time an earlier process spent counts."""
     stage, last = f"{half} {plan.name}", time.monotonic()
     began = last - progress.seconds.get(stage, 0.0)
@@ -292,7 +343,9 @@ def _scored(lists: list[NBest], plan: _Plan, half: str, folder: Path, progress: 
             progress.spent(stage, last - began)
 
     with Journal(folder / "scores" / f"{half}.{plan.name}.journal") as journal:
-        scored = list(score(lists, plan.built, name=plan.name, journal=journal, work=Work(advance=advance)))
+        scored = list(
+            score(lists, plan.built, name=plan.name, journal=journal, work=Work(advance=advance))
+        )
         if journal.added:
             progress.spent(stage, time.monotonic() - began)
     return scored
@@ -302,29 +355,55 @@ def _scored(lists: list[NBest], plan: _Plan, half: str, folder: Path, progress: 
 
 
 def _compare(
-    halves: dict[str, list[NBest]], base: tuple[str, ...], plans: Sequence[_Plan], options: Options, seconds: dict[str, float], folder: Path
+    halves: dict[str, list[NBest]],
+    base: tuple[str, ...],
+    plans: Sequence[_Plan],
+    options: Options,
+    seconds: dict[str, float],
+    folder: Path,
 ) -> Results:
     """Tune every system on dev, evaluate it on test, and write all there is to see."""
     dev, test = halves["dev"], halves["test"]
     names = [plan.name for plan in plans]
-    groups: dict[str, tuple[str, ...]] = {"base": (), **{name: (name,) for name in names}, **({"all": tuple(names)} if len(names) > 1 else {})}
+    groups: dict[str, tuple[str, ...]] = {
+        "base": (),
+        **{name: (name,) for name in names},
+        **({"all": tuple(names)} if len(names) > 1 else {}),
+    }
     labels = {"base": f"{' + '.join(base)}, retuned", "all": "+ all of them"}
     unit, normalizer = options.unit, options.normalizer
     first_dev, first = (evaluate(lists, unit=unit, normalizer=normalizer) for lists in (dev, test))
     systems, weights, retuned = [System("first of the list", (), first_dev.wer, first)], {}, None
     for group, scores in groups.items():
-        weights[group] = tune(dev, [*base, *scores], unit=unit, normalizer=normalizer, seed=options.seed)
+        weights[group] = tune(
+            dev, [*base, *scores], unit=unit, normalizer=normalizer, seed=options.seed
+        )
         best = list(fuse(test, weights[group]))
         save(weights[group], folder / f"fusion.{group}.json")
         jsonl.write(best, folder / f"best.{group}.jsonl")
         result = evaluate(best, retuned, unit=unit, normalizer=normalizer)
         cost = sum(_evaluations(test, name) for name in scores) if scores else None
-        taken = sum(seconds.get(f"test {name}", math.nan) for name in scores) if scores else math.nan
-        systems.append(System(labels.get(group, f"+ {group}"), scores, _dev_wer(weights[group]), result, cost, None if math.isnan(taken) else taken))
+        taken = (
+            sum(seconds.get(f"test {name}", math.nan) for name in scores) if scores else math.nan
+        )
+        systems.append(
+            System(
+                labels.get(group, f"+ {group}"),
+                scores,
+                _dev_wer(weights[group]),
+                result,
+                cost,
+                None if math.isnan(taken) else taken,
+            )
+        )
         retuned = retuned or best
     swept = _sweep(dev, base, names, weights, options)
     table = _write(
-        systems, first_dev.oracle_wer, swept, folder, f"{_size(dev, 'dev')}; {_size(test, 'test')}; {first.errors.reference_words} test {UNIT_NAMES[unit]}"
+        systems,
+        first_dev.oracle_wer,
+        swept,
+        folder,
+        f"{_size(dev, 'dev')}; {_size(test, 'test')}; {first.errors.reference_words} test {UNIT_NAMES[unit]}",
     )
     return Results(base, tuple(systems), table, swept, folder)
 
@@ -343,14 +422,31 @@ def _evaluations(lists: Sequence[NBest], name: str) -> float:
     return spent / sum(len(nbest.hyps) for nbest in lists)
 
 
-def _sweep(dev: list[NBest], base: Sequence[str], names: Sequence[str], weights: dict[str, Fusion], options: Options) -> Sweep:
+def _sweep(
+    dev: list[NBest],
+    base: Sequence[str],
+    names: Sequence[str],
+    weights: dict[str, Fusion],
+    options: Options,
+) -> Sweep:
     """A sweep of the two scores that help dev most, from 0 to twice their tuned scales and a little more, all else tuned with them."""
     chosen = sorted(names, key=lambda name: _dev_wer(weights[name]))[:2]
-    joint = tune(dev, [*base, *chosen], unit=options.unit, normalizer=options.normalizer, seed=options.seed)
+    joint = tune(
+        dev, [*base, *chosen], unit=options.unit, normalizer=options.normalizer, seed=options.seed
+    )
     axes = {name: _axis(2 * max(joint.scales[name], weights[name].scales[name])) for name in chosen}
     folds = min(_FOLDS, len(dev)) if len(dev) > 1 else 0
     held = {name: joint.scales[name] for name in base}
-    return sweep(dev, axes, base=held, word_bonus=joint.word_bonus, cross_validate=folds, seed=options.seed, unit=options.unit, normalizer=options.normalizer)
+    return sweep(
+        dev,
+        axes,
+        base=held,
+        word_bonus=joint.word_bonus,
+        cross_validate=folds,
+        seed=options.seed,
+        unit=options.unit,
+        normalizer=options.normalizer,
+    )
 
 
 def _axis(top: float) -> list[float]:
@@ -360,11 +456,16 @@ def _axis(top: float) -> list[float]:
     return [float(value) for value in np.linspace(0, end, _STEPS + 1)]
 
 
-def _write(systems: Sequence[System], oracle_dev: float, swept: Sweep, folder: Path, size: str) -> str:
+def _write(
+    systems: Sequence[System], oracle_dev: float, swept: Sweep, folder: Path, size: str
+) -> str:
     """The table, the CSV files and the plots that draw them; the table is returned."""
     table = f"{size}; weights tuned on dev\n\n{systems_table(systems)}\n"
     texts = {"systems": systems_csv(systems, oracle_dev), "sweep": sweep_csv(swept)}
-    for name, text in (("table.md", table), *((f"{name}.csv", text) for name, text in texts.items())):
+    for name, text in (
+        ("table.md", table),
+        *((f"{name}.csv", text) for name, text in texts.items()),
+    ):
         with atomic_writer(folder / name) as output:
             output.write(text.encode())
     try:

@@ -13,7 +13,20 @@ from typing import Any, NamedTuple
 
 from rescore.errors import RescoreError
 
-__all__ = ["DECISIONS", "FORMATS", "FUSIONS", "KINDS", "LATTICE_FORMATS", "NORMALIZERS", "SCORERS", "Kind", "lookup", "names", "package", "plugins"]
+__all__ = [
+    "DECISIONS",
+    "FORMATS",
+    "FUSIONS",
+    "KINDS",
+    "LATTICE_FORMATS",
+    "NORMALIZERS",
+    "SCORERS",
+    "Kind",
+    "lookup",
+    "names",
+    "package",
+    "plugins",
+]
 
 #: Outside formats: an object with `read(path) -> Iterator[NBest]` (and `write` where that makes sense). `dlmrescore convert --from NAME`.
 FORMATS: dict[str, str] = {
@@ -54,22 +67,22 @@ NORMALIZERS: dict[str, str] = {
 
 #: Decisions: how one hypothesis is chosen from a scored list. `dlmrescore fuse --decision NAME`.
 DECISIONS: dict[str, str] = {
-    "map": "rescore.decide:map_choice",
-    "mbr": "rescore.decide:mbr_choice",
+    "map": "rescore.fusion.decisions:map_choice",
+    "mbr": "rescore.fusion.decisions:mbr_choice",
 }
 
 
 #: Fusions: how the scores of one list become totals. `"kind": NAME` in the weights that `dlmrescore fuse --fusion` reads.
 FUSIONS: dict[str, str] = {
-    "linear": "rescore.fusion:linear",
+    "linear": "rescore.fusion.totals:linear",
 }
 
 #: Lattice formats: an object with `read(path) -> Iterator[Lattice]` (and `write` where that makes sense).
 LATTICE_FORMATS: dict[str, str] = {
-    "k2": "rescore.lattice.k2_pt:K2",
-    "openfst": "rescore.lattice.openfst:OPENFST",
-    "kaldi-compact": "rescore.lattice.kaldi_compact:KALDI_COMPACT",
-    "slf": "rescore.lattice.slf:SLF",
+    "k2": "rescore.lattice.formats.k2:K2",
+    "openfst": "rescore.lattice.formats.openfst:OPENFST",
+    "kaldi-compact": "rescore.lattice.formats.kaldi_compact:KALDI_COMPACT",
+    "slf": "rescore.lattice.formats.slf:SLF",
 }
 
 
@@ -88,7 +101,9 @@ KINDS: dict[str, Kind] = {
     "normaliser": Kind(NORMALIZERS, "dlmrescore.normalizers", "types:FunctionType"),
     "decision": Kind(DECISIONS, "dlmrescore.decisions", "collections.abc:Callable"),
     "fusion": Kind(FUSIONS, "dlmrescore.fusions", "collections.abc:Callable"),
-    "lattice format": Kind(LATTICE_FORMATS, "dlmrescore.lattice_formats", "rescore.lattice.base:LatticeFormat"),
+    "lattice format": Kind(
+        LATTICE_FORMATS, "dlmrescore.lattice_formats", "rescore.lattice.formats.base:LatticeFormat"
+    ),
 }
 
 
@@ -109,11 +124,16 @@ def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
     a plug-in cannot be used.
     """
     points = [point for point in plugins(what) if point.name == name]
-    owners = [*(f"dlmrescore ({target})" for known, target in table.items() if known == name), *map(_described, points)]
+    owners = [
+        *(f"dlmrescore ({target})" for known, target in table.items() if known == name),
+        *map(_described, points),
+    ]
     if not owners:
         raise RescoreError(f"{what} {name!r} is unknown; known: {', '.join(names(what))}")
     if len(owners) > 1:
-        raise RescoreError(f"{what} {name!r} is claimed by {' and by '.join(owners)}; uninstall one of them, or rename its entry point")
+        raise RescoreError(
+            f"{what} {name!r} is claimed by {' and by '.join(owners)}; uninstall one of them, or rename its entry point"
+        )
     return _plugin(points[0], what) if points else _imported(table[name])
 
 
@@ -132,7 +152,9 @@ def _plugin(point: EntryPoint, what: str) -> Any:
         found = point.load()
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RescoreError(f"{what} {point.name!r} of {_described(point)} cannot be loaded ({reason}); mend or uninstall that package") from error
+        raise RescoreError(
+            f"{what} {point.name!r} of {_described(point)} cannot be loaded ({reason}); mend or uninstall that package"
+        ) from error
     expected = KINDS[what].expected
     if not isinstance(found, _imported(expected)):
         raise RescoreError(

@@ -14,7 +14,14 @@ from importlib import import_module
 from rescore.errors import RescoreError
 from rescore.registry import NORMALIZERS, lookup
 
-__all__ = ["Normalizer", "identity", "librispeech", "normalizer", "whisper_basic", "whisper_english"]
+__all__ = [
+    "Normalizer",
+    "identity",
+    "librispeech",
+    "normalizer",
+    "whisper_basic",
+    "whisper_english",
+]
 
 Normalizer = Callable[[str], str]
 
@@ -64,7 +71,9 @@ def _whisper(module: str, name: str) -> Normalizer:
     try:
         found = getattr(import_module(f"whisper_normalizer.{module}"), name)()
     except ImportError as error:
-        raise RescoreError(f"the normaliser whisper-{module} needs whisper-normalizer; install it with `pip install dlmrescore[whisper]`") from error
+        raise RescoreError(
+            f"the normaliser whisper-{module} needs whisper-normalizer; install it with `pip install dlmrescore[whisper]`"
+        ) from error
     for rule in _NOT_WHISPERS:
         getattr(found, "replacers", {}).pop(rule, None)
     normalize: Normalizer = found

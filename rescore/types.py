@@ -59,7 +59,11 @@ class NBest:
     def only(self, numbers: Sequence[int]) -> NBest:
         """The list with these hypotheses only; error messages go on calling them by their numbers here."""
         known = range(len(self.hyps)) if self.numbers is None else self.numbers
-        return replace(self, hyps=tuple(self.hyps[number] for number in numbers), numbers=tuple(known[number] for number in numbers))
+        return replace(
+            self,
+            hyps=tuple(self.hyps[number] for number in numbers),
+            numbers=tuple(known[number] for number in numbers),
+        )
 
 
 @dataclass(frozen=True)

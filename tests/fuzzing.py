@@ -71,17 +71,29 @@ WORDS = [
     "#",
     "-",
 ]
-FREE = st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"], exclude_characters="|()"), min_size=1, max_size=5)
+FREE = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Z", "C"], exclude_characters="|()"),
+    min_size=1,
+    max_size=5,
+)
 WORD = st.sampled_from(WORDS) | FREE.filter(lambda word: len(word.split()) == 1)
 #: White space of other scripts and systems, at the ends too, and control characters: formats that say so keep every character.
-WILD = st.sampled_from(["a\u00a0b", "a\u3000b", "\u2028", "a\x85b", " a", "a  b ", "a\x0cb", "\u200b", "\x00"]) | st.text(
-    st.characters(codec="utf-8", exclude_characters="\r\n\t\ufeff"), max_size=8
-)
+WILD = st.sampled_from(
+    ["a\u00a0b", "a\u3000b", "\u2028", "a\x85b", " a", "a  b ", "a\x0cb", "\u200b", "\x00"]
+) | st.text(st.characters(codec="utf-8", exclude_characters="\r\n\t\ufeff"), max_size=8)
 TEXT = st.lists(WORD, max_size=5).map(" ".join) | WILD
-IDS = st.lists(st.sampled_from(["u", "7", "-", "_", ".", "nan", "é", "日本", "عرب", "🎤"]), min_size=1, max_size=5).map("".join)
+IDS = st.lists(
+    st.sampled_from(["u", "7", "-", "_", ".", "nan", "é", "日本", "عرب", "🎤"]),
+    min_size=1,
+    max_size=5,
+).map("".join)
 NUMBERS = st.floats(-1e6, 1e6) | st.sampled_from([0.0, -1e-300, 1e300, -123456.789])
 HYPS = st.builds(Hypothesis, TEXT, st.fixed_dictionaries({"am": NUMBERS, "lm": NUMBERS}))
-LISTS = st.lists(st.builds(NBest, IDS, st.lists(HYPS, min_size=1, max_size=6).map(tuple), TEXT), max_size=4, unique_by=lambda nbest: nbest.id)
+LISTS = st.lists(
+    st.builds(NBest, IDS, st.lists(HYPS, min_size=1, max_size=6).map(tuple), TEXT),
+    max_size=4,
+    unique_by=lambda nbest: nbest.id,
+)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- samples of the formats
@@ -125,7 +137,12 @@ def two_scores(nbest: NBest) -> Any:
     return nbest.id, [(hyp.text, hyp.scores["am"], hyp.scores["lm"]) for hyp in nbest.hyps]
 
 
-def written(name: str, view: Callable[[NBest], Any], count: Callable[[Path], int] | None = None, **options: Any) -> Builder:
+def written(
+    name: str,
+    view: Callable[[NBest], Any],
+    count: Callable[[Path], int] | None = None,
+    **options: Any,
+) -> Builder:
     """Builds with the format's own writer; it and the reader get the same options."""
 
     def build(lists: list[NBest], folder: Path) -> Sample:
@@ -148,7 +165,17 @@ def in_words(build: Builder, split: Callable[[str], list[str]] = words_of) -> Bu
         return " ".join(split(text or ""))
 
     def built(lists: list[NBest], folder: Path) -> Sample:
-        return build([replace(nbest, ref=spaced(nbest.ref), hyps=tuple(replace(hyp, text=spaced(hyp.text)) for hyp in nbest.hyps)) for nbest in lists], folder)
+        return build(
+            [
+                replace(
+                    nbest,
+                    ref=spaced(nbest.ref),
+                    hyps=tuple(replace(hyp, text=spaced(hyp.text)) for hyp in nbest.hyps),
+                )
+                for nbest in lists
+            ],
+            folder,
+        )
 
     return built
 
@@ -156,7 +183,9 @@ def in_words(build: Builder, split: Callable[[str], list[str]] = words_of) -> Bu
 def not_empty(build: Builder) -> Builder:
     """For formats that are a directory: without a list there would be nothing in it. Its names begin with a letter, and so do the ids."""
     one = NBest("", (Hypothesis("a", {"am": -1.0, "lm": 0.0}),), "")
-    return lambda lists, folder: build([replace(nbest, id=f"u{nbest.id}") for nbest in lists or [one]], folder)
+    return lambda lists, folder: build(
+        [replace(nbest, id=f"u{nbest.id}") for nbest in lists or [one]], folder
+    )
 
 
 def full_lines(path: Path) -> int:
@@ -174,7 +203,11 @@ def saved(folder: Path, text: str) -> Path:
 
 def hyporadise(lists: list[NBest], folder: Path) -> Sample:
     def view(nbest: NBest) -> Any:
-        return nbest.id, nbest.ref, [(hyp.text, hyp.scores["first_pass_per_token"]) for hyp in nbest.hyps]
+        return (
+            nbest.id,
+            nbest.ref,
+            [(hyp.text, hyp.scores["first_pass_per_token"]) for hyp in nbest.hyps],
+        )
 
     def kept(nbest: NBest) -> Any:
         first: dict[str, float] = {}
@@ -183,71 +216,165 @@ def hyporadise(lists: list[NBest], folder: Path) -> Sample:
         return nbest.id, nbest.ref, list(first.items())
 
     items = [
-        {"id": nbest.id, "input": [hyp.text for hyp in nbest.hyps], "output": nbest.ref, "score": [hyp.scores["am"] for hyp in nbest.hyps]} for nbest in lists
+        {
+            "id": nbest.id,
+            "input": [hyp.text for hyp in nbest.hyps],
+            "output": nbest.ref,
+            "score": [hyp.scores["am"] for hyp in nbest.hyps],
+        }
+        for nbest in lists
     ]
-    return Sample(saved(folder, json.dumps(items, ensure_ascii=False, indent=1)), [kept(nbest) for nbest in lists], view)
+    return Sample(
+        saved(folder, json.dumps(items, ensure_ascii=False, indent=1)),
+        [kept(nbest) for nbest in lists],
+        view,
+    )
 
 
 def wav2letter(lists: list[NBest], folder: Path) -> Sample:
     """As std::to_string prints numbers, six decimals; lines of two utterances mixed, as by two threads; an infinite WER."""
 
     def expected(nbest: NBest) -> Any:
-        return nbest.id, [(hyp.text, float(f"{hyp.scores['am']:.6f}"), float(f"{hyp.scores['lm']:.6f}") * math.log(10)) for hyp in nbest.hyps]
+        return nbest.id, [
+            (
+                hyp.text,
+                float(f"{hyp.scores['am']:.6f}"),
+                float(f"{hyp.scores['lm']:.6f}") * math.log(10),
+            )
+            for hyp in nbest.hyps
+        ]
 
     lines = [
-        (i, f"{nbest.id} | {-1.5:.6f} | {hyp.scores['am']:.6f} | {hyp.scores['lm']:.6f} | {'inf' if i else '12.500000'} | {hyp.text}\n")
+        (
+            i,
+            f"{nbest.id} | {-1.5:.6f} | {hyp.scores['am']:.6f} | {hyp.scores['lm']:.6f} | {'inf' if i else '12.500000'} | {hyp.text}\n",
+        )
         for nbest in lists
         for i, hyp in enumerate(nbest.hyps)
     ]
     mixed = [line for _, line in sorted(lines, key=lambda line: line[0])]
-    return Sample(saved(folder, "".join(mixed)), [expected(nbest) for nbest in lists], two_scores, count=full_lines)
+    return Sample(
+        saved(folder, "".join(mixed)),
+        [expected(nbest) for nbest in lists],
+        two_scores,
+        count=full_lines,
+    )
 
 
 def mapped_jsonl(lists: list[NBest], folder: Path) -> Sample:
     def view(nbest: NBest) -> Any:
-        return nbest.id, nbest.ref, [(hyp.text, hyp.scores["am"], hyp.scores["lm"]) for hyp in nbest.hyps], nbest.raw
+        return (
+            nbest.id,
+            nbest.ref,
+            [(hyp.text, hyp.scores["am"], hyp.scores["lm"]) for hyp in nbest.hyps],
+            nbest.raw,
+        )
 
     def expected(nbest: NBest) -> Any:
-        hyps = [(hyp.text, -hyp.scores["am"], hyp.scores["lm"] * math.log(10) * 3) for hyp in nbest.hyps]
+        hyps = [
+            (hyp.text, -hyp.scores["am"], hyp.scores["lm"] * math.log(10) * 3) for hyp in nbest.hyps
+        ]
         return nbest.id, nbest.ref, hyps, {"model": {"name": "x"}}
 
     records = [
         {
-            "model": {"name": "x", "nbest": [{"words": hyp.text, "cost": hyp.scores["am"], "mean": hyp.scores["lm"], "tokens": [5, 6]} for hyp in nbest.hyps]},
+            "model": {
+                "name": "x",
+                "nbest": [
+                    {
+                        "words": hyp.text,
+                        "cost": hyp.scores["am"],
+                        "mean": hyp.scores["lm"],
+                        "tokens": [5, 6],
+                    }
+                    for hyp in nbest.hyps
+                ],
+            },
             "utt": nbest.id,
             "target": nbest.ref,
         }
         for nbest in lists
     ]
-    options = {"id": "utt", "ref": "target", "hyps": "model.nbest", "text": "words", "scores": "am:-cost,lm:log10:mean*tokens+1"}
+    options = {
+        "id": "utt",
+        "ref": "target",
+        "hyps": "model.nbest",
+        "text": "words",
+        "scores": "am:-cost,lm:log10:mean*tokens+1",
+    }
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     return Sample(saved(folder, text), [expected(nbest) for nbest in lists], view, options)
 
 
 def lhotse(lists: list[NBest], folder: Path) -> Sample:
     """Supervisions or, for every other number of lists, cuts of several kinds, filled by the writer in another order than the lists'."""
-    supervisions = [{"id": nbest.id, "recording_id": "r", "start": 0.5, "duration": 1.0, "channel": 0, "text": nbest.ref} for nbest in lists]
-    cuts = [{"id": "none", "start": 0.0, "duration": 1.0, "supervisions": [], "type": "MonoCut"}, *map(_cut_of, range(len(lists)), supervisions)]
+    supervisions = [
+        {
+            "id": nbest.id,
+            "recording_id": "r",
+            "start": 0.5,
+            "duration": 1.0,
+            "channel": 0,
+            "text": nbest.ref,
+        }
+        for nbest in lists
+    ]
+    cuts = [
+        {"id": "none", "start": 0.0, "duration": 1.0, "supervisions": [], "type": "MonoCut"},
+        *map(_cut_of, range(len(lists)), supervisions),
+    ]
     manifest = folder / "manifest"
-    manifest.write_bytes("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in (cuts if len(lists) % 2 else supervisions)).encode())
+    manifest.write_bytes(
+        "".join(
+            json.dumps(line, ensure_ascii=False) + "\n"
+            for line in (cuts if len(lists) % 2 else supervisions)
+        ).encode()
+    )
     chosen: Format = lookup(FORMATS, "lhotse", "format")
-    assert chosen.write(lists[::-1], folder / "sample", manifest=manifest, what="nbest", ids="supervision") == len(lists)
+    assert chosen.write(
+        lists[::-1], folder / "sample", manifest=manifest, what="nbest", ids="supervision"
+    ) == len(lists)
     manifest.unlink()
-    return Sample(folder / "sample", [whole(nbest) for nbest in lists], whole, {"ids": "supervision"})
+    return Sample(
+        folder / "sample", [whole(nbest) for nbest in lists], whole, {"ids": "supervision"}
+    )
 
 
 def _cut_of(number: int, supervision: dict[str, Any]) -> dict[str, Any]:
-    cut = {"id": f"cut{number}", "start": 9.0, "duration": 2.0, "supervisions": [supervision], "type": "MonoCut"}
-    padding = {"cut": {"id": "pad", "duration": 1.0, "type": "PaddingCut"}, "type": "PaddingCut", "offset": 2.0}
-    return {"id": f"mixed{number}", "tracks": [{"cut": cut, "type": "MonoCut"}, padding], "type": "MixedCut"} if number % 2 else cut
+    cut = {
+        "id": f"cut{number}",
+        "start": 9.0,
+        "duration": 2.0,
+        "supervisions": [supervision],
+        "type": "MonoCut",
+    }
+    padding = {
+        "cut": {"id": "pad", "duration": 1.0, "type": "PaddingCut"},
+        "type": "PaddingCut",
+        "offset": 2.0,
+    }
+    return (
+        {
+            "id": f"mixed{number}",
+            "tracks": [{"cut": cut, "type": "MonoCut"}, padding],
+            "type": "MixedCut",
+        }
+        if number % 2
+        else cut
+    )
 
 
 def ctm(lists: list[NBest], folder: Path) -> Sample:
     """Lines from the last word to the first: their times say the order. Utterances without words have no line."""
     lines = [";; comment\n"]
     for nbest in lists:
-        lines += [f"{nbest.id} 1 {0.25 * i:.2f} 0.20 {word} 0.9\n" for i, word in reversed(list(enumerate(nbest.hyps[0].text.split())))]
-    return Sample(saved(folder, "".join(lines)), [best(nbest) for nbest in lists if nbest.hyps[0].text], best)
+        lines += [
+            f"{nbest.id} 1 {0.25 * i:.2f} 0.20 {word} 0.9\n"
+            for i, word in reversed(list(enumerate(nbest.hyps[0].text.split())))
+        ]
+    return Sample(
+        saved(folder, "".join(lines)), [best(nbest) for nbest in lists if nbest.hyps[0].text], best
+    )
 
 
 def espnet_lines(path: Path) -> int:
@@ -258,11 +385,21 @@ def nemo(lists: list[NBest], folder: Path) -> Sample:
     """Lists cut to one length, beside a manifest with ids of both kinds."""
     size = min((len(nbest.hyps) for nbest in lists), default=1)
     lists = [replace(nbest, id=f"u{nbest.id}", hyps=nbest.hyps[:size]) for nbest in lists]
-    names = [{"id": nbest.id} if i % 2 else {"audio_filepath": f"wav/{nbest.id}.flac"} for i, nbest in enumerate(lists)]
-    manifest = [{**name, "text": nbest.ref, "duration": 1.5} for name, nbest in zip(names, lists, strict=True)]
-    (folder / "manifest").write_bytes("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in manifest).encode())
+    names = [
+        {"id": nbest.id} if i % 2 else {"audio_filepath": f"wav/{nbest.id}.flac"}
+        for i, nbest in enumerate(lists)
+    ]
+    manifest = [
+        {**name, "text": nbest.ref, "duration": 1.5}
+        for name, nbest in zip(names, lists, strict=True)
+    ]
+    (folder / "manifest").write_bytes(
+        "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in manifest).encode()
+    )
     sample = written("nemo", with_ref, all_lines, score="am")(lists, folder)
-    return replace(sample, options={"beam_size": size, "manifest": folder / "manifest", "score": "am"})
+    return replace(
+        sample, options={"beam_size": size, "manifest": folder / "manifest", "score": "am"}
+    )
 
 
 def kaldi(lists: list[NBest], folder: Path) -> Sample:
@@ -275,9 +412,22 @@ def kaldi(lists: list[NBest], folder: Path) -> Sample:
     sample = written("kaldi", two_scores, count)(lists, folder)
     if len(lists) % 2:
         return sample
-    numbers = {word: i for i, word in enumerate(sorted({word for nbest in lists for hyp in nbest.hyps for word in ascii_words(hyp.text)}))}
-    (folder / "words.txt").write_bytes("".join(f"{word} {number}\n" for word, number in numbers.items()).encode())
-    lines = [(f"{nbest.id}-{i}", *(str(numbers[word]) for word in ascii_words(hyp.text))) for nbest in lists for i, hyp in enumerate(nbest.hyps, 1)]
+    numbers = {
+        word: i
+        for i, word in enumerate(
+            sorted(
+                {word for nbest in lists for hyp in nbest.hyps for word in ascii_words(hyp.text)}
+            )
+        )
+    }
+    (folder / "words.txt").write_bytes(
+        "".join(f"{word} {number}\n" for word, number in numbers.items()).encode()
+    )
+    lines = [
+        (f"{nbest.id}-{i}", *(str(numbers[word]) for word in ascii_words(hyp.text)))
+        for nbest in lists
+        for i, hyp in enumerate(nbest.hyps, 1)
+    ]
     (sample.path / "words").write_bytes("".join(" ".join(line) + "\n" for line in lines).encode())
     (sample.path / "words_text").unlink()
     return replace(sample, options={"symbols": str(folder / "words.txt")})
@@ -291,11 +441,17 @@ def srilm(lists: list[NBest], folder: Path) -> Sample:
     """The three kinds of lists, one after the other; the first is what the writer writes."""
 
     def view(nbest: NBest) -> Any:
-        return nbest.id, [(hyp.text, {name: score for name, score in hyp.scores.items() if name != "rank"}) for hyp in nbest.hyps]
+        return nbest.id, [
+            (hyp.text, {name: score for name, score in hyp.scores.items() if name != "rank"})
+            for hyp in nbest.hyps
+        ]
 
     def count(path: Path) -> int:
         lines = [line for file in path.iterdir() for _, line in byte_lines(file)]
-        return sum(bool(line.strip(b" \t\r\f\v")) and not re.match(rb"[ \t\r\f\v]*NBestList[12]", line) for line in lines)
+        return sum(
+            bool(line.strip(b" \t\r\f\v")) and not re.match(rb"[ \t\r\f\v]*NBestList[12]", line)
+            for line in lines
+        )
 
     sample, bytelog, expected = written("srilm", view, count)(lists, folder), 1024 / 10000.5, []
     for i, nbest in enumerate(lists):
@@ -303,14 +459,33 @@ def srilm(lists: list[NBest], folder: Path) -> Sample:
         for hyp in nbest.hyps:
             am, lm, words = hyp.scores["am"], hyp.scores["lm"], ascii_words(hyp.text)
             if i % 3 == 0:
-                kept.append((hyp.text, {name: hyp.scores[name] / math.log(10) * math.log(10) for name in ("am", "lm")}))
+                kept.append(
+                    (
+                        hyp.text,
+                        {
+                            name: hyp.scores[name] / math.log(10) * math.log(10)
+                            for name in ("am", "lm")
+                        },
+                    )
+                )
             elif i % 3 == 1:
                 lines.append(f"({am!r}) {hyp.text}")
                 kept.append((hyp.text, {"first_pass": bytelog * am}))
             else:
-                words = [word for word in words if not re.fullmatch(r"(?s).*-[0-9]", word)]  # names of states
-                details = [(word, 0.5 * n, lm if n == 0 else 0.0, am if n == 0 else 0.0) for n, word in enumerate(words)]
-                lines.append(f"({am!r})" + "".join(f" {word} ( st: {at} et: {at + 0.25} g: {g!r} a: {a!r} )" for word, at, g, a in details))
+                words = [
+                    word for word in words if not re.fullmatch(r"(?s).*-[0-9]", word)
+                ]  # names of states
+                details = [
+                    (word, 0.5 * n, lm if n == 0 else 0.0, am if n == 0 else 0.0)
+                    for n, word in enumerate(words)
+                ]
+                lines.append(
+                    f"({am!r})"
+                    + "".join(
+                        f" {word} ( st: {at} et: {at + 0.25} g: {g!r} a: {a!r} )"
+                        for word, at, g, a in details
+                    )
+                )
                 sums = {"am": bytelog * am, "lm": bytelog * lm} if words else {"am": 0.0, "lm": 0.0}
                 kept.append((" ".join(words), {"first_pass": bytelog * am, **sums}))
         if i % 3:
@@ -343,7 +518,9 @@ BUILDERS: dict[str, Builder] = {
 def build(name: str, lists: list[NBest], folder: Path) -> Sample:
     """A sample of a registered format in a folder that is emptied first."""
     if name not in BUILDERS:
-        raise LookupError(f"the format {name!r} is not fuzzed: add a builder of valid files for it to BUILDERS in tests/fuzzing.py")
+        raise LookupError(
+            f"the format {name!r} is not fuzzed: add a builder of valid files for it to BUILDERS in tests/fuzzing.py"
+        )
     for old in folder.iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     return BUILDERS[name](lists, folder)
@@ -352,10 +529,72 @@ def build(name: str, lists: list[NBest], folder: Path) -> Sample:
 # ------------------------------------------------------------------------------------------------------------------------------- damage
 
 TOKENS = [
-    *(b'"', b"'", b"\\", b"{", b"}", b"[", b"]", b"(", b")", b",", b":", b"|", b"-", b" ", b"\t", b"\n", b"\r", b"\r\n", b"\n\n", b"\x00", b"\xff", b"\x85"),
-    *(b"nan", b"-inf", b"float('inf')", b"1e999", b"null", b"true", b"-0.0", b"1_0", b"0x1", b"9" * 400, b"9" * 5000, b"\xef\xbb\xbf", b"\xc2\x85"),
-    *(b"\\ud800", b"\\x00", b"\\U7fffffff", b"\\N{BULLET}", "\u2028".encode(), "é".encode("latin-1"), b"[" * 3000, b"(" * 3000, b'{"a":' * 3000, b"\x1f\x8b"),
-    *(b"[]", b"{}", b'""', b"''", b'"id"', b'"text"', b'"hyps": 1', b"ref=", b";;", b"-1", b"__import__('os').abort()", b"%s", b"\x1b[2J"),
+    *(
+        b'"',
+        b"'",
+        b"\\",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"(",
+        b")",
+        b",",
+        b":",
+        b"|",
+        b"-",
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"\x00",
+        b"\xff",
+        b"\x85",
+    ),
+    *(
+        b"nan",
+        b"-inf",
+        b"float('inf')",
+        b"1e999",
+        b"null",
+        b"true",
+        b"-0.0",
+        b"1_0",
+        b"0x1",
+        b"9" * 400,
+        b"9" * 5000,
+        b"\xef\xbb\xbf",
+        b"\xc2\x85",
+    ),
+    *(
+        b"\\ud800",
+        b"\\x00",
+        b"\\U7fffffff",
+        b"\\N{BULLET}",
+        "\u2028".encode(),
+        "é".encode("latin-1"),
+        b"[" * 3000,
+        b"(" * 3000,
+        b'{"a":' * 3000,
+        b"\x1f\x8b",
+    ),
+    *(
+        b"[]",
+        b"{}",
+        b'""',
+        b"''",
+        b'"id"',
+        b'"text"',
+        b'"hyps": 1',
+        b"ref=",
+        b";;",
+        b"-1",
+        b"__import__('os').abort()",
+        b"%s",
+        b"\x1b[2J",
+    ),
 ]
 
 
@@ -405,14 +644,30 @@ def _truncate(data: bytes, chance: random.Random) -> bytes:
 
 def _truncated_gzip(data: bytes, chance: random.Random) -> bytes:
     packed = gzip.compress(data, 1)
-    return chance.choice((packed[: chance.randrange(2, len(packed))], _flip(packed, chance), packed + b"x"))
+    return chance.choice(
+        (packed[: chance.randrange(2, len(packed))], _flip(packed, chance), packed + b"x")
+    )
 
 
 def _recoded(data: bytes, chance: random.Random) -> bytes:
-    return data.decode(errors="replace").encode(chance.choice(("latin-1", "utf-16", "shift_jis")), errors="replace")
+    return data.decode(errors="replace").encode(
+        chance.choice(("latin-1", "utf-16", "shift_jis")), errors="replace"
+    )
 
 
-ACCIDENTS = [_delete, _insert, _insert, _insert, _flip, _flip, _repeat, _swap, _truncate, _truncated_gzip, _recoded]
+ACCIDENTS = [
+    _delete,
+    _insert,
+    _insert,
+    _insert,
+    _flip,
+    _flip,
+    _repeat,
+    _swap,
+    _truncate,
+    _truncated_gzip,
+    _recoded,
+]
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- cases
@@ -450,7 +705,9 @@ def fault(name: str, sample: Sample, skipped: Skipped | None = None) -> str | No
             with suppress(RescoreError):
                 format_of(sample.path)
             for nbest in chosen.read(sample.path, skipped=skipped, **sample.options):
-                wrong = _incomplete(nbest) or (f"an id that comes twice: {nbest.id!r}" if nbest.id in ids else None)
+                wrong = _incomplete(nbest) or (
+                    f"an id that comes twice: {nbest.id!r}" if nbest.id in ids else None
+                )
                 if wrong:
                     return wrong
                 ids.add(nbest.id)
@@ -470,18 +727,30 @@ def _unclear(message: str, sample: Sample) -> str | None:
     if len(message.strip()) <= 10 or {"\n", "\r"} & set(message):
         return f"a message that is not one line: {message!r}"
     where = str(sample.path.parent)
-    return None if message.startswith(where) else f"a message that does not begin with the file: {message!r}"[:300]
+    return (
+        None
+        if message.startswith(where)
+        else f"a message that does not begin with the file: {message!r}"[:300]
+    )
 
 
 def _incomplete(nbest: NBest) -> str | None:
     """Whether a list that was read is one the native format can hold: it has hypotheses and finite scores, and reads back equal."""
-    if not nbest.id.strip() or not nbest.hyps or not all(math.isfinite(score) for hyp in nbest.hyps for score in hyp.scores.values()):
+    if (
+        not nbest.id.strip()
+        or not nbest.hyps
+        or not all(math.isfinite(score) for hyp in nbest.hyps for score in hyp.scores.values())
+    ):
         return f"a list that is not whole: {nbest!r}"[:300]
     try:
         again = from_dict(decode(encode(nbest), "again"), "again")
     except RescoreError as error:
         return f"a list that the native format refuses: {error}"[:300]
-    return None if whole(again) == whole(nbest) else f"a list that the native format changes: {nbest!r}"[:300]
+    return (
+        None
+        if whole(again) == whole(nbest)
+        else f"a list that the native format changes: {nbest!r}"[:300]
+    )
 
 
 def round_trip_fault(name: str, sample: Sample) -> str | None:
@@ -523,7 +792,9 @@ def files_of(path: Path) -> list[Path]:
     return sorted(found for found in path.parent.rglob("*") if found.is_file())
 
 
-def faults(name: str, lists: list[NBest], number: int, folder: Path) -> Iterator[tuple[str, str | None]]:
+def faults(
+    name: str, lists: list[NBest], number: int, folder: Path
+) -> Iterator[tuple[str, str | None]]:
     """(what was tried, what is wrong with it) of every case that these lists make."""
     sample = build(name, lists, folder)
     yield "a round trip", round_trip_fault(name, sample)
@@ -537,7 +808,10 @@ def faults(name: str, lists: list[NBest], number: int, folder: Path) -> Iterator
         else:
             path.write_bytes(damaged(data, chance))
             tried = repr(path.read_bytes()[:400])
-        yield f"{path.relative_to(folder)}: {tried}", fault(name, sample, chance.choice((None, Skipped())))
+        yield (
+            f"{path.relative_to(folder)}: {tried}",
+            fault(name, sample, chance.choice((None, Skipped()))),
+        )
         path.write_bytes(data)
 
 
@@ -550,7 +824,11 @@ def campaign(name: str, cases: int, number: int) -> tuple[int, dict[str, str]]:
 
     @seed(number)
     @settings(
-        max_examples=math.ceil(cases / (1 + DAMAGES_AN_EXAMPLE)), deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=math.ceil(cases / (1 + DAMAGES_AN_EXAMPLE)),
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(LISTS, st.integers(0, 2**32))
     def run(lists: list[NBest], start: int) -> None:
@@ -568,9 +846,16 @@ def campaign(name: str, cases: int, number: int) -> tuple[int, dict[str, str]]:
 
 def main(arguments: list[str]) -> int:
     """Fuzz the formats and print a table. Returns 1 if anything was found."""
-    parser = argparse.ArgumentParser(description="Fuzz the readers and writers of every registered format.")
+    parser = argparse.ArgumentParser(
+        description="Fuzz the readers and writers of every registered format."
+    )
     parser.add_argument("--cases", type=int, default=10000, help="cases a format")
-    parser.add_argument("--format", action="append", choices=sorted(FORMATS), help="this format only; may be repeated")
+    parser.add_argument(
+        "--format",
+        action="append",
+        choices=sorted(FORMATS),
+        help="this format only; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=1, help="another seed, other cases")
     chosen = parser.parse_args(arguments)
     total = 0

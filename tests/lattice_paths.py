@@ -9,7 +9,15 @@ def paths(lattice: Lattice) -> list[tuple[str, float, float]]:
     """(text, am, lm) of every path, sorted."""
     found: list[tuple[str, float, float]] = []
     last = lattice.states - 1
-    arcs = list(zip(*(column.tolist() for column in (lattice.source, lattice.target, lattice.word, lattice.am, lattice.lm)), strict=True))
+    arcs = list(
+        zip(
+            *(
+                column.tolist()
+                for column in (lattice.source, lattice.target, lattice.word, lattice.am, lattice.lm)
+            ),
+            strict=True,
+        )
+    )
 
     def walk(state: int, words: list[int], am: float, lm: float) -> None:
         if state == last:

@@ -25,12 +25,16 @@ def small_tokenizer() -> Tokenizer:
     return train_tokenizer(LINES, 64)
 
 
-def small_checkpoint(objective: str, prediction: str | None = None, seed: int = 0, time_input: bool | None = None) -> Checkpoint:
+def small_checkpoint(
+    objective: str, prediction: str | None = None, seed: int = 0, time_input: bool | None = None
+) -> Checkpoint:
     """A random network with weights large enough to have opinions."""
     tokenizer = small_tokenizer()
     torch.manual_seed(seed)
     time_input = objective == "usdm" if time_input is None else time_input
-    config = NetworkConfig(tokenizer.size + (objective == "mdlm"), 32, 2, 2, 48, objective == "ar", time_input)
+    config = NetworkConfig(
+        tokenizer.size + (objective == "mdlm"), 32, 2, 2, 48, objective == "ar", time_input
+    )
     network = Network(config)
     with torch.no_grad():
         for weight in network.parameters():

@@ -40,7 +40,9 @@ class _Table:
 
     def marginals(self, log_weights: Tensor) -> Tensor:
         """log of sum over sequences of exp(log_weights) per position and token, normalised: (B, L, X) or (B, 1, X) -> (B, L, size)."""
-        weights = torch.exp(log_weights - log_weights.amax(-1, keepdim=True).clamp(min=-1e300)).expand(-1, self.length, -1)
+        weights = torch.exp(
+            log_weights - log_weights.amax(-1, keepdim=True).clamp(min=-1e300)
+        ).expand(-1, self.length, -1)
         sums = torch.einsum("blx,xlv->blv", weights, self.one_hot)
         return (sums / sums.sum(-1, keepdim=True)).log()
 
@@ -60,10 +62,15 @@ class MaskedTable(_Table):
         assert not padding.any()
         self.evaluations += len(noisy)
         self.noises += noise.tolist()
-        agrees = ((noisy[:, None] == self.sequences[None]) | (noisy[:, None] == self.mask_id)).all(-1)  # (B, X)
+        agrees = ((noisy[:, None] == self.sequences[None]) | (noisy[:, None] == self.mask_id)).all(
+            -1
+        )  # (B, X)
         weights = torch.where(agrees, self.log_joint, -torch.inf)[:, None]
         predicted = self.marginals(weights)
-        return torch.cat((predicted, torch.full((*predicted.shape[:2], 1), -torch.inf, dtype=predicted.dtype)), -1)
+        return torch.cat(
+            (predicted, torch.full((*predicted.shape[:2], 1), -torch.inf, dtype=predicted.dtype)),
+            -1,
+        )
 
 
 class UniformTable(_Table):

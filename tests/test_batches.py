@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rescore
-from rescore.diffusion.batches import BATCH_TOKENS, Budget, in_batches, is_out_of_memory, length_batches
+from rescore.batching import BATCH_TOKENS, Budget, in_batches, is_out_of_memory, length_batches
 from rescore.errors import ScoreError
 from rescore.models.embedded import open_vocabulary
-from rescore.scorers.settings import budget, cost
+from rescore.scorers.signature import budget, cost
 
 DEMO = Path(__file__).resolve().parents[1] / "recipes" / "demo_data" / "dev.jsonl"
 
@@ -35,7 +35,10 @@ def test_every_sequence_is_in_one_batch_within_the_budget(lengths, tokens, call)
 def test_no_partition_of_the_sorted_lengths_is_cheaper(lengths, call):
     limit = Budget(sum(lengths) * 12, call)
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    cheapest = min(price(split(order, cuts), lengths, limit) for cuts in itertools.product([False, True], repeat=len(lengths) - 1))
+    cheapest = min(
+        price(split(order, cuts), lengths, limit)
+        for cuts in itertools.product([False, True], repeat=len(lengths) - 1)
+    )
     assert price(length_batches(lengths, limit), lengths, limit) == cheapest
 
 
@@ -46,14 +49,25 @@ def split(order, cuts):
 
 def test_padding_of_real_lists_is_below_a_tenth():
     tokenizer, _ = open_vocabulary(None, "usdm")
-    lengths = [len(tokens) + 2 for nbest in rescore.read(DEMO) for tokens in tokenizer.encode([hyp.text for hyp in nbest.hyps[:5]])]
+    lengths = [
+        len(tokens) + 2
+        for nbest in rescore.read(DEMO)
+        for tokens in tokenizer.encode([hyp.text for hyp in nbest.hyps[:5]])
+    ]
     found = cost(lengths, Budget())
     assert found.evaluations == len(lengths)
     assert found.padding == found.tokens - sum(lengths)
     assert 0 < found.padding < 0.1 * found.tokens
 
 
-@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), RuntimeError("[enforce fail] can't allocate memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] can't allocate memory"),
+        MemoryError(),
+    ],
+)
 def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(error, caplog):
     limit, sizes = Budget(400, 0), []
 
@@ -65,7 +79,10 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(error, caplog):
 
     assert in_batches([10] * 100, evaluate, limit) == [row * row for row in range(100)]
     assert (sizes[:3], limit.tokens) == ([400, 200, 100], 100)
-    assert caplog.messages == [f"out of memory in a batch of {size} tokens; going on with at most {size // 2}" for size in (400, 200)]
+    assert caplog.messages == [
+        f"out of memory in a batch of {size} tokens; going on with at most {size // 2}"
+        for size in (400, 200)
+    ]
 
 
 def test_a_sequence_that_does_not_fit_alone_is_an_error_and_others_are_not_swallowed():
@@ -88,10 +105,15 @@ def test_the_budget_of_a_gpu_follows_from_a_trial(monkeypatch):
     assert Budget.of_gpu(10**12, 8192, 10**9).tokens == BATCH_TOKENS
     assert budget("cpu", pytest.fail) == Budget()
     calls = []
-    monkeypatch.setattr(torch, "zeros", lambda *shape, dtype, device: torch.empty(shape, dtype=dtype).zero_())
+    monkeypatch.setattr(
+        torch, "zeros", lambda *shape, dtype, device: torch.empty(shape, dtype=dtype).zero_()
+    )
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10**9, 10**10))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5000)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 5000 + 8192 * 20_000)
-    assert budget("cuda:0", lambda tokens, padding: calls.append((tokens.shape, padding.any()))).tokens == 30_000
+    assert (
+        budget("cuda:0", lambda tokens, padding: calls.append((tokens.shape, padding.any()))).tokens
+        == 30_000
+    )
     assert calls == [((128, 64), torch.tensor(True))]

@@ -19,17 +19,21 @@ import rescore
 from rescore import registry
 
 PACKAGE = Path(rescore.__file__).parent
-RECIPES = sorted(path.relative_to(PACKAGE.parent) for path in (PACKAGE.parent / "recipes").rglob("*.py"))
+RECIPES = sorted(
+    path.relative_to(PACKAGE.parent) for path in (PACKAGE.parent / "recipes").rglob("*.py")
+)
 
 #: Row after row, and in each row one room after the other. A new module has to be placed here before the tests pass.
 ROWS = [
-    ["types", "errors", "registry"],
+    ["types", "errors", "registry", "interfaces"],
     ["text", "wer"],
     ["formats", "lattice"],
-    ["diffusion"],
+    ["batching", "diffusion"],
     ["models"],
-    ["scorers", "decide", "fusion", "staircase", "tuning", "grid"],
-    ["train", "decode", "pipeline", "lattice_rescoring", "checking", "report", "experiment"],
+    ["acoustic"],
+    ["scorers", "fusion"],
+    ["decoding", "train", "pipeline", "checking", "report"],
+    ["experiment"],
     ["cli"],
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}
@@ -65,19 +69,33 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[tupl
             for alias in node.names:
                 whole = f"{base}.{alias.name}"
                 yield node.lineno, whole if whole in MODULES or base == "rescore" else base
-        elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__") and module not in BY_NAME:
+        elif (
+            isinstance(node, ast.Call)
+            and called(node) in ("import_module", "__import__")
+            and module not in BY_NAME
+        ):
             yield node.lineno, text_of(node.args[0])
 
 
 def called(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else node.func.attr if isinstance(node.func, ast.Attribute) else ""
+    return (
+        node.func.id
+        if isinstance(node.func, ast.Name)
+        else node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else ""
+    )
 
 
 def text_of(node: ast.expr) -> str:
     """The text of a string, or what an f-string begins with; a name chosen elsewhere could be anything."""
     if isinstance(node, ast.JoinedStr):
         return text_of(node.values[0]).rstrip(".")
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "rescore.<chosen at run time>"
+    return (
+        node.value
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        else "rescore.<chosen at run time>"
+    )
 
 
 def room(module: str) -> str:
@@ -93,7 +111,9 @@ def misplaced(source: str, module: str, is_package: bool = False) -> list[str]:
         if target.split(".")[0] != "rescore" or target == "rescore.__version__":
             continue
         if target == "rescore" or room(target) not in PLACE:
-            found.append(f"{module}:{line}: imports {target}, which is no placed room; import from the module that defines it")
+            found.append(
+                f"{module}:{line}: imports {target}, which is no placed room; import from the module that defines it"
+            )
         elif room(target) != room(module) and PLACE[room(target)] > PLACE[room(module)]:
             found.append(f"{module}:{line}: imports {target}, which lies below {room(module)}")
     return found
@@ -108,14 +128,22 @@ def forbidden(source: str) -> list[str]:
         elif isinstance(node, ast.ExceptHandler) and node.type is None:
             found.append((node.lineno, "bare except"))
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
             found += [
                 (node.lineno, f"{name}: data files are not code")
                 for name in names
                 if name.split(".")[0] in {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
             ]
             if isinstance(node, ast.ImportFrom) and node.module in ("torch", "os"):
-                found += [(node.lineno, f"{node.module}.{a.name}: call it by its whole name") for a in node.names if a.name in ("load", "environ", "getenv")]
+                found += [
+                    (node.lineno, f"{node.module}.{a.name}: call it by its whole name")
+                    for a in node.names
+                    if a.name in ("load", "environ", "getenv")
+                ]
         elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.getenv"):
             found.append((node.lineno, "a setting read from the environment"))
         elif isinstance(node, ast.Call):
@@ -124,7 +152,11 @@ def forbidden(source: str) -> list[str]:
 
 
 def bad_call(node: ast.Call) -> Iterator[str]:
-    is_true = {keyword.arg for keyword in node.keywords if isinstance(keyword.value, ast.Constant) and keyword.value.value is True}
+    is_true = {
+        keyword.arg
+        for keyword in node.keywords
+        if isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+    }
     name = ast.unparse(node.func)
     if name == "zip" and "strict" not in is_true:
         yield "zip without strict=True"
@@ -144,7 +176,14 @@ def test_every_import_goes_up(module):
 
 def test_no_modules_import_each_other_in_a_circle():
     graph = {
-        name: {target for _, target in imports(path.read_text(encoding="utf-8"), name, path.name == "__init__.py") if target in MODULES} - {name}
+        name: {
+            target
+            for _, target in imports(
+                path.read_text(encoding="utf-8"), name, path.name == "__init__.py"
+            )
+            if target in MODULES
+        }
+        - {name}
         for name, path in MODULES.items()
         if name != "rescore"
     }
@@ -160,9 +199,17 @@ def test_a_circle_is_found():
 @pytest.mark.parametrize(
     ("module", "source", "complaint"),
     [
-        ("rescore.types", "from rescore.errors import RescoreError", "below types"),  # later in its own row
+        (
+            "rescore.types",
+            "from rescore.errors import RescoreError",
+            "below types",
+        ),  # later in its own row
         ("rescore.formats.x", "import rescore.cli.options", "below formats"),
-        ("rescore.formats.x", "def f():\n    from rescore.scorers import Scorer", "rescore.formats.x:2: imports rescore.scorers"),
+        (
+            "rescore.formats.x",
+            "def f():\n    from rescore.scorers import Scorer",
+            "rescore.formats.x:2: imports rescore.scorers",
+        ),
         (
             "rescore.diffusion.x",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rescore.models.network import Network",
@@ -170,12 +217,28 @@ def test_a_circle_is_found():
         ),
         ("rescore.wer", "from rescore import fusion", "imports rescore.fusion"),
         ("rescore.wer", "from . import fusion", "imports rescore.fusion"),
-        ("rescore.formats.x", "from ..scorers.options import Scorer", "imports rescore.scorers.options"),
+        (
+            "rescore.formats.x",
+            "from ..scorers.options import Scorer",
+            "imports rescore.scorers.options",
+        ),
         ("rescore.fusion", "from rescore import evaluate", "which is no placed room"),
         ("rescore.fusion", "import rescore", "which is no placed room"),
-        ("rescore.wer", "from importlib import import_module\nimport_module('rescore.fusion')", "imports rescore.fusion"),
-        ("rescore.wer", "import importlib\ndef f(x):\n    importlib.import_module(x)", "chosen at run time"),
-        ("rescore.models.x", "from importlib import import_module\nimport_module(f'rescore.scorers.{name}')", "imports rescore.scorers"),
+        (
+            "rescore.wer",
+            "from importlib import import_module\nimport_module('rescore.fusion')",
+            "imports rescore.fusion",
+        ),
+        (
+            "rescore.wer",
+            "import importlib\ndef f(x):\n    importlib.import_module(x)",
+            "chosen at run time",
+        ),
+        (
+            "rescore.models.x",
+            "from importlib import import_module\nimport_module(f'rescore.scorers.{name}')",
+            "imports rescore.scorers",
+        ),
         ("rescore.helpers", "", "the room 'helpers' is unknown"),
     ],
 )
@@ -187,9 +250,15 @@ def test_the_checker_finds_an_import_that_goes_down(module, source, complaint):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("rescore.wer", "from rescore.text import identity\nimport numpy\nfrom rescore.types import NBest"),
+        (
+            "rescore.wer",
+            "from rescore.text import identity\nimport numpy\nfrom rescore.types import NBest",
+        ),
         ("rescore.cli.x", "from rescore import fusion\nfrom rescore.cli.options import Reader"),
-        ("rescore.formats.x", "from . import strict_json\nfrom .base import Format\nfrom ..types import NBest"),
+        (
+            "rescore.formats.x",
+            "from . import strict_json\nfrom .base import Format\nfrom ..types import NBest",
+        ),
     ],
 )
 def test_the_checker_lets_an_import_that_goes_up_pass(module, source):
@@ -198,13 +267,19 @@ def test_the_checker_lets_an_import_that_goes_up_pass(module, source):
 
 @pytest.mark.parametrize("module", list(MODULES))
 def test_no_module_uses_what_the_package_never_uses(module):
-    assert [line for line in forbidden(MODULES[module].read_text(encoding="utf-8")) if not line.endswith(ASKED_FOR.get(module, "?"))] == []
+    assert [
+        line
+        for line in forbidden(MODULES[module].read_text(encoding="utf-8"))
+        if not line.endswith(ASKED_FOR.get(module, "?"))
+    ] == []
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=str)
 def test_no_recipe_uses_it_either(path):
     found = forbidden((PACKAGE.parent / path).read_text(encoding="utf-8"))
-    assert [line for line in found if not line.endswith("environment")] == []  # a script may pass the environment on to a process
+    assert [
+        line for line in found if not line.endswith("environment")
+    ] == []  # a script may pass the environment on to a process
 
 
 @pytest.mark.parametrize(
@@ -237,7 +312,13 @@ def test_the_checker_lets_the_good_forms_pass():
 
 
 def test_no_room_is_called_by_what_it_is_not():
-    assert not {part for module in MODULES for part in module.split(".")} & {"utils", "util", "helpers", "common", "misc"}
+    assert not {part for module in MODULES for part in module.split(".")} & {
+        "utils",
+        "util",
+        "helpers",
+        "common",
+        "misc",
+    }
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
@@ -246,12 +327,20 @@ def test_every_name_in_the_registry_leads_to_an_object_of_its_type(kind):
     assert table
     module, _, wanted = expected.partition(":")
     for name in table:
-        assert isinstance(registry.lookup(table, name, kind), getattr(importlib.import_module(module), wanted)), name
+        assert isinstance(
+            registry.lookup(table, name, kind), getattr(importlib.import_module(module), wanted)
+        ), name
 
 
 def test_every_table_of_the_registry_is_checked_above():
-    tables = {name: value for name, value in vars(registry).items() if isinstance(value, dict) and name.isupper() and name != "KINDS"}
-    assert [id(table) for table, _, _ in registry.KINDS.values()] == [id(table) for table in tables.values()]
+    tables = {
+        name: value
+        for name, value in vars(registry).items()
+        if isinstance(value, dict) and name.isupper() and name != "KINDS"
+    }
+    assert [id(table) for table, _, _ in registry.KINDS.values()] == [
+        id(table) for table in tables.values()
+    ]
     assert set(tables) < set(registry.__all__)
 
 
@@ -265,7 +354,21 @@ def test_every_public_name_leads_somewhere():
 
 
 def test_nothing_loads_torch_before_a_network_is_needed():
-    commands = ["convert", "check", "score", "tune", "sweep", "fuse", "eval", "run", "models", "formats", "train", "plugins", "completion"]
+    commands = [
+        "convert",
+        "check",
+        "score",
+        "tune",
+        "sweep",
+        "fuse",
+        "eval",
+        "run",
+        "models",
+        "formats",
+        "train",
+        "plugins",
+        "completion",
+    ]
     code = f"""
 import sys
 import rescore

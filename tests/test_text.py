@@ -52,12 +52,17 @@ def test_whisper_english_has_no_rules_that_openais_has_not(word):
 
 
 def test_whisper_english_drops_fillers_and_brackets():
-    assert whisper_english("Um, [noise] he's (laughs) gonna, uh, colour it.") == "he is going to color it"
+    assert (
+        whisper_english("Um, [noise] he's (laughs) gonna, uh, colour it.")
+        == "he is going to color it"
+    )
 
 
 def test_whisper_basic_keeps_words_of_any_script():
     assert whisper_basic("¿Qué tal, Señor? (risas) [ruido]") == "qué tal señor"
-    assert whisper_basic("今天\uff0c天气不错\uff01\uff21\uff22\uff23") == "今天 天气不错 abc"  # full-width letters become plain ones
+    assert (
+        whisper_basic("今天\uff0c天气不错\uff01\uff21\uff22\uff23") == "今天 天气不错 abc"
+    )  # full-width letters become plain ones
     assert whisper_basic("नमस्ते") == "नमस त"  # marks are lost, as in Whisper's own figures
 
 
@@ -70,7 +75,10 @@ def test_normalisers_take_any_text_and_leave_single_spaces(name, said):
 
 
 def test_librispeech_lowers_and_drops_punctuation():
-    assert librispeech("  It\u2019s OLD, 'tis_said: \u201cyes\u201d; rock-n-roll") == "it's old tis said yes rock n roll"
+    assert (
+        librispeech("  It\u2019s OLD, 'tis_said: \u201cyes\u201d; rock-n-roll")
+        == "it's old tis said yes rock n roll"
+    )
 
 
 @pytest.mark.parametrize("name", ["whisper-basic", "whisper-english"])
@@ -80,4 +88,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(name, monk
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(RescoreError) as caught:
         normalizer(name)("a")
-    assert str(caught.value) == f"the normaliser {name} needs whisper-normalizer; install it with `pip install dlmrescore[whisper]`"
+    assert (
+        str(caught.value)
+        == f"the normaliser {name} needs whisper-normalizer; install it with `pip install dlmrescore[whisper]`"
+    )

@@ -26,7 +26,7 @@ import transformers
 from torch.nn import functional
 
 import rescore
-from rescore.diffusion.batches import Budget, pad
+from rescore.batching import Budget, pad
 from rescore.models.hub import HubCausalLM
 from rescore.models.network import Network
 from rescore.scorers import ScorerOptions
@@ -58,10 +58,22 @@ def as_llama(network: Network) -> Any:
     }
     for number, block in enumerate(network.blocks):
         at = f"model.layers.{number}."
-        weights |= {at + f"self_attn.{name}_proj.weight": part for name, part in zip("qkv", block.qkv.weight.chunk(3), strict=True)}
-        weights |= {at + f"mlp.{name}_proj.weight": part for name, part in zip(("gate", "up"), block.gate_up.weight.chunk(2), strict=True)}
-        weights |= {at + "self_attn.o_proj.weight": block.attention_out.weight, at + "mlp.down_proj.weight": block.down.weight}
-        weights |= {at + "input_layernorm.weight": block.attention_norm.weight, at + "post_attention_layernorm.weight": block.feed_forward_norm.weight}
+        weights |= {
+            at + f"self_attn.{name}_proj.weight": part
+            for name, part in zip("qkv", block.qkv.weight.chunk(3), strict=True)
+        }
+        weights |= {
+            at + f"mlp.{name}_proj.weight": part
+            for name, part in zip(("gate", "up"), block.gate_up.weight.chunk(2), strict=True)
+        }
+        weights |= {
+            at + "self_attn.o_proj.weight": block.attention_out.weight,
+            at + "mlp.down_proj.weight": block.down.weight,
+        }
+        weights |= {
+            at + "input_layernorm.weight": block.attention_norm.weight,
+            at + "post_attention_layernorm.weight": block.feed_forward_norm.weight,
+        }
     llama = transformers.LlamaForCausalLM(config)
     llama.load_state_dict(weights)
     return llama.eval()
@@ -76,20 +88,31 @@ def padded(model: Any, lists: Lists, rows: int | None) -> np.ndarray:
         order = np.argsort([-len(s.tokens) for s in sequences], kind="stable")
         step = rows or len(order)
         for part in (order[at : at + step] for at in range(0, len(order), step)):
-            ids, padding = (torch.from_numpy(array) for array in pad([sequences[i].tokens for i in part]))
+            ids, padding = (
+                torch.from_numpy(array) for array in pad([sequences[i].tokens for i in part])
+            )
             logits = model(input_ids=ids[:, :-1], attention_mask=(~padding[:, :-1]).long()).logits
             targets = ids[:, 1:].masked_fill(padding[:, 1:], -100)
-            own[part] = -functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none").double().sum(-1).numpy()
+            own[part] = (
+                -functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+                .double()
+                .sum(-1)
+                .numpy()
+            )
         values.append(own)
     return np.concatenate(values)
 
 
 def by_tree(model: CausalLM, lists: Lists, batch_tokens: int) -> np.ndarray:
     """log p of every sequence, each list by its own tree."""
-    return np.concatenate([log_prob(model, sequences, budget=Budget(batch_tokens)) for sequences in lists])
+    return np.concatenate(
+        [log_prob(model, sequences, budget=Budget(batch_tokens)) for sequences in lists]
+    )
 
 
-def turns(works: Sequence[Callable[[], np.ndarray]], repeats: int) -> tuple[list[tuple[float, float]], list[np.ndarray]]:
+def turns(
+    works: Sequence[Callable[[], np.ndarray]], repeats: int
+) -> tuple[list[tuple[float, float]], list[np.ndarray]]:
     """(median CPU seconds, median wall seconds) of each work, and its result; the works take turns."""
     seconds: list[list[tuple[float, float]]] = [[] for _ in works]
     results = [work() for work in works]  # a first run, not timed
@@ -97,7 +120,10 @@ def turns(works: Sequence[Callable[[], np.ndarray]], repeats: int) -> tuple[list
         cpu, wall = time.process_time(), time.perf_counter()
         work()
         own.append((time.process_time() - cpu, time.perf_counter() - wall))
-    return [(statistics.median(c for c, _ in own), statistics.median(w for _, w in own)) for own in seconds], results
+    return [
+        (statistics.median(c for c, _ in own), statistics.median(w for _, w in own))
+        for own in seconds
+    ], results
 
 
 def networks(shape: str, embedded: Any) -> tuple[CausalLM, Any]:
@@ -110,7 +136,9 @@ def networks(shape: str, embedded: Any) -> tuple[CausalLM, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", help="N-best lists in any format that is recognised by its content")
     parser.add_argument("--lists", type=int, default=20, help="evenly spaced over the file")
     parser.add_argument("--repeats", type=int, default=5)
@@ -122,7 +150,10 @@ def main() -> None:
 
     every = list(rescore.read(options.path))
     scorer = build(ScorerOptions())
-    lists = [list(itertools.chain(*scorer.sequencer(every[i]))) for i in np.unique(np.linspace(0, len(every) - 1, options.lists).astype(int))]
+    lists = [
+        list(itertools.chain(*scorer.sequencer(every[i])))
+        for i in np.unique(np.linspace(0, len(every) - 1, options.lists).astype(int))
+    ]
     ours, theirs = networks(options.shape, scorer.model)
     trees = [PrefixTree.of([s.tokens for s in sequences]) for sequences in lists]
     nodes = sum(len(np.unique(tree.parents[tree.parents >= 0])) for tree in trees)
@@ -134,12 +165,22 @@ def main() -> None:
     ]
     (tree, whole, sorted_rows), (found, *expected) = turns(works, options.repeats)
     difference = max(float(np.abs(found - other).max()) for other in expected)
-    print(f"{len(lists)} of {len(every)} lists, {len(found)} hypotheses, {tokens} tokens, {nodes} nodes: a trie saves {tokens / nodes:.2f} times the tokens")
+    print(
+        f"{len(lists)} of {len(every)} lists, {len(found)} hypotheses, {tokens} tokens, {nodes} nodes: a trie saves {tokens / nodes:.2f} times the tokens"
+    )
     print(f"shape {options.shape}, medians of {options.repeats}; CPU seconds (wall seconds)")
-    for title, (cpu, wall) in {"prefix tree": tree, "whole lists": whole, f"{options.rows} rows": sorted_rows}.items():
+    for title, (cpu, wall) in {
+        "prefix tree": tree,
+        "whole lists": whole,
+        f"{options.rows} rows": sorted_rows,
+    }.items():
         print(f"{title + ':':14s}{cpu:9.3f} ({wall:9.3f})")
-    print(f"ratio to the faster baseline: {min(whole[0], sorted_rows[0]) / tree[0]:.2f} ({min(whole[1], sorted_rows[1]) / tree[1]:.2f})")
-    print(f"largest difference of a hypothesis's score: {difference:.1e}; of scores as large as {np.abs(found).max():.0f}")
+    print(
+        f"ratio to the faster baseline: {min(whole[0], sorted_rows[0]) / tree[0]:.2f} ({min(whole[1], sorted_rows[1]) / tree[1]:.2f})"
+    )
+    print(
+        f"largest difference of a hypothesis's score: {difference:.1e}; of scores as large as {np.abs(found).max():.0f}"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,11 @@ finally:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"measured {time.process_time() - started[0]:.2f} {time.time() - started[1]:.2f} {peak}", file=sys.stderr)
 """
-WORDS = [f"{first}{second}" for first in ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t") for second in ("a", "e", "o", "an", "el", "ing", "ish")]
+WORDS = [
+    f"{first}{second}"
+    for first in ("b", "d", "f", "g", "k", "l", "m", "n", "p", "r", "s", "t")
+    for second in ("a", "e", "o", "an", "el", "ing", "ish")
+]
 
 
 def write_lists(path: Path, utterances: int, hypotheses: int) -> None:
@@ -46,7 +50,12 @@ def write_lists(path: Path, utterances: int, hypotheses: int) -> None:
             hyps = []
             for _ in range(hypotheses):
                 base[rng.randrange(15)] = rng.choice(WORDS)
-                hyps.append({"text": " ".join(base), "scores": {"am": -rng.random() * 1000, "ngram": -rng.random() * 100}})
+                hyps.append(
+                    {
+                        "text": " ".join(base),
+                        "scores": {"am": -rng.random() * 1000, "ngram": -rng.random() * 100},
+                    }
+                )
             file.write(json.dumps({"id": f"utt-{number:07}", "hyps": hyps}) + "\n")
 
 
@@ -54,15 +63,34 @@ def write_model(path: Path) -> None:
     """A uniform-state network with the embedded vocabulary and next to no weights."""
     torch.manual_seed(0)
     tokenizer, _ = open_vocabulary(None, "usdm")
-    save(Checkpoint(Network(NetworkConfig(tokenizer.size, 16, 1, 1, 16)).eval(), tokenizer, "usdm", "leave_one_out"), path)
+    save(
+        Checkpoint(
+            Network(NetworkConfig(tokenizer.size, 16, 1, 1, 16)).eval(),
+            tokenizer,
+            "usdm",
+            "leave_one_out",
+        ),
+        path,
+    )
 
 
 def measured(folder: Path, utterances: int, hypotheses: int) -> tuple[float, float, int]:
     """CPU seconds, wall seconds and peak bytes of one run."""
     lists = folder / "lists.jsonl"
     write_lists(lists, utterances, hypotheses)
-    command = ["score", str(lists), "--scorer", "usdm", "--model", str(folder / "model"), "-o", str(folder / "scored.jsonl")]
-    done = subprocess.run([sys.executable, "-c", RUN, *command], capture_output=True, text=True, check=False)
+    command = [
+        "score",
+        str(lists),
+        "--scorer",
+        "usdm",
+        "--model",
+        str(folder / "model"),
+        "-o",
+        str(folder / "scored.jsonl"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, *command], capture_output=True, text=True, check=False
+    )
     found = re.search(r"measured (\S+) (\S+) (\d+)", done.stderr)
     if found is None or done.returncode:
         sys.exit(done.stderr)
@@ -80,7 +108,12 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     for kind, marker in (("N-best size", "o"), ("utterances", "s")):
         chosen = [row for row in rows if row["grows"] == kind]
         x = [row["utterances"] * row["hypotheses"] for row in chosen]
-        left.loglog(x, [row["cpu_seconds"] for row in chosen], marker=marker, label=f"more {kind}" if kind == "utterances" else "longer lists")
+        left.loglog(
+            x,
+            [row["cpu_seconds"] for row in chosen],
+            marker=marker,
+            label=f"more {kind}" if kind == "utterances" else "longer lists",
+        )
         right.semilogx(x, [row["memory_mb"] for row in chosen], marker=marker)
     left.set(xlabel="hypotheses", ylabel="CPU seconds, start included", title="Time")
     right.set(xlabel="hypotheses", ylabel="MB above one hypothesis", title="Memory", ylim=(0, None))
@@ -92,11 +125,24 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("growth"), help="Name of the CSV and the plot, without suffix.")
-    parser.add_argument("--hypotheses", default="10,100,1000", help="List lengths, each with --fixed utterances.")
-    parser.add_argument("--utterances", default="1000,10000,30000,100000", help="Numbers of lists of 10 hypotheses.")
-    parser.add_argument("--fixed", type=int, default=300, help="Utterances where list lengths grow.")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("growth"),
+        help="Name of the CSV and the plot, without suffix.",
+    )
+    parser.add_argument(
+        "--hypotheses", default="10,100,1000", help="List lengths, each with --fixed utterances."
+    )
+    parser.add_argument(
+        "--utterances", default="1000,10000,30000,100000", help="Numbers of lists of 10 hypotheses."
+    )
+    parser.add_argument(
+        "--fixed", type=int, default=300, help="Utterances where list lengths grow."
+    )
     options = parser.parse_args()
     points = [("N-best size", options.fixed, int(size)) for size in options.hypotheses.split(",")]
     points += [("utterances", int(count), 10) for count in options.utterances.split(",")]
@@ -107,7 +153,13 @@ def main() -> None:
         _, _, base = measured(folder, 1, 1)
         for grows, utterances, hypotheses in points:
             cpu, wall, peak = measured(folder, utterances, hypotheses)
-            row = {"grows": grows, "utterances": utterances, "hypotheses": hypotheses, "cpu_seconds": cpu, "wall_seconds": wall}
+            row = {
+                "grows": grows,
+                "utterances": utterances,
+                "hypotheses": hypotheses,
+                "cpu_seconds": cpu,
+                "wall_seconds": wall,
+            }
             rows.append({**row, "memory_mb": round((peak - base) / 1e6, 1)})  # type: ignore[dict-item]
             print(*(f"{key} {value}" for key, value in rows[-1].items()), sep=", ", flush=True)
     with options.output.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:

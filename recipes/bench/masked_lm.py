@@ -43,20 +43,26 @@ Times = tuple[float, float]  # CPU seconds, wall seconds
 
 VOCABULARY, PIECES = 30_522, 8_000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-#: Tokens of a network call, as rescore.diffusion.batches has it on a CPU.
+#: Tokens of a network call, as rescore.batching has it on a CPU.
 ROWS = 1024
 
 
 def make_model(directory: Path, texts: list[str], layers: int) -> None:
     """BERT-base with random weights and a trained WordPiece vocabulary, filled up to BERT's size with [unused] rows."""
     trained = tokenizers.BertWordPieceTokenizer(lowercase=True)
-    trained.train_from_iterator(texts, vocab_size=PIECES, min_frequency=1, special_tokens=SPECIAL, show_progress=False)
+    trained.train_from_iterator(
+        texts, vocab_size=PIECES, min_frequency=1, special_tokens=SPECIAL, show_progress=False
+    )
     pieces = sorted(trained.get_vocab(), key=trained.get_vocab().__getitem__)
     pieces += [f"[unused{i}]" for i in range(VOCABULARY - len(pieces))]
     (directory / "vocab.txt").write_text("\n".join(pieces) + "\n")
-    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True}))
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
+    )
     torch.manual_seed(0)
-    transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=VOCABULARY, num_hidden_layers=layers)).save_pretrained(directory)
+    transformers.BertForMaskedLM(
+        transformers.BertConfig(vocab_size=VOCABULARY, num_hidden_layers=layers)
+    ).save_pretrained(directory)
 
 
 class Minicons:
@@ -64,9 +70,18 @@ class Minicons:
 
     def __init__(self, python: str, model: Path, threads: int) -> None:
         script = Path(__file__).with_name("minicons_pll.py")
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": str(threads)}
+        environment = {
+            name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+        } | {"OMP_NUM_THREADS": str(threads)}
         command = [python, str(script), str(model), str(threads)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
         self._answer()
         self.batch = 1
 
@@ -80,7 +95,9 @@ class Minicons:
     def _answer(self) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"minicons ended with status {self._process.wait()}; run minicons_pll.py by hand to see why")
+            raise SystemExit(
+                f"minicons ended with status {self._process.wait()}; run minicons_pll.py by hand to see why"
+            )
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -103,8 +120,12 @@ def plain(model: Any, tokenizer: Any, texts: list[str]) -> np.ndarray:
         scored = torch.arange(1, len(ids) - 1)
         copies = ids.repeat(len(scored), 1)
         copies[torch.arange(len(scored)), scored] = tokenizer.mask_token_id
-        log_probs = model(input_ids=copies, attention_mask=torch.ones_like(copies)).logits.log_softmax(-1)
-        values.append(log_probs[torch.arange(len(scored)), scored, ids[scored]].double().sum().item())
+        log_probs = model(
+            input_ids=copies, attention_mask=torch.ones_like(copies)
+        ).logits.log_softmax(-1)
+        values.append(
+            log_probs[torch.arange(len(scored)), scored, ids[scored]].double().sum().item()
+        )
     return np.array(values)
 
 
@@ -130,7 +151,9 @@ def matmul_seconds(config: Any, lengths: np.ndarray) -> float:
     copies = lengths - 2
     tokens, pairs = float((copies * lengths).sum()), float((copies * lengths**2).sum())
     square = rate(ROWS, width, width)
-    body = 8 * tokens * width**2 / square + 4 * tokens * width * inner * (0.5 / rate(ROWS, width, inner) + 0.5 / rate(ROWS, inner, width))
+    body = 8 * tokens * width**2 / square + 4 * tokens * width * inner * (
+        0.5 / rate(ROWS, width, inner) + 0.5 / rate(ROWS, inner, width)
+    )
     attention = 4 * pairs * width / square
     rows = max(1, round(ROWS * copies.sum() / tokens))
     head = 2 * copies.sum() * width * (width / square + VOCABULARY / rate(rows, width, VOCABULARY))
@@ -141,7 +164,12 @@ def read_lists(path: str, count: int, depth: int) -> tuple[list[NBest], list[str
     """The best `depth` different hypotheses of `count` lists, and every text of the file."""
     every = list(rescore.read(path))
     chosen = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, count).astype(int))]
-    cut = [NBest(id=one.id, hyps=tuple({hyp.text: hyp for hyp in one.hyps if hyp.text}.values())[:depth]) for one in chosen]
+    cut = [
+        NBest(
+            id=one.id, hyps=tuple({hyp.text: hyp for hyp in one.hyps if hyp.text}.values())[:depth]
+        )
+        for one in chosen
+    ]
     return cut, [hyp.text for one in every for hyp in one.hyps]
 
 
@@ -151,16 +179,32 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     texts = [hyp.text for one in lists for hyp in one.hyps]
     make_model(directory, every, options.layers)
     scorer = load_scorer("mlm", ScorerOptions(model=str(directory), score_eos=False))
-    model, tokenizer = transformers.AutoModelForMaskedLM.from_pretrained(directory).eval(), transformers.AutoTokenizer.from_pretrained(directory)
-    works = {"ours": lambda: timed(lambda: ours(scorer, lists)), "plain loop": lambda: timed(lambda: plain(model, tokenizer, texts))}
+    model, tokenizer = (
+        transformers.AutoModelForMaskedLM.from_pretrained(directory).eval(),
+        transformers.AutoTokenizer.from_pretrained(directory),
+    )
+    works = {
+        "ours": lambda: timed(lambda: ours(scorer, lists)),
+        "plain loop": lambda: timed(lambda: plain(model, tokenizer, texts)),
+    }
     list(scorer.score([NBest(id=lists[0].id, hyps=lists[0].hyps[:1])]))  # first calls are not timed
-    report: dict[str, Any] = {"lists": len(lists), "hypotheses": len(texts), "threads": options.threads, "repeats": options.repeats}
+    report: dict[str, Any] = {
+        "lists": len(lists),
+        "hypotheses": len(texts),
+        "threads": options.threads,
+        "repeats": options.repeats,
+    }
     if options.minicons_python:
         minicons = Minicons(options.minicons_python, directory, options.threads)
-        minicons.batch = report["minicons_batch"] = fastest_batch(minicons, texts[: max(options.batches)], options.batches)
+        minicons.batch = report["minicons_batch"] = fastest_batch(
+            minicons, texts[: max(options.batches)], options.batches
+        )
         works["minicons"] = lambda: minicons(texts)
     lengths = np.array([len(ids) for ids in tokenizer(texts).input_ids])
-    report |= {"passes": int((lengths - 2).sum()), "tokens": int(((lengths - 2) * lengths).sum())} | turns(works, options.repeats, model.config, lengths)
+    report |= {
+        "passes": int((lengths - 2).sum()),
+        "tokens": int(((lengths - 2) * lengths).sum()),
+    } | turns(works, options.repeats, model.config, lengths)
     if options.minicons_python:
         minicons.close()
     return report
@@ -175,7 +219,12 @@ def fastest_batch(minicons: Minicons, texts: list[str], batches: list[int]) -> i
     return min(seconds, key=seconds.__getitem__)
 
 
-def turns(works: dict[str, Callable[[], tuple[Times, np.ndarray]]], repeats: int, config: Any, lengths: np.ndarray) -> dict[str, Any]:
+def turns(
+    works: dict[str, Callable[[], tuple[Times, np.ndarray]]],
+    repeats: int,
+    config: Any,
+    lengths: np.ndarray,
+) -> dict[str, Any]:
     """Median times of each work, its largest difference from ours, and our share of the matmul peak; the works take turns."""
     seconds: dict[str, list[Times]] = {name: [] for name in works}
     values, peaks = {}, []
@@ -184,13 +233,18 @@ def turns(works: dict[str, Callable[[], tuple[Times, np.ndarray]]], repeats: int
             times, values[name] = work()
             seconds[name].append(times)
         peaks.append(matmul_seconds(config, lengths))
-    cpu, wall = ({name: statistics.median(times[k] for times in own) for name, own in seconds.items()} for k in (0, 1))
+    cpu, wall = (
+        {name: statistics.median(times[k] for times in own) for name, own in seconds.items()}
+        for k in (0, 1)
+    )
     return {
         "cpu_seconds": cpu,
         "wall_seconds": wall,
         "ratio_cpu": {name: cpu[name] / cpu["ours"] for name in works},
         "ratio_wall": {name: wall[name] / wall["ours"] for name in works},
-        "largest_difference": {name: float(np.abs(own - values["ours"]).max()) for name, own in values.items()},
+        "largest_difference": {
+            name: float(np.abs(own - values["ours"]).max()) for name, own in values.items()
+        },
         "largest_value": float(np.abs(values["ours"]).max()),
         "matmul_cpu_seconds": statistics.median(peaks),
         "share_of_matmul_peak": statistics.median(peaks) / cpu["ours"],
@@ -198,26 +252,47 @@ def turns(works: dict[str, Callable[[], tuple[Times, np.ndarray]]], repeats: int
 
 
 def show(report: dict[str, Any]) -> None:
-    print(f"{report['lists']} lists, {report['hypotheses']} hypotheses, {report['passes']} passes, {report['tokens']} tokens; {report['threads']} thread(s)")
-    print(f"medians of {report['repeats']}; ratios to ours; minicons with batches of {report.get('minicons_batch', '-')} sentence(s)")
+    print(
+        f"{report['lists']} lists, {report['hypotheses']} hypotheses, {report['passes']} passes, {report['tokens']} tokens; {report['threads']} thread(s)"
+    )
+    print(
+        f"medians of {report['repeats']}; ratios to ours; minicons with batches of {report.get('minicons_batch', '-')} sentence(s)"
+    )
     print(f"{'':12s}{'CPU s':>9s}{'wall s':>9s}{'ratio':>8s}{'(wall)':>8s}{'difference':>12s}")
     for name, cpu in report["cpu_seconds"].items():
-        numbers = (report[key][name] for key in ("wall_seconds", "ratio_cpu", "ratio_wall", "largest_difference"))
+        numbers = (
+            report[key][name]
+            for key in ("wall_seconds", "ratio_cpu", "ratio_wall", "largest_difference")
+        )
         print("{:12s}{:9.2f}{:9.2f}{:8.2f}{:8.2f}{:12.1e}".format(name, cpu, *numbers))
     print(f"values as large as {report['largest_value']:.0f}")
-    print(f"matrix products alone: {report['matmul_cpu_seconds']:.2f} CPU s, {report['share_of_matmul_peak']:.1%} of ours")
+    print(
+        f"matrix products alone: {report['matmul_cpu_seconds']:.2f} CPU s, {report['share_of_matmul_peak']:.1%} of ours"
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", help="N-best lists in any format that is recognised by its content")
-    parser.add_argument("--minicons-python", metavar="PATH", help="Python of an environment with minicons 0.3.39 and transformers 4.57.6")
+    parser.add_argument(
+        "--minicons-python",
+        metavar="PATH",
+        help="Python of an environment with minicons 0.3.39 and transformers 4.57.6",
+    )
     parser.add_argument("--lists", type=int, default=3, help="evenly spaced over the file")
     parser.add_argument("--depth", type=int, default=2, help="hypotheses of each list")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--layers", type=int, default=12)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2], help="sentences a call that are tried for minicons")
+    parser.add_argument(
+        "--batches",
+        type=int,
+        nargs="+",
+        default=[1, 2],
+        help="sentences a call that are tried for minicons",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the report here too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

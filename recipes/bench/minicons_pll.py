@@ -24,9 +24,22 @@ def main() -> None:
         texts, batch = asked["texts"], asked["batch"]
         cpu, wall = time.process_time(), time.perf_counter()
         values = [
-            value for at in range(0, len(texts), batch) for value in model.sequence_score(texts[at : at + batch], reduction=lambda scores: scores.sum().item())
+            value
+            for at in range(0, len(texts), batch)
+            for value in model.sequence_score(
+                texts[at : at + batch], reduction=lambda scores: scores.sum().item()
+            )
         ]
-        print(json.dumps({"values": values, "cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "values": values,
+                    "cpu": time.process_time() - cpu,
+                    "wall": time.perf_counter() - wall,
+                }
+            ),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ from torch import Tensor
 
 import rescore
 from rescore import NBest
-from rescore.diffusion.batches import pad
+from rescore.batching import pad
 from rescore.scorers import ScorerOptions, load_scorer
-from rescore.scorers.diffusion import DiffusionScorer
+from rescore.scorers.denoising import DiffusionScorer
 
 WEIGHTS = ("realised", "1/t")
 LEAST_T = 1e-3
@@ -48,20 +48,27 @@ class Baseline:
         windows = [hypothesis[0] for hypothesis in scorer.sequencer(nbest)]
         tokens, padding = pad([window.tokens for window in windows])
         scored, _ = pad([window.scored for window in windows])
-        self._tokens, self._padding, self._scored = (torch.from_numpy(array) for array in (tokens, padding, scored))
+        self._tokens, self._padding, self._scored = (
+            torch.from_numpy(array) for array in (tokens, padding, scored)
+        )
         self._denoiser, self._sizes = scorer.denoiser, self._scored.sum(-1)
 
     @torch.no_grad()
     def draw(self, generator: torch.Generator) -> dict[str, np.ndarray]:
         """The estimates (hypotheses,) of one draw, by weight."""
         t = torch.rand((), generator=generator, dtype=torch.float64).clamp(min=LEAST_T)
-        hidden = (torch.rand(self._tokens.shape, generator=generator, dtype=torch.float64) < t) & self._scored
+        hidden = (
+            torch.rand(self._tokens.shape, generator=generator, dtype=torch.float64) < t
+        ) & self._scored
         noisy = self._tokens.masked_fill(hidden, self._denoiser.mask_id)
         counts = hidden.sum(-1)
         log_probs: Tensor = self._denoiser.log_probs(noisy, counts / self._sizes, self._padding)
         values = log_probs.gather(-1, self._tokens[..., None]).squeeze(-1)
         summed = values.masked_fill(~hidden, 0.0).double().sum(-1)
-        return {"realised": (summed * self._sizes / counts.clamp(min=1)).numpy(), "1/t": (summed / t).numpy()}
+        return {
+            "realised": (summed * self._sizes / counts.clamp(min=1)).numpy(),
+            "1/t": (summed / t).numpy(),
+        }
 
 
 def ours(scorer: DiffusionScorer, nbest: NBest, seed: int) -> np.ndarray:
@@ -74,16 +81,24 @@ def ours(scorer: DiffusionScorer, nbest: NBest, seed: int) -> np.ndarray:
 def spread(estimates: np.ndarray) -> tuple[float, float]:
     """Of estimates (repetitions, hypotheses): the mean variance of a hypothesis, and that of a difference to the first one."""
     differences = (estimates - estimates[:, :1])[:, 1:]
-    return float(estimates.var(axis=0, ddof=1).mean()), float(differences.var(axis=0, ddof=1).mean())
+    return float(estimates.var(axis=0, ddof=1).mean()), float(
+        differences.var(axis=0, ddof=1).mean()
+    )
 
 
-def variances(scorer: DiffusionScorer, nbest: NBest, options: argparse.Namespace) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+def variances(
+    scorer: DiffusionScorer, nbest: NBest, options: argparse.Namespace
+) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
     """`spread` of ours (of `--draws` draws) and of each weight of the baseline (of one draw), and the mean estimate of each."""
     baseline, generator = Baseline(scorer, nbest), torch.Generator().manual_seed(options.seed)
     draws = [baseline.draw(generator) for _ in range(options.rounds * options.draws)]
-    estimates = {"ours": np.stack([ours(scorer, nbest, options.seed + r) for r in range(options.rounds)])}
+    estimates = {
+        "ours": np.stack([ours(scorer, nbest, options.seed + r) for r in range(options.rounds)])
+    }
     estimates |= {weight: np.stack([draw[weight] for draw in draws]) for weight in WEIGHTS}
-    return {name: spread(own) for name, own in estimates.items()}, {name: float(own.mean()) for name, own in estimates.items()}
+    return {name: spread(own) for name, own in estimates.items()}, {
+        name: float(own.mean()) for name, own in estimates.items()
+    }
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
@@ -93,22 +108,41 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def costs(scorer: DiffusionScorer, nbest: NBest, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+def costs(
+    scorer: DiffusionScorer, nbest: NBest, options: argparse.Namespace
+) -> dict[str, tuple[float, float]]:
     """Median (CPU, wall) seconds: ours for `--draws` draws of the whole list, the baseline's for one draw."""
     baseline, generator = Baseline(scorer, nbest), torch.Generator().manual_seed(options.seed)
-    works = {"ours": lambda: ours(scorer, nbest, options.seed), "baseline": lambda: baseline.draw(generator)}
+    works = {
+        "ours": lambda: ours(scorer, nbest, options.seed),
+        "baseline": lambda: baseline.draw(generator),
+    }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
     for _, (name, work) in itertools.product(range(options.repeats), works.items()):
         found[name].append(seconds(work))
-    return {name: (statistics.median(c for c, _ in own), statistics.median(w for _, w in own)) for name, own in found.items()}
+    return {
+        name: (statistics.median(c for c, _ in own), statistics.median(w for _, w in own))
+        for name, own in found.items()
+    }
 
 
 def of_list(scorer: DiffusionScorer, nbest: NBest, options: argparse.Namespace) -> dict[str, Any]:
     """What one list shows."""
     cost = costs(scorer, nbest, options)
-    variance, mean = variances(scorer, nbest.only(range(min(options.depth, len(nbest.hyps)))), options)
-    row: dict[str, Any] = {"id": nbest.id, "hypotheses": len(nbest.hyps), "words": len(nbest.hyps[0].words), "cpu_wall_seconds": cost}
-    row |= {"variance": variance, "mean": mean, "cost_of_a_draw": cost["baseline"][0] / (cost["ours"][0] / options.draws)}
+    variance, mean = variances(
+        scorer, nbest.only(range(min(options.depth, len(nbest.hyps)))), options
+    )
+    row: dict[str, Any] = {
+        "id": nbest.id,
+        "hypotheses": len(nbest.hyps),
+        "words": len(nbest.hyps[0].words),
+        "cpu_wall_seconds": cost,
+    }
+    row |= {
+        "variance": variance,
+        "mean": mean,
+        "cost_of_a_draw": cost["baseline"][0] / (cost["ours"][0] / options.draws),
+    }
     for k, kind in enumerate(("value", "difference")):
         row[f"std_error_{kind}"] = variance["ours"][k] ** 0.5
         for weight in WEIGHTS:
@@ -126,22 +160,39 @@ def over_lists(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 def show(report: dict[str, Any], options: argparse.Namespace) -> None:
     rows, overall = report["lists"], report["geometric_mean"]
-    print(f"{len(rows)} lists, {sum(row['hypotheses'] for row in rows)} hypotheses; ours with {options.draws} draws; variances of {options.rounds} repetitions")
+    print(
+        f"{len(rows)} lists, {sum(row['hypotheses'] for row in rows)} hypotheses; ours with {options.draws} draws; variances of {options.rounds} repetitions"
+    )
     print(f"a draw of the baseline costs {overall['cost_of_a_draw']:.2f} times one of ours (CPU)")
     print(f"{'':24s}{'of a hypothesis':>18s}{'of a difference':>18s}")
-    print("{:24s}{:18.3f}{:18.3f}".format("our standard error", overall["std_error_value"], overall["std_error_difference"]))
+    print(
+        "{:24s}{:18.3f}{:18.3f}".format(
+            "our standard error", overall["std_error_value"], overall["std_error_difference"]
+        )
+    )
     for name, weight in itertools.product(("draws", "ratio"), WEIGHTS):
         title = f"{'baseline draws for it' if name == 'draws' else 'time ratio'}, {weight}"
-        print(f"{title:32s}{overall[f'{name}_value_{weight}']:10.1f}{overall[f'{name}_difference_{weight}']:18.1f}")
-    each = ", ".join(f"{row['ratio_value_realised']:.1f}/{row['ratio_difference_realised']:.1f}" for row in rows)
+        print(
+            f"{title:32s}{overall[f'{name}_value_{weight}']:10.1f}{overall[f'{name}_difference_{weight}']:18.1f}"
+        )
+    each = ", ".join(
+        f"{row['ratio_value_realised']:.1f}/{row['ratio_difference_realised']:.1f}" for row in rows
+    )
     print(f"time ratio list by list (realised; hypothesis/difference): {each}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", help="N-best lists in any format that is recognised by its content")
     parser.add_argument("--lists", type=int, default=4, help="evenly spaced over the file")
-    parser.add_argument("--depth", type=int, default=10, help="hypotheses of a list whose variance is measured; the cost is of all")
+    parser.add_argument(
+        "--depth",
+        type=int,
+        default=10,
+        help="hypotheses of a list whose variance is measured; the cost is of all",
+    )
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=2)
@@ -150,7 +201,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     every = list(rescore.read(options.path))
-    chosen = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, options.lists).astype(int))]
+    chosen = [
+        every[i] for i in np.unique(np.linspace(0, len(every) - 1, options.lists).astype(int))
+    ]
     scorer = load_scorer("mdlm", ScorerOptions(draws=options.draws))
     rows = [of_list(scorer, nbest, options) for nbest in chosen if len(nbest.hyps) > 1]
     report = {"lists": rows, "geometric_mean": over_lists(rows)}

@@ -32,10 +32,16 @@ class Meter:
 
     def __init__(self, network: Network) -> None:
         config = network.config
-        self.body = 2 * config.layers * config.width * (4 * config.width + 3 * config.feed_forward)  # of a token
+        self.body = (
+            2 * config.layers * config.width * (4 * config.width + 3 * config.feed_forward)
+        )  # of a token
         self.output = 2 * config.width * config.vocab_size
         self.seconds = self.operations = 0.0
-        for name, rows in (("encode", self.body), ("encode_forest", self.body), ("readout", self.output)):
+        for name, rows in (
+            ("encode", self.body),
+            ("encode_forest", self.body),
+            ("readout", self.output),
+        ):
             setattr(network, name, self._timed(getattr(network, name), rows))
 
     def _timed(self, call: Callable[..., Any], operations: int) -> Callable[..., Any]:
@@ -43,7 +49,9 @@ class Meter:
             started = time.perf_counter()
             found = call(tokens, *rest)
             self.seconds += time.perf_counter() - started
-            self.operations += operations * (tokens.shape[0] if tokens.is_floating_point() else tokens.numel())
+            self.operations += operations * (
+                tokens.shape[0] if tokens.is_floating_point() else tokens.numel()
+            )
             return found
 
         return timed
@@ -61,7 +69,12 @@ def first(path: str, hypotheses: int) -> Iterator[NBest]:
 
 def peak(config: Any) -> float:
     """Operations a second of the products of one block, on as many rows as a batch has tokens."""
-    sizes = ((config.width, 3 * config.width), (config.width, config.width), (config.width, 2 * config.feed_forward), (config.feed_forward, config.width))
+    sizes = (
+        (config.width, 3 * config.width),
+        (config.width, config.width),
+        (config.width, 2 * config.feed_forward),
+        (config.feed_forward, config.width),
+    )
     tensors = [(torch.randn(1024, k), torch.randn(n, k)) for k, n in sizes]
     times = []
     for _ in range(25):
@@ -73,18 +86,26 @@ def peak(config: Any) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path")
     parser.add_argument("--hypotheses", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     lists = list(first(options.path, options.hypotheses))
-    print(f"{sum(len(nbest.hyps) for nbest in lists)} hypotheses, {torch.get_num_threads()} threads; medians of {options.repeats}")
+    print(
+        f"{sum(len(nbest.hyps) for nbest in lists)} hypotheses, {torch.get_num_threads()} threads; medians of {options.repeats}"
+    )
     print("scorer      evaluations  seconds  in the network  of matmul peak")
     for family, estimator in SCORERS:
         scorer: Any = rescore.load_scorer(family, rescore.ScorerOptions(estimator=estimator))
         network = (scorer.model if family == "ar" else scorer.denoiser).network
-        few = lists if estimator != "nelbo" else list(itertools.islice(lists, max(1, len(lists) // 8)))
+        few = (
+            lists
+            if estimator != "nelbo"
+            else list(itertools.islice(lists, max(1, len(lists) // 8)))
+        )
         meter, best = Meter(network), peak(network.config)
         rows = []
         for _ in range(options.repeats):
@@ -95,7 +116,9 @@ def main() -> None:
             seconds = time.perf_counter() - started
             rows.append((seconds, meter.seconds / seconds, meter.operations / meter.seconds / best))
         seconds, share, of_peak = (statistics.median(column) for column in zip(*rows, strict=True))
-        print(f"{scorer.name:<11} {work.evaluations:>11}  {seconds:7.2f}  {share:14.1%}  {of_peak:14.1%}")
+        print(
+            f"{scorer.name:<11} {work.evaluations:>11}  {seconds:7.2f}  {share:14.1%}  {of_peak:14.1%}"
+        )
 
 
 if __name__ == "__main__":

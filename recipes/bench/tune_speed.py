@@ -19,8 +19,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from rescore.fusion import Ragged
-from rescore.tuning import Settings, minimize_errors
+from rescore.fusion.totals import Ragged
+from rescore.fusion.tuning import Settings, minimize_errors
 
 STEPS = 24
 
@@ -31,10 +31,16 @@ def make_lists(utterances: int, hypotheses: int, seed: int) -> tuple[Ragged, NDA
     shape = (utterances, hypotheses)
     errors = random.poisson(random.gamma(2.0, 1.0, (utterances, 1)) + np.arange(hypotheses) / 30.0)
     noise = random.normal(0, 1, (3, *shape))
-    am, ngram, mdlm = -20 * errors + 40 * noise[0], -1.5 * errors + 4 * noise[1], -5 * errors + 9 * noise[2]
+    am, ngram, mdlm = (
+        -20 * errors + 40 * noise[0],
+        -1.5 * errors + 4 * noise[1],
+        -5 * errors + 9 * noise[2],
+    )
     words = 20 + random.integers(-2, 3, shape)
     features = np.stack([am - 3.0 * words, ngram, mdlm], axis=-1).reshape(-1, 3)
-    ragged = Ragged(np.arange(utterances + 1) * hypotheses, features, ("am", "ngram", "mdlm"), words.ravel())
+    ragged = Ragged(
+        np.arange(utterances + 1) * hypotheses, features, ("am", "ngram", "mdlm"), words.ravel()
+    )
     return ragged, errors.ravel()
 
 
@@ -42,7 +48,11 @@ def grid(ragged: Ragged, errors: NDArray[np.int64]) -> int:
     """The fewest errors of 13,824 settings."""
     shape = (len(ragged.offsets) - 1, -1)
     am, ngram, mdlm = (np.ascontiguousarray(ragged.features[:, k]).reshape(shape) for k in range(3))
-    words, counts, rows = ragged.words.reshape(shape).astype(float), errors.reshape(shape), np.arange(shape[0])
+    words, counts, rows = (
+        ragged.words.reshape(shape).astype(float),
+        errors.reshape(shape),
+        np.arange(shape[0]),
+    )
     best = int(errors.sum())
     for ngram_scale, mdlm_scale in product(np.linspace(0, 23, STEPS), np.linspace(0, 11.5, STEPS)):
         fixed = am + ngram_scale * ngram + mdlm_scale * mdlm
@@ -62,16 +72,22 @@ def timed(work: Callable[[], int], repeats: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--utterances", type=int, default=5567)
     parser.add_argument("--hypotheses", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     ragged, errors = make_lists(options.utterances, options.hypotheses, options.seed)
-    search_time, found = timed(lambda: minimize_errors(ragged, errors, Settings(seed=options.seed)).errors, options.repeats)
+    search_time, found = timed(
+        lambda: minimize_errors(ragged, errors, Settings(seed=options.seed)).errors, options.repeats
+    )
     grid_time, swept = timed(lambda: grid(ragged, errors), options.repeats)
-    print(f"lists: {options.utterances} x {options.hypotheses}, 3 scores and a word bonus; medians of {options.repeats}")
+    print(
+        f"lists: {options.utterances} x {options.hypotheses}, 3 scores and a word bonus; medians of {options.repeats}"
+    )
     print(f"line search: {search_time:8.2f} s of CPU, {found} errors")
     print(f"grid:        {grid_time:8.2f} s of CPU, {swept} errors ({STEPS**3} settings)")
     print(f"ratio:       {grid_time / search_time:8.1f}")

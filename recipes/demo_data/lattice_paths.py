@@ -69,7 +69,11 @@ def read_slf(lines: Iterable[str]) -> Lattice:
     links: list[tuple[int, int, float]] = []
     ends: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
-        fields = dict(field.split("=", 1) for field in line.split() if "=" in field and not line.startswith("#"))
+        fields = dict(
+            field.split("=", 1)
+            for field in line.split()
+            if "=" in field and not line.startswith("#")
+        )
         try:
             if "I" in fields:
                 words[int(fields["I"])] = fields["W"]
@@ -84,9 +88,15 @@ def read_slf(lines: Iterable[str]) -> Lattice:
     return _build(words, links, ends["start"], ends["end"])
 
 
-def _build(words: dict[int, str], links: list[tuple[int, int, float]], start: int, end: int) -> Lattice:
-    if sorted(words) != list(range(len(words))) or any(not 0 <= node < len(words) for node in (start, end)):
-        raise LatticeError(f"nodes are not numbered 0 to {len(words) - 1}, or start={start} or end={end} is not one of them")
+def _build(
+    words: dict[int, str], links: list[tuple[int, int, float]], start: int, end: int
+) -> Lattice:
+    if sorted(words) != list(range(len(words))) or any(
+        not 0 <= node < len(words) for node in (start, end)
+    ):
+        raise LatticeError(
+            f"nodes are not numbered 0 to {len(words) - 1}, or start={start} or end={end} is not one of them"
+        )
     spelled = ["" if words[node] in SILENT else words[node] for node in range(len(words))]
     arcs: list[list[tuple[int, float]]] = [[] for _ in spelled]
     for source, target, score in links:
@@ -106,7 +116,9 @@ def backward_order(lattice: Lattice) -> list[int]:
     """Order the nodes that the start reaches so that every link goes from a later to an earlier one. Raises LatticeError for a cycle."""
     order: list[int] = []
     state = [0] * len(lattice.words)  # 1: on the stack, 2: done
-    stack: list[tuple[int, Iterator[tuple[int, float]]]] = [(lattice.start, iter(lattice.arcs[lattice.start]))]
+    stack: list[tuple[int, Iterator[tuple[int, float]]]] = [
+        (lattice.start, iter(lattice.arcs[lattice.start]))
+    ]
     state[lattice.start] = 1
     while stack:
         node, rest = stack[-1]
@@ -130,14 +142,24 @@ def word_arcs(lattice: Lattice, order: list[int]) -> list[dict[int, float]]:
     for node in order:
         best = arcs[node]
         for target, score in lattice.arcs[node]:
-            onward = [(target, score)] if lattice.words[target] else [(t, score + s) for t, s in arcs[target].items()]
+            onward = (
+                [(target, score)]
+                if lattice.words[target]
+                else [(t, score + s) for t, s in arcs[target].items()]
+            )
             for next_node, total in onward:
                 if total > best.get(next_node, -math.inf):
                     best[next_node] = total
     return arcs
 
 
-def completions(lattice: Lattice, order: list[int], arcs: list[dict[int, float]], log_prob: LogProb, weights: Weights) -> list[dict[str, float]]:
+def completions(
+    lattice: Lattice,
+    order: list[int],
+    arcs: list[dict[int, float]],
+    log_prob: LogProb,
+    weights: Weights,
+) -> list[dict[str, float]]:
     """Compute for each node and each word that may come before it the best total (nats) from the node to the end; pairs that reach no end are left out."""
     before: list[set[str]] = [set() for _ in lattice.words]
     before[lattice.start].add("")
@@ -151,9 +173,16 @@ def completions(lattice: Lattice, order: list[int], arcs: list[dict[int, float]]
         if node == lattice.end:
             best[node] = dict.fromkeys(before[node], 0.0)
             continue
-        onward = [(lattice.words[t], s + best[t][word] + weights.word_bonus) for t, s in arcs[node].items() if word in best[t]]
+        onward = [
+            (lattice.words[t], s + best[t][word] + weights.word_bonus)
+            for t, s in arcs[node].items()
+            if word in best[t]
+        ]
         if onward:
-            best[node] = {prev: max(s + weights.lm_scale * log_prob(w, word, prev) for w, s in onward) for prev in before[node]}
+            best[node] = {
+                prev: max(s + weights.lm_scale * log_prob(w, word, prev) for w, s in onward)
+                for prev in before[node]
+            }
     return best
 
 
@@ -176,7 +205,9 @@ def best_paths(lattice: Lattice, log_prob: LogProb, weights: Weights) -> Iterato
     if "" not in rest[lattice.start]:
         raise LatticeError("no path leads from the start to the end")
     count = itertools.count()
-    heap: list[tuple[float, int, _Prefix]] = [(-rest[lattice.start][""], next(count), _Prefix((START,), 0.0, {lattice.start: 0.0}))]
+    heap: list[tuple[float, int, _Prefix]] = [
+        (-rest[lattice.start][""], next(count), _Prefix((START,), 0.0, {lattice.start: 0.0}))
+    ]
     while heap:
         cost, _, prefix = heapq.heappop(heap)
         if prefix.words[-1] == END:
@@ -184,11 +215,19 @@ def best_paths(lattice: Lattice, log_prob: LogProb, weights: Weights) -> Iterato
             continue
         for longer in _extend(prefix, lattice, arcs, rest, log_prob):
             fixed = weights.lm_scale * longer.ngram + weights.word_bonus * (len(longer.words) - 1)
-            bound = fixed + max(am + rest[node][prefix.words[-1]] for node, am in longer.nodes.items())
+            bound = fixed + max(
+                am + rest[node][prefix.words[-1]] for node, am in longer.nodes.items()
+            )
             heapq.heappush(heap, (-bound, next(count), longer))
 
 
-def _extend(prefix: _Prefix, lattice: Lattice, arcs: list[dict[int, float]], rest: list[dict[str, float]], log_prob: LogProb) -> Iterator[_Prefix]:
+def _extend(
+    prefix: _Prefix,
+    lattice: Lattice,
+    arcs: list[dict[int, float]],
+    rest: list[dict[str, float]],
+    log_prob: LogProb,
+) -> Iterator[_Prefix]:
     last = prefix.words[-1]
     grown: dict[str, dict[int, float]] = {}
     for node, am in prefix.nodes.items():
@@ -198,7 +237,9 @@ def _extend(prefix: _Prefix, lattice: Lattice, arcs: list[dict[int, float]], res
                 nodes[target] = max(am + score, nodes.get(target, -math.inf))
     before_last = prefix.words[-2] if len(prefix.words) > 1 else ""
     for word, nodes in grown.items():
-        yield _Prefix((*prefix.words, word), prefix.ngram + log_prob(word, last, before_last), nodes)
+        yield _Prefix(
+            (*prefix.words, word), prefix.ngram + log_prob(word, last, before_last), nodes
+        )
 
 
 def acoustic_score(lattice: Lattice, words: Iterable[str]) -> float | None:

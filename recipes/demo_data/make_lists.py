@@ -79,7 +79,9 @@ def read_sentences(path: Path) -> list[Sentence]:
         utterance_id, _, text = line.partition("\t")
         fields = utterance_id.split("-")
         if len(fields) != 3 or fields[1] not in PARTS or not text or utterance_id in seen:
-            raise DemoError(f"{path}:{number}: expected a new id such as demo-dev-0001, a tab and a sentence, got {line!r}")
+            raise DemoError(
+                f"{path}:{number}: expected a new id such as demo-dev-0001, a tab and a sentence, got {line!r}"
+            )
         seen.add(utterance_id)
         sentences.append(Sentence(utterance_id, text))
     return sentences
@@ -101,15 +103,29 @@ def synthesise(text: str, sound: Sound) -> NDArray[np.float64]:
     """Speak a text with flite. Returns mono samples at 16 kHz, scaled to SPEECH_RMS. Raises DemoError if flite fails or gives another rate."""
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
-        command = ["flite", "-voice", sound.voice, "--setf", f"duration_stretch={sound.stretch}", "-t", text, "-o", str(wav)]
+        command = [
+            "flite",
+            "-voice",
+            sound.voice,
+            "--setf",
+            f"duration_stretch={sound.stretch}",
+            "-t",
+            text,
+            "-o",
+            str(wav),
+        ]
         done = subprocess.run(command, capture_output=True, check=False, text=True)
         if done.returncode or not wav.exists():
-            raise DemoError(f"flite failed with voice {sound.voice}: {done.stderr.strip() or done.stdout.strip()}")
+            raise DemoError(
+                f"flite failed with voice {sound.voice}: {done.stderr.strip() or done.stdout.strip()}"
+            )
         with wave.open(str(wav)) as stream:
             form = (stream.getnchannels(), stream.getsampwidth(), stream.getframerate())
             data = stream.readframes(stream.getnframes())
     if form != (1, 2, RATE):
-        raise DemoError(f"flite voice {sound.voice} gave (channels, bytes, rate) {form}, expected (1, 2, {RATE})")
+        raise DemoError(
+            f"flite voice {sound.voice} gave (channels, bytes, rate) {form}, expected (1, 2, {RATE})"
+        )
     speech = np.frombuffer(data, dtype="<i2").astype(np.float64)
     return speech * (SPEECH_RMS / math.sqrt(float(np.mean(speech**2))))
 
@@ -121,9 +137,13 @@ def add_noise(speech: NDArray[np.float64], sound: Sound) -> NDArray[np.int16]:
     noise = np.random.default_rng(sound.seed).standard_normal(len(padded))
     if sound.noise == "pink":  # power falls as 1 / frequency
         spectrum = np.fft.rfft(noise)
-        noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), len(padded))
+        noise = np.fft.irfft(
+            spectrum / np.sqrt(np.maximum(np.arange(len(spectrum)), 1)), len(padded)
+        )
     ratio = math.sqrt(float(np.mean(speech**2) / np.mean(noise**2)) / 10 ** (sound.snr_db / 10))
-    return cast("NDArray[np.int16]", np.clip(np.rint(padded + ratio * noise), -32_768, 32_767).astype("<i2"))
+    return cast(
+        "NDArray[np.int16]", np.clip(np.rint(padded + ratio * noise), -32_768, 32_767).astype("<i2")
+    )
 
 
 class Engine:
@@ -155,7 +175,9 @@ class Engine:
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), no_search=False, full_utt=True)
         self._decoder.end_utt()
-        best = self._decoder.hyp()  # also runs the best-path search that the lattice's posteriors come from
+        best = (
+            self._decoder.hyp()
+        )  # also runs the best-path search that the lattice's posteriors come from
         lattice = self._decoder.get_lattice()
         if lattice is None:
             raise DemoError("the decoder gave no lattice")
@@ -168,7 +190,10 @@ class Engine:
 def list_hypotheses(lattice: Lattice, engine: Engine, depth: int) -> list[dict[str, Any]]:
     """Take the `depth` best distinct word sequences by the engine's total; scores in nats, higher is better, rounded to 3 decimals."""
     return [
-        {"text": " ".join(path.words), "scores": {"am": round(path.am, 3), "ngram": round(path.ngram, 3)}}
+        {
+            "text": " ".join(path.words),
+            "scores": {"am": round(path.am, 3), "ngram": round(path.ngram, 3)},
+        }
         for path in islice(best_paths(lattice, engine.log_prob, engine.weights), depth)
     ]
 
@@ -193,9 +218,15 @@ def make_record(sentence: Sentence, depth: int) -> Made:
         hyps = list_hypotheses(read_slf(slf.splitlines()), engine, depth)
     except (DemoError, LatticeError) as error:
         raise DemoError(f"utterance {sentence.id}: {error}") from error
-    about = {"duration": round(len(samples) / RATE, 3), "voice": sound.voice, "snr_db": sound.snr_db}
+    about = {
+        "duration": round(len(samples) / RATE, 3),
+        "voice": sound.voice,
+        "snr_db": sound.snr_db,
+    }
     agrees = bool(hyps) and hyps[0]["text"] == " ".join(word.split("(")[0] for word in best.split())
-    return Made(sentence.part, {"id": sentence.id, "ref": sentence.text, **about, "hyps": hyps}, slf, agrees)
+    return Made(
+        sentence.part, {"id": sentence.id, "ref": sentence.text, **about, "hyps": hyps}, slf, agrees
+    )
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -211,11 +242,15 @@ def write_whole(path: Path, text: str) -> None:
 def require_tools() -> None:
     """Raise DemoError, in one line, if flite or PocketSphinx is missing."""
     if shutil.which("flite") is None:
-        raise DemoError("flite is not installed; install it first (Debian and Ubuntu: apt-get install flite)")
+        raise DemoError(
+            "flite is not installed; install it first (Debian and Ubuntu: apt-get install flite)"
+        )
     try:
         import pocketsphinx  # noqa: F401, PLC0415
     except ImportError as error:
-        raise DemoError("PocketSphinx is not installed; install it first (pip install pocketsphinx==5.1.1)") from error
+        raise DemoError(
+            "PocketSphinx is not installed; install it first (pip install pocketsphinx==5.1.1)"
+        ) from error
 
 
 def make_all(sentences: list[Sentence], depth: int, jobs: int) -> list[Made]:
@@ -231,8 +266,13 @@ def save(made: list[Made], out_dir: Path, slf_dir: Path | None) -> None:
     for part in PARTS:
         mine = [item for item in made if item.part == part]
         if mine:
-            write_whole(out_dir / f"{part}.jsonl", "".join(json.dumps(item.record) + "\n" for item in mine))
-            click.echo(f"{part}: {len(mine)} utterances; hypothesis 1 is the decoder's own in {sum(item.agrees for item in mine)}", err=True)
+            write_whole(
+                out_dir / f"{part}.jsonl", "".join(json.dumps(item.record) + "\n" for item in mine)
+            )
+            click.echo(
+                f"{part}: {len(mine)} utterances; hypothesis 1 is the decoder's own in {sum(item.agrees for item in mine)}",
+                err=True,
+            )
     if slf_dir is not None:
         slf_dir.mkdir(parents=True, exist_ok=True)
         for item in made:
@@ -240,17 +280,42 @@ def save(made: list[Made], out_dir: Path, slf_dir: Path | None) -> None:
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--sentences", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=HERE / "sentences.txt", show_default="sentences.txt here")
-@click.option("--out-dir", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for dev.jsonl and test.jsonl.")
-@click.option("--slf-dir", type=click.Path(file_okay=False, path_type=Path), help="Also keep the lattices here, as HTK SLF.")
+@click.option(
+    "--sentences",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=HERE / "sentences.txt",
+    show_default="sentences.txt here",
+)
+@click.option(
+    "--out-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder for dev.jsonl and test.jsonl.",
+)
+@click.option(
+    "--slf-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also keep the lattices here, as HTK SLF.",
+)
 @click.option("--part", type=click.Choice(PARTS), multiple=True, help="Make these parts alone.")
-@click.option("--depth", type=click.IntRange(min=1), default=50, help="Most hypotheses per utterance.")
+@click.option(
+    "--depth", type=click.IntRange(min=1), default=50, help="Most hypotheses per utterance."
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, help="Processes.")
-def main(sentences: Path, out_dir: Path, slf_dir: Path | None, part: tuple[str, ...], depth: int, jobs: int) -> None:
+def main(
+    sentences: Path,
+    out_dir: Path,
+    slf_dir: Path | None,
+    part: tuple[str, ...],
+    depth: int,
+    jobs: int,
+) -> None:
     """Make the demo's N-best lists from its sentences with flite and PocketSphinx."""
     try:
         require_tools()
-        chosen = [sentence for sentence in read_sentences(sentences) if not part or sentence.part in part]
+        chosen = [
+            sentence for sentence in read_sentences(sentences) if not part or sentence.part in part
+        ]
         save(make_all(chosen, depth, jobs), out_dir, slf_dir)
     except (DemoError, OSError, BrokenProcessPool) as error:
         raise click.ClickException(str(error)) from error

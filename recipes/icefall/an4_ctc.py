@@ -30,7 +30,10 @@ class Utterance:
 def load(folder: Path, half: str) -> list[Utterance]:
     """The utterances of `folder/{half}.tsv`, features from a cache beside it."""
     cache = folder / f"{half}.features.pt"
-    rows = [line.split("\t") for line in (folder / f"{half}.tsv").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        line.split("\t")
+        for line in (folder / f"{half}.tsv").read_text(encoding="utf-8").splitlines()
+    ]
     rows = [row for row in rows if row[0] != "id"]
     if not cache.exists():
         import soundfile  # noqa: PLC0415
@@ -49,7 +52,9 @@ def load(folder: Path, half: str) -> list[Utterance]:
 def split(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
     """(train, dev): the last speakers in alphabetical order are dev."""
     dev = set(sorted({u.speaker for u in utterances})[-DEV_SPEAKERS:])
-    return [u for u in utterances if u.speaker not in dev], [u for u in utterances if u.speaker in dev]
+    return [u for u in utterances if u.speaker not in dev], [
+        u for u in utterances if u.speaker in dev
+    ]
 
 
 def encode(text: str) -> list[int]:
@@ -61,24 +66,36 @@ class Ctc(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.front = nn.Conv1d(80, 160, 7, stride=3, padding=3)
-        self.body = nn.GRU(160, 160, num_layers=2, bidirectional=True, batch_first=True, dropout=0.2)
+        self.body = nn.GRU(
+            160, 160, num_layers=2, bidirectional=True, batch_first=True, dropout=0.2
+        )
         self.out = nn.Linear(320, len(SYMBOLS))
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, F, 80), (N,) -> log probabilities (N, T, C), lengths (N,)."""
         hidden = torch.relu(self.front(features.transpose(1, 2))).transpose(1, 2)
         lengths = (lengths + 2) // 3
-        packed = nn.utils.rnn.pack_padded_sequence(hidden, lengths, batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            hidden, lengths, batch_first=True, enforce_sorted=False
+        )
         hidden, _ = nn.utils.rnn.pad_packed_sequence(self.body(packed)[0], batch_first=True)
         return self.out(hidden).log_softmax(-1), lengths
 
 
-def batches(utterances: list[Utterance], size: int) -> Iterator[tuple[list[Utterance], torch.Tensor, torch.Tensor]]:
+def batches(
+    utterances: list[Utterance], size: int
+) -> Iterator[tuple[list[Utterance], torch.Tensor, torch.Tensor]]:
     """(utterances, normalised features (N, F, 80), lengths (N,)), the longest first in a batch."""
     for start in range(0, len(utterances), size):
         some = sorted(utterances[start : start + size], key=lambda u: -len(u.features))
         normal = [(u.features - u.features.mean(0)) / (u.features.std(0) + 1e-5) for u in some]
-        yield some, nn.utils.rnn.pad_sequence(normal, batch_first=True), torch.tensor([len(f) for f in normal])
+        yield (
+            some,
+            nn.utils.rnn.pad_sequence(normal, batch_first=True),
+            torch.tensor([len(f) for f in normal]),
+        )
 
 
 def train(utterances: list[Utterance], minutes: float, seed: int = 0) -> Ctc:
@@ -96,17 +113,28 @@ def train(utterances: list[Utterance], minutes: float, seed: int = 0) -> Ctc:
             optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, 2 * (1 - spent)) + 1e-6
             targets = [encode(u.text) for u in some]
             for _ in range(2):
-                band, at = int(torch.randint(70, ())), int(torch.randint(max(1, int(lengths.min()) - 30), ()))
+                band, at = (
+                    int(torch.randint(70, ())),
+                    int(torch.randint(max(1, int(lengths.min()) - 30), ())),
+                )
                 features[:, :, band : band + int(torch.randint(12, ()))] = 0
                 features[:, at : at + int(torch.randint(25, ()))] = 0
             log_probs, frames = model(features, lengths)
             flat = torch.tensor([symbol for target in targets for symbol in target])
-            loss = loss_of(log_probs.transpose(0, 1), flat, frames, torch.tensor([len(target) for target in targets]))
+            loss = loss_of(
+                log_probs.transpose(0, 1),
+                flat,
+                frames,
+                torch.tensor([len(target) for target in targets]),
+            )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
             losses.append(float(loss))
         epoch += 1
-        print(f"epoch {epoch}: CTC loss {sum(losses) / len(losses):.3f} a symbol, {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+        print(
+            f"epoch {epoch}: CTC loss {sum(losses) / len(losses):.3f} a symbol, {(time.monotonic() - begin) / 60:.1f} minutes",
+            flush=True,
+        )
     return model.eval()

@@ -25,14 +25,26 @@ NUM_PATHS, NBEST_SCALE, HLG_SCALE = 100, 0.5, 1.0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("icefall", type=Path)
-    parser.add_argument("--an4", type=Path, required=True, help="folder with train.tsv, test.tsv, train/, test/")
+    parser.add_argument(
+        "--an4", type=Path, required=True, help="folder with train.tsv, test.tsv, train/, test/"
+    )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=15, help="of training, where OUT/ctc.pt is not there")
-    parser.add_argument("--utterances", type=int, default=None, help="of dev and of test; default all")
+    parser.add_argument(
+        "--minutes", type=float, default=15, help="of training, where OUT/ctc.pt is not there"
+    )
+    parser.add_argument(
+        "--utterances", type=int, default=None, help="of dev and of test; default all"
+    )
     given = parser.parse_args()
-    sys.path[:0] = [str(HERE), str(given.icefall), str(given.icefall / "egs/librispeech/ASR/pruned_transducer_stateless2")]
+    sys.path[:0] = [
+        str(HERE),
+        str(given.icefall),
+        str(given.icefall / "egs/librispeech/ASR/pruned_transducer_stateless2"),
+    ]
     given.out.mkdir(parents=True, exist_ok=True)
     check = Checks()
     name_the_checkout(given.icefall)
@@ -55,16 +67,35 @@ class Checks:
 
 
 def name_the_checkout(folder: Path) -> None:
-    commit = subprocess.run(["git", "log", "-1", "--format=%h %cs"], cwd=folder, capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        ["git", "log", "-1", "--format=%h %cs"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
     versions = ", ".join(f"{name} {version(name)}" for name in ("k2", "torch", "lhotse"))
-    print(f"icefall {commit or 'of an unknown commit'}; Python {sys.version.split()[0]}, {versions}")
+    print(
+        f"icefall {commit or 'of an unknown commit'}; Python {sys.version.split()[0]}, {versions}"
+    )
 
 
 def try_patches(folder: Path, check: Checks) -> None:
     """Each patch applies (or is applied already), and a patched recipe parses its flags."""
     for patch in sorted((HERE / "patches").glob("*.patch")):
-        states = [subprocess.run(["git", "apply", "--check", *flags, str(patch)], cwd=folder, capture_output=True, check=False) for flags in ([], ["-R"])]
-        check(f"{patch.name} {'applies' if states[0].returncode == 0 else 'is applied'}", any(state.returncode == 0 for state in states))
+        states = [
+            subprocess.run(
+                ["git", "apply", "--check", *flags, str(patch)],
+                cwd=folder,
+                capture_output=True,
+                check=False,
+            )
+            for flags in ([], ["-R"])
+        ]
+        check(
+            f"{patch.name} {'applies' if states[0].returncode == 0 else 'is applied'}",
+            any(state.returncode == 0 for state in states),
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------------------- lattices of speech
@@ -89,11 +120,15 @@ def try_lattices(given: argparse.Namespace, check: Checks) -> None:
     print(f"HLG: {graph.arcs.num_elements()} arcs, {len(words)} words")
     scorer = rescore.load_scorer("usdm")
     for name, utterances in (("dev", dev[: given.utterances]), ("test", test[: given.utterances])):
-        results = decode_set(name, batches_of(model, graph, utterances), scorer, words, given.out, check)
+        results = decode_set(
+            name, batches_of(model, graph, utterances), scorer, words, given.out, check
+        )
         for setting, texts in results.items():
             with open(given.out / f"errs-{name}-{setting}.txt", "w", encoding="utf8") as file:
                 wer = write_error_stats(file, f"{name}-{setting}", sorted(texts), enable_log=False)
-            print(f"    {name}, {len(texts)} utterances, {setting}: {wer:.2f} % WER (icefall's write_error_stats)")
+            print(
+                f"    {name}, {len(texts)} utterances, {setting}: {wer:.2f} % WER (icefall's write_error_stats)"
+            )
 
 
 def batches_of(model: Any, graph: Any, utterances: list[Any]) -> Iterator[tuple[list[Any], Any]]:
@@ -105,7 +140,9 @@ def batches_of(model: Any, graph: Any, utterances: list[Any]) -> Iterator[tuple[
     for some, features, lengths in an4_ctc.batches(utterances, 16):
         with torch.no_grad():
             log_probs, frames = model(features, lengths)
-        segments = torch.stack([torch.arange(len(some)), torch.zeros(len(some), dtype=torch.long), frames], 1).to(torch.int32)
+        segments = torch.stack(
+            [torch.arange(len(some)), torch.zeros(len(some), dtype=torch.long), frames], 1
+        ).to(torch.int32)
         lattice = get_lattice(
             nnet_output=log_probs, decoding_graph=graph, supervision_segments=segments, search_beam=20, output_beam=8, min_active_states=30,
             max_active_states=10000,
@@ -113,7 +150,14 @@ def batches_of(model: Any, graph: Any, utterances: list[Any]) -> Iterator[tuple[
         yield some, lattice
 
 
-def decode_set(name: str, batches: Iterator[tuple[list[Any], Any]], scorer: Any, words: list[str], out: Path, check: Checks) -> dict[str, list[Any]]:
+def decode_set(
+    name: str,
+    batches: Iterator[tuple[list[Any], Any]],
+    scorer: Any,
+    words: list[str],
+    out: Path,
+    check: Checks,
+) -> dict[str, list[Any]]:
     """Every method on the same lattices: setting -> [(id, reference words, hypothesis words)], and the checks on each batch."""
     import torch  # noqa: PLC0415
     from dlm_rescore import dump_nbest, rescore_with_dlm  # noqa: PLC0415
@@ -131,32 +175,76 @@ def decode_set(name: str, batches: Iterator[tuple[list[Any], Any]], scorer: Any,
     for some, lattice in batches:
         count += 1
         before = (lattice.arcs.values().clone(), lattice.scores.clone(), lattice.lm_scores.clone())
-        best, seconds["nbest_decoding"] = timed(seconds["nbest_decoding"], lambda lattice=lattice: nbest_decoding(lattice, NUM_PATHS, nbest_scale=NBEST_SCALE))
+        best, seconds["nbest_decoding"] = timed(
+            seconds["nbest_decoding"],
+            lambda lattice=lattice: nbest_decoding(lattice, NUM_PATHS, nbest_scale=NBEST_SCALE),
+        )
         found, seconds["rescore_with_dlm"] = timed(
             seconds["rescore_with_dlm"],
             lambda lattice=lattice, some=some: rescore_with_dlm(
-                lattice, NUM_PATHS, scorer, to_text, NBEST_SCALE, [1, 0.5], [0, 0.3], cut_ids=[u.id for u in some]
+                lattice,
+                NUM_PATHS,
+                scorer,
+                to_text,
+                NBEST_SCALE,
+                [1, 0.5],
+                [0, 0.3],
+                cut_ids=[u.id for u in some],
             ),
         )
-        best_texts = dump_nbest(lattice, [u.id for u in some], [u.text for u in some], dump, num_paths=NUM_PATHS, nbest_scale=NBEST_SCALE, ids_to_text=to_text)
-        unchanged &= all(torch.equal(a, b) for a, b in zip(before, (lattice.arcs.values(), lattice.scores, lattice.lm_scores), strict=True))
+        best_texts = dump_nbest(
+            lattice,
+            [u.id for u in some],
+            [u.text for u in some],
+            dump,
+            num_paths=NUM_PATHS,
+            nbest_scale=NBEST_SCALE,
+            ids_to_text=to_text,
+        )
+        unchanged &= all(
+            torch.equal(a, b)
+            for a, b in zip(
+                before, (lattice.arcs.values(), lattice.scores, lattice.lm_scores), strict=True
+            )
+        )
         theirs = [to_text(ids) for ids in get_texts(best)]
         ours = found["ngram_lm_scale_1_dlm_scale_0"]
         same_best &= [to_text(ids) for ids in get_texts(ours)] == theirs == best_texts
         same_scores &= torch.equal(ours.scores, best.scores)
         nbest = Nbest.from_lattice(lattice, NUM_PATHS, nbest_scale=NBEST_SCALE).intersect(lattice)
         difference, equal = compared(lattice, nbest)
-        largest, alike, paths = max(largest, difference), alike and equal, paths + nbest.fsa.shape[0]
-        settings = {"1best": get_texts(one_best_decoding(lattice)), "nbest": get_texts(best), **{key: get_texts(value) for key, value in found.items()}}
+        largest, alike, paths = (
+            max(largest, difference),
+            alike and equal,
+            paths + nbest.fsa.shape[0],
+        )
+        settings = {
+            "1best": get_texts(one_best_decoding(lattice)),
+            "nbest": get_texts(best),
+            **{key: get_texts(value) for key, value in found.items()},
+        }
         for setting, hyps in settings.items():
-            rows = [(u.id, u.text.split(), to_text(ids).split()) for u, ids in zip(some, hyps, strict=True)]
+            rows = [
+                (u.id, u.text.split(), to_text(ids).split())
+                for u, ids in zip(some, hyps, strict=True)
+            ]
             results.setdefault(setting, []).extend(rows)
-    check(f"{name}: scales 1 and 0 give icefall's nbest_decoding, text for text, and so does nbest-dump ({count} batches)", same_best)
+    check(
+        f"{name}: scales 1 and 0 give icefall's nbest_decoding, text for text, and so does nbest-dump ({count} batches)",
+        same_best,
+    )
     check(f"{name}: with the same arc scores", same_scores)
     check(f"{name}: the {paths} paths are icefall's Nbest, in its order", alike)
-    check(f"{name}: am and ngram are compute_am_scores and compute_lm_scores to {largest:.1e} of their size (float32)", largest < 1e-5)
+    check(
+        f"{name}: am and ngram are compute_am_scores and compute_lm_scores to {largest:.1e} of their size (float32)",
+        largest < 1e-5,
+    )
     check(f"{name}: the lattices are unchanged, bit for bit", unchanged)
-    print(f"    {name}: " + ", ".join(f"{what} {spent:.1f} s" for what, spent in seconds.items()) + f" for {count} batches")
+    print(
+        f"    {name}: "
+        + ", ".join(f"{what} {spent:.1f} s" for what, spent in seconds.items())
+        + f" for {count} batches"
+    )
     return results
 
 
@@ -167,7 +255,10 @@ def compared(lattice: Any, nbest: Any) -> tuple[float, bool]:
 
     paths = sample_paths(lattice, NUM_PATHS, NBEST_SCALE)
     pairs = ((paths.am, nbest.compute_am_scores()), (paths.ngram, nbest.compute_lm_scores()))
-    differences = [float(((ours - theirs.values.double()).abs() / ours.abs().clamp(min=1)).max()) for ours, theirs in pairs]
+    differences = [
+        float(((ours - theirs.values.double()).abs() / ours.abs().clamp(min=1)).max())
+        for ours, theirs in pairs
+    ]
     return max(differences), paths.ids == get_texts(nbest.fsa)
 
 
@@ -191,10 +282,14 @@ def make_hlg(texts: list[str]) -> tuple[Any, list[str]]:
         spelling = [SYMBOLS.index(c) for c in f"|{word}"]
         inner = list(range(state, state + len(word)))
         state += len(inner)
-        for place, (a, b, symbol) in enumerate(zip([0, *inner], [*inner, 0], spelling, strict=True)):
+        for place, (a, b, symbol) in enumerate(
+            zip([0, *inner], [*inner, 0], spelling, strict=True)
+        ):
             arcs.append((a, f"{a} {b} {symbol} {number if place == 0 else 0} 0"))
     arcs.append((0, f"0 {last} -1 -1 0"))
-    lexicon = k2.Fsa.from_str("\n".join([*(line for _, line in sorted(arcs)), str(last)]), num_aux_labels=1)
+    lexicon = k2.Fsa.from_str(
+        "\n".join([*(line for _, line in sorted(arcs)), str(last)]), num_aux_labels=1
+    )
     size = len(words)
     counts = torch.full((size + 1, size + 1), 0.1)
     for text in texts:
@@ -202,12 +297,20 @@ def make_hlg(texts: list[str]) -> tuple[Any, list[str]]:
         for a, b in zip([0, *numbers], [*numbers, size + 1], strict=True):
             counts[a, b - 1] += 1
     log_probs = (counts / counts.sum(1, keepdim=True)).log()
-    lines = [f"{a} {b} {b if b <= size else -1} {log_probs[a, b - 1]:.6f}" for a in range(size + 1) for b in range(1, size + 2)]
+    lines = [
+        f"{a} {b} {b if b <= size else -1} {log_probs[a, b - 1]:.6f}"
+        for a in range(size + 1)
+        for b in range(1, size + 2)
+    ]
     grammar = k2.Fsa.from_str("\n".join([*lines, str(size + 1)]))
     graph = k2.connect(k2.compose(k2.arc_sort(lexicon), k2.arc_sort(grammar)))
     graph = k2.connect(k2.remove_epsilon(k2.connect(k2.determinize(graph))))
     graph.aux_labels = graph.aux_labels.remove_values_eq(0)
-    found = k2.arc_sort(k2.connect(k2.compose(k2.ctc_topo(len(SYMBOLS) - 1), k2.arc_sort(graph), inner_labels="tokens")))
+    found = k2.arc_sort(
+        k2.connect(
+            k2.compose(k2.ctc_topo(len(SYMBOLS) - 1), k2.arc_sort(graph), inner_labels="tokens")
+        )
+    )
     found = k2.create_fsa_vec([found])
     found.scores *= HLG_SCALE
     found.lm_scores = found.scores.clone()
@@ -248,11 +351,18 @@ def try_transducer(check: Checks) -> None:
         model.eval()
         encoder_out, lengths = torch.randn(6, 25, 12), torch.tensor([25, 25, 3, 14, 1, 20])
         with contextlib.redirect_stdout(io.StringIO()):
-            theirs = modified_beam_search_lm_rescore(model, encoder_out, lengths, Silent(), [0.0], beam=4)["nnlm_scale_0.00"]
-        ours = modified_beam_search_dlm_rescore(model, encoder_out, lengths, Silent(), str, dlm_scale=0, beam=4)["dlm_scale_0"]
+            theirs = modified_beam_search_lm_rescore(
+                model, encoder_out, lengths, Silent(), [0.0], beam=4
+            )["nnlm_scale_0.00"]
+        ours = modified_beam_search_dlm_rescore(
+            model, encoder_out, lengths, Silent(), str, dlm_scale=0, beam=4
+        )["dlm_scale_0"]
         same &= ours == theirs
         utterances += len(ours)
-    check(f"transducer: scale 0 gives icefall's modified_beam_search_lm_rescore at scale 0 ({utterances} utterances, random weights)", same)
+    check(
+        f"transducer: scale 0 gives icefall's modified_beam_search_lm_rescore at scale 0 ({utterances} utterances, random weights)",
+        same,
+    )
 
 
 if __name__ == "__main__":

@@ -28,9 +28,13 @@ SMALL = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("icefall", type=Path)
-    parser.add_argument("recipe", choices=["zipformer/ctc_decode", "zipformer/decode", "conformer_ctc/decode"])
+    parser.add_argument(
+        "recipe", choices=["zipformer/ctc_decode", "zipformer/decode", "conformer_ctc/decode"]
+    )
     parser.add_argument("--an4", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
@@ -47,7 +51,11 @@ def main() -> None:
     os.chdir(work)
     recipe = importlib.import_module(module)
     common = "--exp-dir exp --lang-dir data/lang --manifest-dir data/fbank --on-the-fly-feats 1 --max-duration 60 --num-workers 0 --avg 1 --epoch 1"
-    own = {"zipformer/ctc_decode": as_ctc, "conformer_ctc/decode": as_conformer, "zipformer/decode": as_transducer}[given.recipe](recipe, model)
+    own = {
+        "zipformer/ctc_decode": as_ctc,
+        "conformer_ctc/decode": as_conformer,
+        "zipformer/decode": as_transducer,
+    }[given.recipe](recipe, model)
     sys.argv = [str(recipes / f"{given.recipe}.py"), *common.split(), *own.split(), *flags]
     recipe.main()
 
@@ -68,8 +76,12 @@ def prepare(work: Path, an4: Path, recipes: Path, utterances: int) -> None:
     graph, words = make_hlg([u.text for u in train])
     torch.save(graph.as_dict(), work / "data/lang/HLG.pt")
     torch.save(k2.linear_fsa([[1]]).as_dict(), work / "data/lang/Linv.pt")  # only training reads it
-    (work / "data/lang/words.txt").write_text("".join(f"{word} {i}\n" for i, word in enumerate([*words, "#0", "<UNK>"])))
-    (work / "data/lang/tokens.txt").write_text("".join(f"{symbol} {i}\n" for i, symbol in enumerate(an4_ctc.SYMBOLS)))
+    (work / "data/lang/words.txt").write_text(
+        "".join(f"{word} {i}\n" for i, word in enumerate([*words, "#0", "<UNK>"]))
+    )
+    (work / "data/lang/tokens.txt").write_text(
+        "".join(f"{symbol} {i}\n" for i, symbol in enumerate(an4_ctc.SYMBOLS))
+    )
     (work / "text").write_text("\n".join(u.text for u in train))
     sentencepiece.SentencePieceTrainer.train(
         input=str(work / "text"), model_prefix=str(work / "data/lang/bpe"), vocab_size=60, user_defined_symbols=["<blk>", "<sos/eos>"], unk_id=2,
@@ -77,12 +89,20 @@ def prepare(work: Path, an4: Path, recipes: Path, utterances: int) -> None:
     )  # fmt: skip
     halves = {"dev-clean": (dev[0::2], "train"), "dev-other": (dev[1::2], "train")}
     test = an4_ctc.load(an4, "test")
-    for name, (some, half) in {**halves, "test-clean": (test[0::2], "test"), "test-other": (test[1::2], "test")}.items():
+    for name, (some, half) in {
+        **halves,
+        "test-clean": (test[0::2], "test"),
+        "test-other": (test[1::2], "test"),
+    }.items():
         cuts = []
         for u in some[:utterances]:
             recording = Recording.from_file(an4 / half / f"{u.id}.flac", recording_id=u.id)
-            said = SupervisionSegment(u.id, u.id, 0.0, recording.duration, text=u.text, speaker=u.speaker)
-            cuts.append(MonoCut(f"{u.id}-0", 0.0, recording.duration, 0, [said], recording=recording))
+            said = SupervisionSegment(
+                u.id, u.id, 0.0, recording.duration, text=u.text, speaker=u.speaker
+            )
+            cuts.append(
+                MonoCut(f"{u.id}-0", 0.0, recording.duration, 0, [said], recording=recording)
+            )
         CutSet.from_cuts(cuts).to_jsonl(work / f"data/fbank/librispeech_cuts_{name}.jsonl.gz")
     (work / "dlm_rescore").symlink_to(HERE / "dlm_rescore")
     (work / "dlm_rescoring.sh").symlink_to(HERE / "librispeech/dlm_rescoring.sh")
@@ -99,17 +119,28 @@ class StandIn(torch.nn.Module):
         self.ctc = an4_ctc.Ctc()
         self.ctc.load_state_dict(torch.load(path, weights_only=True))
 
-    def forward_encoder(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        normal = [(f[:n] - f[:n].mean(0)) / (f[:n].std(0) + 1e-5) for f, n in zip(features, lengths.tolist(), strict=True)]
-        log_probs, frames = self.ctc(torch.nn.utils.rnn.pad_sequence(normal, batch_first=True), lengths.cpu())
+    def forward_encoder(
+        self, features: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        normal = [
+            (f[:n] - f[:n].mean(0)) / (f[:n].std(0) + 1e-5)
+            for f, n in zip(features, lengths.tolist(), strict=True)
+        ]
+        log_probs, frames = self.ctc(
+            torch.nn.utils.rnn.pad_sequence(normal, batch_first=True), lengths.cpu()
+        )
         return log_probs, frames
 
     def ctc_output(self, log_probs: torch.Tensor) -> torch.Tensor:
         return log_probs
 
-    def forward(self, features: torch.Tensor, supervisions: dict[str, Any]) -> tuple[torch.Tensor, None, None]:
+    def forward(
+        self, features: torch.Tensor, supervisions: dict[str, Any]
+    ) -> tuple[torch.Tensor, None, None]:
         if supervisions["sequence_idx"].tolist() != list(range(len(features))):
-            raise ValueError("a cut of this batch has not exactly one supervision, which the stand-in model needs")
+            raise ValueError(
+                "a cut of this batch has not exactly one supervision, which the stand-in model needs"
+            )
         return self.forward_encoder(features, supervisions["num_frames"])[0], None, None
 
 

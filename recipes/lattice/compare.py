@@ -20,15 +20,15 @@ import click
 import numpy as np
 
 import rescore
-from rescore.lattice import slf
+from rescore.decoding.lattice_search import LatticeWeights, rescore_lattice
 from rescore.lattice.expand import expand
+from rescore.lattice.formats import slf
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.paths import as_nbest, n_best
 from rescore.lattice.posteriors import arc_totals, prune
-from rescore.lattice_rescoring import LatticeWeights, rescore_lattice
 from rescore.scorers import Scorer, load_scorer
 from rescore.types import NBest, Score
-from rescore.wer import count_errors, list_errors
+from rescore.wer.evaluation import count_errors, list_errors
 
 ENGINE_SCALE = 12.0  # of the language model, in the engine that wrote the lattices
 
@@ -81,16 +81,35 @@ class Remembering:
                 self.seconds += perf_counter() - start
                 self.known.update(zip((hyp.text for hyp in new), score.values, strict=True))
             self.spent += len(nbest.hyps)
-            yield Score(tuple(self.known[hyp.text] for hyp in nbest.hyps), self.signature, self.kind, len(nbest.hyps))
+            yield Score(
+                tuple(self.known[hyp.text] for hyp in nbest.hyps),
+                self.signature,
+                self.kind,
+                len(nbest.hyps),
+            )
 
 
 def lists_of(part: list[Lattice], refs: dict[str, str], scorer: Scorer, depth: int) -> list[NBest]:
     """The N-best lists by the engine's own total, with the new score."""
-    lists = [as_nbest(one, n_best(one, arc_totals(one, 1.0, ENGINE_SCALE), depth), ref=refs[one.id], lm="ngram") for one in part]
+    lists = [
+        as_nbest(
+            one,
+            n_best(one, arc_totals(one, 1.0, ENGINE_SCALE), depth),
+            ref=refs[one.id],
+            lm="ngram",
+        )
+        for one in part
+    ]
     return list(rescore.score(lists, scorer))
 
 
-def row(name: str, lists: Sequence[NBest], fusion: rescore.Fusion, evaluations: int, against: Sequence[float] | None) -> list[float]:
+def row(
+    name: str,
+    lists: Sequence[NBest],
+    fusion: rescore.Fusion,
+    evaluations: int,
+    against: Sequence[float] | None,
+) -> list[float]:
     """Print one line of the table; return the totals of the winners."""
     best = list(rescore.fuse(lists, fusion))
     errors = sum(count_errors(one.ref, one.hyps[0].text).errors for one in best)
@@ -114,9 +133,21 @@ def row(name: str, lists: Sequence[NBest], fusion: rescore.Fusion, evaluations: 
 @click.option("--test-lists", help="Lists with the references of test.")
 @click.option("--scorer", default="usdm", show_default=True)
 @click.option("--estimator", default="pll", show_default=True)
-@click.option("--depths", default="10,20,50,100", show_default=True, help="Of the N-best lists compared.")
-@click.option("--per-round", default="1,2,5,10,20", show_default=True, help="Paths scored in each round of the lattice rescorings compared.")
-@click.option("--posterior", default=1e-3, show_default=True, help="What lattices are pruned to before rescoring.")
+@click.option(
+    "--depths", default="10,20,50,100", show_default=True, help="Of the N-best lists compared."
+)
+@click.option(
+    "--per-round",
+    default="1,2,5,10,20",
+    show_default=True,
+    help="Paths scored in each round of the lattice rescorings compared.",
+)
+@click.option(
+    "--posterior",
+    default=1e-3,
+    show_default=True,
+    help="What lattices are pruned to before rescoring.",
+)
 @click.option("--limit", type=int, help="Lattices used of each part, from the first on.")
 def main(
     dev: str,
@@ -130,7 +161,10 @@ def main(
     posterior: float,
     limit: int | None,
 ) -> None:
-    log_prob, built = trigram(), Remembering(load_scorer(scorer, rescore.ScorerOptions(estimator=estimator)))
+    log_prob, built = (
+        trigram(),
+        Remembering(load_scorer(scorer, rescore.ScorerOptions(estimator=estimator))),
+    )
     fusion = None
     for part, tar, source in ("dev", dev, dev_lists), ("test", test, test_lists):
         if tar is None or source is None:
@@ -138,8 +172,18 @@ def main(
         refs = {one.id: one.ref or "" for one in rescore.read(source)}
         start = perf_counter()
         loaded = [scored_lattice(raw, log_prob) for raw in islice(slf.read(tar), limit)]
-        click.echo(f"\n{part}: {len(loaded)} lattices of {np.mean([one.arcs for one in loaded]):.0f} arcs on average, {perf_counter() - start:.0f} s\n")
-        fusion = compare(loaded, refs, built, fusion, [int(d) for d in depths.split(",")], [int(n) for n in per_round.split(",")], posterior)
+        click.echo(
+            f"\n{part}: {len(loaded)} lattices of {np.mean([one.arcs for one in loaded]):.0f} arcs on average, {perf_counter() - start:.0f} s\n"
+        )
+        fusion = compare(
+            loaded,
+            refs,
+            built,
+            fusion,
+            [int(d) for d in depths.split(",")],
+            [int(n) for n in per_round.split(",")],
+            posterior,
+        )
     click.echo(f"\nscoring {len(built.known)} texts took {built.seconds:.0f} s")
 
 
@@ -158,25 +202,53 @@ def compare(
     if fusion is None:
         fusion = rescore.tune(hundred, ["am", "ngram", scorer.name])
         click.echo(f"weights: {dict(fusion.scales)}, word bonus {fusion.word_bonus:.3g}\n")
-    click.echo("| system | evaluations | WER | oracle | total against 100-best | utterances better / worse |\n|---|---|---|---|---|---|")
-    row("recogniser (am + 12 ngram)", [replace(one, hyps=one.hyps[:1]) for one in lists], fusion, 0, None)
+    click.echo(
+        "| system | evaluations | WER | oracle | total against 100-best | utterances better / worse |\n|---|---|---|---|---|---|"
+    )
+    row(
+        "recogniser (am + 12 ngram)",
+        [replace(one, hyps=one.hyps[:1]) for one in lists],
+        fusion,
+        0,
+        None,
+    )
     against = None
     for depth in sorted(depths, key=lambda depth: depth != 100):
         cut = [replace(one, hyps=one.hyps[:depth]) for one in lists]
         totals = row(f"{depth}-best", cut, fusion, sum(len(one.hyps) for one in cut), against)
         against = totals if against is None else against
     scales = fusion.scales
-    weights = LatticeWeights(scales["am"], scales["ngram"], scales[scorer.name], fusion.word_bonus, posterior_scale=1 / ENGINE_SCALE)
+    weights = LatticeWeights(
+        scales["am"],
+        scales["ngram"],
+        scales[scorer.name],
+        fusion.word_bonus,
+        posterior_scale=1 / ENGINE_SCALE,
+    )
     for per_round in per_rounds:
         start = perf_counter()
         done = [
-            rescore_lattice(one, scorer, weights, posterior=posterior, ref=refs[one.id], lm_name="ngram", per_round=per_round, max_rounds=100) for one in part
+            rescore_lattice(
+                one,
+                scorer,
+                weights,
+                posterior=posterior,
+                ref=refs[one.id],
+                lm_name="ngram",
+                per_round=per_round,
+                max_rounds=100,
+            )
+            for one in part
         ]
         cover, rounds = np.mean([one.cover for one in done]), np.mean([one.rounds for one in done])
         name = f"lattice, {per_round} a round ({cover:.1f} in the cover, {rounds:.1f} rounds)"
-        row(name, [one.nbest for one in done], fusion, sum(one.evaluations for one in done), against)
+        row(
+            name, [one.nbest for one in done], fusion, sum(one.evaluations for one in done), against
+        )
         unstable = sum(not one.is_stable for one in done)
-        click.echo(f"<!-- {perf_counter() - start:.0f} s, with the scoring of new texts; {unstable} not stable -->")
+        click.echo(
+            f"<!-- {perf_counter() - start:.0f} s, with the scoring of new texts; {unstable} not stable -->"
+        )
     return fusion
 
 

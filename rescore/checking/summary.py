@@ -7,13 +7,18 @@ from dataclasses import asdict
 from typing import Any
 
 from rescore.checking.findings import findings, percent
-from rescore.checking.report import Rates, Report, ScoreSummary
-from rescore.wer import UNIT_NAMES
+from rescore.checking.inspection import Rates, Report, ScoreSummary
+from rescore.wer.evaluation import UNIT_NAMES
 
 __all__ = ["summary", "to_json"]
 
 _LABEL = 13
-_CASES = {"lower": "lower case", "mixed": "mixed case", "upper": "upper case", "none": "without case"}
+_CASES = {
+    "lower": "lower case",
+    "mixed": "mixed case",
+    "upper": "upper case",
+    "none": "without case",
+}
 
 
 def summary(report: Report, model: str, draws: int = 8) -> Iterator[str]:
@@ -31,26 +36,53 @@ def summary(report: Report, model: str, draws: int = 8) -> Iterator[str]:
 
 def _lists(report: Report) -> Iterator[tuple[str, str]]:
     low, middle, high = _size_quantiles(report)
-    yield "lists", f"{report.utterances:,} utterances, {report.hypotheses:,} hypotheses; in a list {low:,} to {high:,}, median {middle:,}"
-    yield "texts", f"{_ratio(report.words, report.hypotheses)} words a hypothesis, {report.longest_words:,} at most"
-    yield "", ", ".join(f"{name} {percent(report.cases[case], report.hypotheses)}" for case, name in _CASES.items())
-    yield "", ", ".join(f"with {name} {percent(report.tally(kind).count, report.hypotheses)}" for kind, name in _KINDS.items())
+    yield (
+        "lists",
+        f"{report.utterances:,} utterances, {report.hypotheses:,} hypotheses; in a list {low:,} to {high:,}, median {middle:,}",
+    )
+    yield (
+        "texts",
+        f"{_ratio(report.words, report.hypotheses)} words a hypothesis, {report.longest_words:,} at most",
+    )
+    yield (
+        "",
+        ", ".join(
+            f"{name} {percent(report.cases[case], report.hypotheses)}"
+            for case, name in _CASES.items()
+        ),
+    )
+    yield (
+        "",
+        ", ".join(
+            f"with {name} {percent(report.tally(kind).count, report.hypotheses)}"
+            for kind, name in _KINDS.items()
+        ),
+    )
 
 
 _KINDS = {"digit": "digits", "punctuation": "punctuation"}
 
 
 def _tokens(report: Report, draws: int) -> Iterator[tuple[str, str]]:
-    yield "tokens", f"{report.tokens:,}; {_ratio(report.tokens, report.words)} a word, in a hypothesis {report.longest_tokens:,} at most"
+    yield (
+        "tokens",
+        f"{report.tokens:,}; {_ratio(report.tokens, report.words)} a word, in a hypothesis {report.longest_tokens:,} at most",
+    )
     raw = f"without the normaliser {percent(report.raw_unknown_tokens, report.raw_tokens)} and {_ratio(report.raw_tokens, report.words)} a word"
     yield "", f"unknown {percent(report.unknown_tokens, report.tokens)}; {raw}"
     cost = _evaluations(report, draws)
-    yield "evaluations", f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,}; pll, chain {cost['pll']:,}"
+    yield (
+        "evaluations",
+        f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,}; pll, chain {cost['pll']:,}",
+    )
 
 
 def _errors(report: Report) -> Iterator[tuple[str, str]]:
     if report.as_written.reference_length:
-        yield "errors", f"{_percents(report.as_written)} of {report.as_written.reference_length:,} {UNIT_NAMES[report.unit]}"
+        yield (
+            "errors",
+            f"{_percents(report.as_written)} of {report.as_written.reference_length:,} {UNIT_NAMES[report.unit]}",
+        )
     if report.normalized != report.as_written and report.normalized.reference_length:
         yield "", f"with --normalizer librispeech {_percents(report.normalized)}"
 
@@ -65,14 +97,24 @@ def _score_rows(report: Report) -> Iterator[tuple[str, ...]]:
     for name, score in report.scores.items():
         correlation = score.length_correlation
         shown = "" if correlation is None else f"{correlation:.2f}"
-        yield name, f"{score.count:,}", f"{score.low:.6g}", f"{score.median:.6g}", f"{score.high:.6g}", shown, percent(score.first_highest, score.varied)
+        yield (
+            name,
+            f"{score.count:,}",
+            f"{score.low:.6g}",
+            f"{score.median:.6g}",
+            f"{score.high:.6g}",
+            shown,
+            percent(score.first_highest, score.varied),
+        )
 
 
 def _aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     table = list(rows)
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, *values in table:
-        yield f"{name:{max(_LABEL, widths[0])}} " + "  ".join(f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True))
+        yield f"{name:{max(_LABEL, widths[0])}} " + "  ".join(
+            f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True)
+        )
 
 
 def _size_quantiles(report: Report) -> tuple[int, int, int]:
@@ -91,7 +133,11 @@ def _ratio(part: int, whole: int) -> str:
 
 def _evaluations(report: Report, draws: int) -> dict[str, int]:
     """Network evaluations of the estimators: one a sequence, one a draw, or one a token with the end of the sentence."""
-    return {"one_pass": report.sequences, "nelbo": draws * report.sequences, "pll": report.tokens + report.hypotheses}
+    return {
+        "one_pass": report.sequences,
+        "nelbo": draws * report.sequences,
+        "pll": report.tokens + report.hypotheses,
+    }
 
 
 def to_json(report: Report, model: str, draws: int = 8) -> dict[str, Any]:
@@ -113,11 +159,17 @@ def to_json(report: Report, model: str, draws: int = 8) -> dict[str, Any]:
         "longest_tokens": report.longest_tokens,
         "unknown_tokens": report.unknown_tokens,
         "unknown_characters": dict(report.unknown_characters.most_common()),
-        "without_normalizer": {"tokens": report.raw_tokens, "unknown_tokens": report.raw_unknown_tokens},
+        "without_normalizer": {
+            "tokens": report.raw_tokens,
+            "unknown_tokens": report.raw_unknown_tokens,
+        },
         "sequences": report.sequences,
         "evaluations": _evaluations(report, draws),
         "references": report.references,
-        "errors": {"as_written": _rates(report.as_written), "librispeech": _rates(report.normalized)},
+        "errors": {
+            "as_written": _rates(report.as_written),
+            "librispeech": _rates(report.normalized),
+        },
         "scores": {name: _score(score) for name, score in report.scores.items()},
         "findings": [asdict(finding) for finding in findings(report)],
     }
@@ -135,5 +187,12 @@ def _score(score: ScoreSummary) -> dict[str, Any]:
         "median": score.median,
         "max": score.high,
         "length_correlation": score.length_correlation,
-        **{name: asdict(tally) for name, tally in (("positive", score.positive), ("zero", score.zero), ("missing", score.missing))},
+        **{
+            name: asdict(tally)
+            for name, tally in (
+                ("positive", score.positive),
+                ("zero", score.zero),
+                ("missing", score.missing),
+            )
+        },
     }

@@ -62,13 +62,19 @@ class _Lazy(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """The commands that begin like this, without importing any, and the options of the group."""
-        commands = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+        commands = [
+            CompletionItem(name, help=text)
+            for name, text in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
         return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
     if is_asked and not ctx.resilient_parsing:
-        click.echo(f"dlmrescore {_installed('dlmrescore')} (Python {platform.python_version()}, torch {_installed('torch')})")
+        click.echo(
+            f"dlmrescore {_installed('dlmrescore')} (Python {platform.python_version()}, torch {_installed('torch')})"
+        )
         ctx.exit()
 
 
@@ -80,8 +86,17 @@ def _installed(name: str) -> str:
         return "not installed"
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the versions of dlmrescore, Python and torch.")
+@click.group(
+    cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions of dlmrescore, Python and torch.",
+)
 def cli() -> None:
     """Rescore ASR N-best lists with diffusion language models.
 
@@ -110,5 +125,9 @@ def main() -> None:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as error:
-        click.echo(str(error.__cause__ or error) or "interrupted; no output file was written; run the same command again", err=True)
+        click.echo(
+            str(error.__cause__ or error)
+            or "interrupted; no output file was written; run the same command again",
+            err=True,
+        )
         sys.exit(130)

@@ -6,7 +6,14 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, format_options, input_options, lists_argument, named, refuse_option_files
+from rescore.cli.options import (
+    Reader,
+    format_options,
+    input_options,
+    lists_argument,
+    named,
+    refuse_option_files,
+)
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
 
@@ -16,10 +23,32 @@ __all__ = ["command"]
 @click.command("convert")
 @lists_argument()
 @input_options
-@click.option("--to", "target", type=named("format"), default="jsonl", show_default=True, help="Format of the output.")
-@click.option("-W", "--write-option", "writer_options", multiple=True, metavar="KEY=VALUE", help="Option of the output's format (see `dlmrescore formats`).")
-@click.option("-o", "--output", default="-", show_default="standard output", help="Where the lists go: a file, or a new directory for formats that are one.")
-def command(path: str, output: str, target: str, writer_options: tuple[str, ...], **options: Any) -> None:
+@click.option(
+    "--to",
+    "target",
+    type=named("format"),
+    default="jsonl",
+    show_default=True,
+    help="Format of the output.",
+)
+@click.option(
+    "-W",
+    "--write-option",
+    "writer_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of the output's format (see `dlmrescore formats`).",
+)
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default="standard output",
+    help="Where the lists go: a file, or a new directory for formats that are one.",
+)
+def command(
+    path: str, output: str, target: str, writer_options: tuple[str, ...], **options: Any
+) -> None:
     """Read LISTS in any known format and write them in the native one, or in another.
 
     \b

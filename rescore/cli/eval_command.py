@@ -7,10 +7,19 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, input_options, lists_argument, named, output_option, unit_of, unit_options, write_json
+from rescore.cli.options import (
+    Reader,
+    input_options,
+    lists_argument,
+    named,
+    output_option,
+    unit_of,
+    unit_options,
+    write_json,
+)
 from rescore.errors import FormatError
 from rescore.types import NBest
-from rescore.wer import evaluate
+from rescore.wer.evaluation import evaluate
 
 __all__ = ["command"]
 
@@ -19,12 +28,34 @@ __all__ = ["command"]
 @lists_argument()
 @input_options
 @output_option
-@click.option("--baseline", type=click.Path(dir_okay=False), help="Lists whose first hypotheses LISTS is compared with.")
+@click.option(
+    "--baseline",
+    type=click.Path(dir_okay=False),
+    help="Lists whose first hypotheses LISTS is compared with.",
+)
 @unit_options
-@click.option("--normalizer", type=named("normaliser"), default="none", show_default=True, help="Applied to both texts before counting.")
-@click.option("--cluster", metavar="FIELD", help="Resample by this field of the records (for example speaker) instead of by utterance.")
+@click.option(
+    "--normalizer",
+    type=named("normaliser"),
+    default="none",
+    show_default=True,
+    help="Applied to both texts before counting.",
+)
+@click.option(
+    "--cluster",
+    metavar="FIELD",
+    help="Resample by this field of the records (for example speaker) instead of by utterance.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
-def command(path: str, output: str, baseline: str | None, normalizer: str, cluster: str | None, seed: int, **options: Any) -> None:
+def command(
+    path: str,
+    output: str,
+    baseline: str | None,
+    normalizer: str,
+    cluster: str | None,
+    seed: int,
+    **options: Any,
+) -> None:
     """Evaluate the first hypothesis of every list: error rate, oracle, interval; with a baseline, gain and its probability. Writes JSON.
 
     \b
@@ -37,13 +68,18 @@ def command(path: str, output: str, baseline: str | None, normalizer: str, clust
     result = evaluate(lists, other, unit=unit, normalizer=normalizer, cluster=by, seed=seed)
     write_json(result.to_json(), output)
     if result.tuned_on:
-        click.echo(f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances} utterances; this is not a test result", err=True)
+        click.echo(
+            f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances} utterances; this is not a test result",
+            err=True,
+        )
 
 
 def _by_field(name: str) -> Callable[[NBest], str]:
     def cluster(nbest: NBest) -> str:
         if name not in nbest.raw:
-            raise FormatError(f'{nbest.place()}: the field "{name}" is missing; --cluster needs it in every record')
+            raise FormatError(
+                f'{nbest.place()}: the field "{name}" is missing; --cluster needs it in every record'
+            )
         return str(nbest.raw[name])
 
     return cluster

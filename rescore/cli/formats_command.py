@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from rescore.formats import Format
-from rescore.lattice.base import LatticeFormat
+from rescore.lattice.formats.base import LatticeFormat
 from rescore.registry import FORMATS, LATTICE_FORMATS, lookup
 
 __all__ = ["command"]
@@ -20,7 +20,10 @@ def command() -> None:
     \b
     Example: dlmrescore formats
     """
-    for title, known, kind in (("N-best lists", FORMATS, "format"), ("Lattices (`dlmrescore lattice`)", LATTICE_FORMATS, "lattice format")):
+    for title, known, kind in (
+        ("N-best lists", FORMATS, "format"),
+        ("Lattices (`dlmrescore lattice`)", LATTICE_FORMATS, "lattice format"),
+    ):
         click.echo(f"{title}\n")
         for name in sorted(known):
             for line in _lines(lookup(known, name, kind)):

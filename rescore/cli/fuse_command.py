@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from rescore import fusion
 from rescore.cli.options import Reader, input_options, lists_argument, named, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.formats.trn import write_trn
+from rescore.fusion import totals as fusion
 from rescore.types import NBest
 
 __all__ = ["command"]
@@ -21,12 +21,44 @@ __all__ = ["command"]
 @lists_argument()
 @input_options
 @output_option
-@click.option("--fusion", "weights", required=True, type=click.Path(dir_okay=False), help="Weights as `dlmrescore tune` wrote them.")
-@click.option("--decision", type=named("decision"), default="map", show_default=True, help="Highest total, or least expected errors.")
-@click.option("--temperature", type=click.FloatRange(0, min_open=True), help="Divides totals where probabilities are needed; default: the tuned one, or 1.")
-@click.option("--posterior", "posteriors", is_flag=True, help="Also write the probability of every hypothesis, and of the winner's words.")
-@click.option("--trn", type=click.Path(dir_okay=False), help="Also write the winners as sclite trn.")
-def command(path: str, output: str, weights: str, decision: str, temperature: float | None, posteriors: bool, trn: str | None, **options: Any) -> None:
+@click.option(
+    "--fusion",
+    "weights",
+    required=True,
+    type=click.Path(dir_okay=False),
+    help="Weights as `dlmrescore tune` wrote them.",
+)
+@click.option(
+    "--decision",
+    type=named("decision"),
+    default="map",
+    show_default=True,
+    help="Highest total, or least expected errors.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, min_open=True),
+    help="Divides totals where probabilities are needed; default: the tuned one, or 1.",
+)
+@click.option(
+    "--posterior",
+    "posteriors",
+    is_flag=True,
+    help="Also write the probability of every hypothesis, and of the winner's words.",
+)
+@click.option(
+    "--trn", type=click.Path(dir_okay=False), help="Also write the winners as sclite trn."
+)
+def command(
+    path: str,
+    output: str,
+    weights: str,
+    decision: str,
+    temperature: float | None,
+    posteriors: bool,
+    trn: str | None,
+    **options: Any,
+) -> None:
     """Reorder LISTS by the total score, the winner first, and add `total` to the scores.
 
     \b

@@ -16,7 +16,13 @@ __all__ = ["command"]
 
 @click.command("merge")
 @click.argument("shards", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--lists", "path", required=True, type=click.Path(allow_dash=True), help="The lists that all shards were made from: they say the order.")
+@click.option(
+    "--lists",
+    "path",
+    required=True,
+    type=click.Path(allow_dash=True),
+    help="The lists that all shards were made from: they say the order.",
+)
 @input_options
 @output_option
 def command(shards: tuple[str, ...], path: str, output: str, **options: Any) -> None:

@@ -29,4 +29,10 @@ def _card(directory: Path) -> dict[str, Any]:
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     size = sum(file.stat().st_size for file in directory.iterdir())
     shown = {key: config[key] for key in ("objective", "prediction", "normalizer")}
-    return {"name": directory.name, **shown, "bytes": size, "path": str(directory), **config["card"]}
+    return {
+        "name": directory.name,
+        **shown,
+        "bytes": size,
+        "path": str(directory),
+        **config["card"],
+    }

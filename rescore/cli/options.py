@@ -18,7 +18,7 @@ from rescore.formats.references import REFERENCE_IDS, join_references, read_refe
 from rescore.pipeline.chunks import Shard
 from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
-from rescore.wer import UNITS, Unit
+from rescore.wer.evaluation import UNITS, Unit
 
 __all__ = [
     "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "names_in_list", "output_option",
@@ -40,7 +40,9 @@ class Sections(click.Command):
         sections: dict[str, list[tuple[str, str]]] = {}
         heading = "Options"
         for param in (param for param in self.get_params(ctx) if isinstance(param, click.Option)):
-            heading = next((self.headings[name] for name in param.opts if name in self.headings), heading)
+            heading = next(
+                (self.headings[name] for name in param.opts if name in self.headings), heading
+            )
             sections.setdefault(heading, []).extend(filter(None, [param.get_help_record(ctx)]))
         for title, rows in sections.items():
             if rows:
@@ -66,17 +68,48 @@ def lists_argument(metavar: str = "LISTS") -> Callable[[_F], _F]:
     return click.argument("path", metavar=metavar, type=click.Path(allow_dash=True))
 
 
-output_option = click.option("-o", "--output", default="-", show_default="standard output", type=click.Path(dir_okay=False), help="Where the result goes.")
+output_option = click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default="standard output",
+    type=click.Path(dir_okay=False),
+    help="Where the result goes.",
+)
 
 _INPUT = [
-    click.option("--from", "format_name", type=named("format"), help="Format of the input; found out where the content proves it."),
-    click.option("-O", "--option", "reader_options", multiple=True, metavar="KEY=VALUE", help="Option of the input's format (see `dlmrescore formats`)."),
-    click.option("--refs", type=click.Path(dir_okay=False), help="References: Kaldi text, .trn or .jsonl; they replace those of the lists."),
     click.option(
-        "--refs-ids", type=click.Choice(REFERENCE_IDS), default="id", show_default=True, help="Which ids a lhotse file of --refs goes by (docs/formats.md)."
+        "--from",
+        "format_name",
+        type=named("format"),
+        help="Format of the input; found out where the content proves it.",
     ),
     click.option(
-        "--on-error", type=click.Choice(["stop", "skip"]), default="stop", show_default=True, help="Broken records: stop, or leave out and count them."
+        "-O",
+        "--option",
+        "reader_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Option of the input's format (see `dlmrescore formats`).",
+    ),
+    click.option(
+        "--refs",
+        type=click.Path(dir_okay=False),
+        help="References: Kaldi text, .trn or .jsonl; they replace those of the lists.",
+    ),
+    click.option(
+        "--refs-ids",
+        type=click.Choice(REFERENCE_IDS),
+        default="id",
+        show_default=True,
+        help="Which ids a lhotse file of --refs goes by (docs/formats.md).",
+    ),
+    click.option(
+        "--on-error",
+        type=click.Choice(["stop", "skip"]),
+        default="stop",
+        show_default=True,
+        help="Broken records: stop, or leave out and count them.",
     ),
 ]
 
@@ -90,10 +123,17 @@ def _shard(_context: click.Context, _parameter: click.Parameter, value: str | No
     return None if value is None else Shard.parse(value)
 
 
-shard_option = click.option("--shard", callback=_shard, metavar="I/N", help="Only part I of N, from 0; env: as torchrun or SLURM say; see `merge`.")
+shard_option = click.option(
+    "--shard",
+    callback=_shard,
+    metavar="I/N",
+    help="Only part I of N, from 0; env: as torchrun or SLURM say; see `merge`.",
+)
 
 
-def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str) -> dict[str, Any]:
+def format_options(
+    declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str
+) -> dict[str, Any]:
     """Return the keywords of a reader or writer. Raises click's usage error for options that do not fit, naming those that do."""
     try:
         return parse_options(declared, given, owner, flag)
@@ -101,7 +141,9 @@ def format_options(declared: Mapping[str, Option], given: Iterable[str], owner: 
         raise click.UsageError(str(error)) from error
 
 
-def refuse_option_files(declared: Mapping[str, Option], values: Mapping[str, Any], output: str) -> None:
+def refuse_option_files(
+    declared: Mapping[str, Option], values: Mapping[str, Any], output: str
+) -> None:
     """Raise FormatError if the output is a file that one of a format's options names, which is read."""
     for key, option in declared.items():
         if option.is_file and values.get(key) is not None:
@@ -109,7 +151,11 @@ def refuse_option_files(declared: Mapping[str, Option], values: Mapping[str, Any
 
 
 _UNIT = [
-    click.option("--unit", type=click.Choice(UNITS), help="What errors are counted in (docs/terms.md); default: word."),
+    click.option(
+        "--unit",
+        type=click.Choice(UNITS),
+        help="What errors are counted in (docs/terms.md); default: word.",
+    ),
     click.option("--cer", is_flag=True, help="Short for --unit char."),
 ]
 
@@ -122,7 +168,9 @@ def unit_options(command: _F) -> _F:
 def unit_of(unit: Unit | None, cer: bool) -> Unit:
     """Return what --unit and --cer say. Raises click.UsageError if they contradict each other."""
     if cer and unit not in (None, "char"):
-        raise click.UsageError(f"--cer is short for --unit char, and --unit {unit} is given too; keep one of them")
+        raise click.UsageError(
+            f"--cer is short for --unit char, and --unit {unit} is given too; keep one of them"
+        )
     return "char" if cer else unit or "word"
 
 
@@ -141,10 +189,16 @@ class Reader:
     ) -> None:
         refuse_same_file(path, output)
         if refs is None and refs_ids != "id":
-            raise click.UsageError("--refs-ids says which ids the file of --refs goes by; give --refs")
+            raise click.UsageError(
+                "--refs-ids says which ids the file of --refs goes by; give --refs"
+            )
         self._path, self._refs, self._refs_ids = path, refs, refs_ids
-        self._format: Format = lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
-        self._options = format_options(self._format.read_options, reader_options, f"--from {self._format.name}", "-O")
+        self._format: Format = (
+            lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
+        )
+        self._options = format_options(
+            self._format.read_options, reader_options, f"--from {self._format.name}", "-O"
+        )
         if refs is not None:
             refuse_same_file(refs, output)
         refuse_option_files(self._format.read_options, self._options, output)
@@ -153,10 +207,19 @@ class Reader:
     @classmethod
     def take(cls, path: str, output: str, options: dict[str, Any]) -> Reader:
         """Make a reader of a command's options; those of `input_options` are taken out, the others stay for the command."""
-        return cls(path, output, **{name: options.pop(name) for name in ("format_name", "refs", "refs_ids", "on_error", "reader_options")})
+        return cls(
+            path,
+            output,
+            **{
+                name: options.pop(name)
+                for name in ("format_name", "refs", "refs_ids", "on_error", "reader_options")
+            },
+        )
 
     def __iter__(self) -> Iterator[NBest]:
-        lists: Iterable[NBest] = self._format.read(self._path, skipped=self._skipped, **self._options)
+        lists: Iterable[NBest] = self._format.read(
+            self._path, skipped=self._skipped, **self._options
+        )
         if self._refs is not None:
             lists = self._joined(lists, read_references(self._refs, ids=self._refs_ids))
         count = 0
@@ -164,7 +227,9 @@ class Reader:
             yield nbest
         self._report()
         if not count:
-            raise FormatError(f"{name_of(self._path)}: holds no usable list; expected at least one utterance")
+            raise FormatError(
+                f"{name_of(self._path)}: holds no usable list; expected at least one utterance"
+            )
 
     def _joined(self, lists: Iterable[NBest], references: Mapping[str, str]) -> Iterator[NBest]:
         for nbest in lists:
@@ -179,7 +244,10 @@ class Reader:
         if self._skipped is not None and self._skipped.count:
             for message in self._skipped.messages:
                 click.echo(f"skipped: {message}", err=True)
-            click.echo(f"{name_of(self._path)}: {self._skipped.count} broken records were skipped", err=True)
+            click.echo(
+                f"{name_of(self._path)}: {self._skipped.count} broken records were skipped",
+                err=True,
+            )
 
     def total(self) -> int | None:
         """The number of lines of a plain native file, for progress bars; None where it would have to be guessed."""

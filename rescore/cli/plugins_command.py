@@ -32,4 +32,10 @@ def _row(what: str, point: EntryPoint) -> dict[str, str | None]:
         lookup(KINDS[what].builtin, point.name, what)
     except RescoreError as error:
         problem = str(error)
-    return {"kind": what, "name": point.name, "package": package(point), "object": point.value, "problem": problem}
+    return {
+        "kind": what,
+        "name": point.name,
+        "package": package(point),
+        "object": point.value,
+        "problem": problem,
+    }

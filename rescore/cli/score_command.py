@@ -10,7 +10,15 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from rescore.cli.options import Reader, Sections, input_options, lists_argument, named, output_option, shard_option
+from rescore.cli.options import (
+    Reader,
+    Sections,
+    input_options,
+    lists_argument,
+    named,
+    output_option,
+    shard_option,
+)
 from rescore.formats import jsonl
 from rescore.pipeline import Journal, Shard, Work, forecast, score
 from rescore.pipeline.engine import Local
@@ -31,29 +39,99 @@ __all__ = ["command"]
 @lists_argument()
 @input_options
 @output_option
-@click.option("--scorer", type=named("scorer"), default="mdlm", show_default=True, help="Family of the language model.")
-@click.option("--model", type=click.Path(), help="Checkpoint directory or Hugging Face id; ngram: ARPA or KenLM file, too. Default: the embedded model.")
-@click.option("--estimator", help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. Default: nelbo for mdlm, pll for others.")
-@click.option("--draws", type=click.IntRange(1), default=8, show_default=True, help="Monte-Carlo draws of a NELBO.")
+@click.option(
+    "--scorer",
+    type=named("scorer"),
+    default="mdlm",
+    show_default=True,
+    help="Family of the language model.",
+)
+@click.option(
+    "--model",
+    type=click.Path(),
+    help="Checkpoint directory or Hugging Face id; ngram: ARPA or KenLM file, too. Default: the embedded model.",
+)
+@click.option(
+    "--estimator",
+    help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. Default: nelbo for mdlm, pll for others.",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Monte-Carlo draws of a NELBO.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
-@click.option("--t", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, show_default=True, help="Noise level of the one-pass usdm pll.")
+@click.option(
+    "--t",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Noise level of the one-pass usdm pll.",
+)
 @click.option("--name", help="Name of the new score; default: scorer and estimator.")
 @click.option("--overwrite", is_flag=True, help="Replace a score of the same name.")
 @click.option("--device", default="cpu", show_default=True, help="torch device.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="auto", show_default=True, help="Of the network's body; auto: bfloat16 on a GPU that has it.")
-@click.option("--compile", is_flag=True, help="torch.compile the network (ours only): half a minute, then about 1.3 times as fast on a CPU.")
 @click.option(
-    "--normalizer", type=named("normaliser"), help="What texts go through before the model; default: the model's own. The output text is never changed."
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="auto",
+    show_default=True,
+    help="Of the network's body; auto: bfloat16 on a GPU that has it.",
 )
-@click.option("--window", type=click.IntRange(8), help="Longest token sequence; longer texts are scored in overlapping windows.")
-@click.option("--score-eos/--no-score-eos", default=True, show_default=True, help="Whether the end of the sentence is part of the score.")
-@click.option("--per-token", is_flag=True, help="Also write what each token adds to the score, as token_scores.")
-@click.option("--remote-code", is_flag=True, help="Run code that comes with a Hub model. Only for repositories you trust.")
-@click.option("--dry-run", is_flag=True, help="Only say what it would take: tokens, evaluations, memory, time.")
+@click.option(
+    "--compile",
+    is_flag=True,
+    help="torch.compile the network (ours only): half a minute, then about 1.3 times as fast on a CPU.",
+)
+@click.option(
+    "--normalizer",
+    type=named("normaliser"),
+    help="What texts go through before the model; default: the model's own. The output text is never changed.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(8),
+    help="Longest token sequence; longer texts are scored in overlapping windows.",
+)
+@click.option(
+    "--score-eos/--no-score-eos",
+    default=True,
+    show_default=True,
+    help="Whether the end of the sentence is part of the score.",
+)
+@click.option(
+    "--per-token",
+    is_flag=True,
+    help="Also write what each token adds to the score, as token_scores.",
+)
+@click.option(
+    "--remote-code",
+    is_flag=True,
+    help="Run code that comes with a Hub model. Only for repositories you trust.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only say what it would take: tokens, evaluations, memory, time.",
+)
 @shard_option
-@click.option("--cache", type=click.Path(file_okay=False), help="Directory of scores that other runs may use again.")
-@click.option("--ray", "workers", type=click.IntRange(1), help="Evaluate in so many Ray workers (docs/large_runs.md).")
-@click.option("--ray-address", help="Of a running Ray cluster, or auto; default: one is started on this machine for the run.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    help="Directory of scores that other runs may use again.",
+)
+@click.option(
+    "--ray",
+    "workers",
+    type=click.IntRange(1),
+    help="Evaluate in so many Ray workers (docs/large_runs.md).",
+)
+@click.option(
+    "--ray-address",
+    help="Of a running Ray cluster, or auto; default: one is started on this machine for the run.",
+)
 def command(path: str, output: str, **options: Any) -> None:
     """Add one named score to every hypothesis of LISTS; everything else stays as it is.
 
@@ -96,38 +174,60 @@ def _evaluator(family: str, output: str, options: dict[str, Any]) -> Any:
             raise click.UsageError("--ray-address is of a cluster for --ray N workers; give --ray")
         return Local
     if output == "-":
-        raise click.UsageError("--ray needs a file for the result, since Ray writes messages of its own to standard output; give -o FILE")
+        raise click.UsageError(
+            "--ray needs a file for the result, since Ray writes messages of its own to standard output; give -o FILE"
+        )
     return ray_pool(family, ScorerOptions(**options), workers, address)
 
 
-def _score(reader: Reader, scorer: Scorer, output: str, journal: Journal | None, **run: Any) -> None:
+def _score(
+    reader: Reader, scorer: Scorer, output: str, journal: Journal | None, **run: Any
+) -> None:
     """Score and write; a run that is interrupted says where it can go on."""
     started = time.monotonic()
-    with tqdm(total=reader.total(), desc=run["name"] or scorer.name, unit="utt", disable=None) as progress:  # None: only on a terminal
+    with tqdm(
+        total=reader.total(), desc=run["name"] or scorer.name, unit="utt", disable=None
+    ) as progress:  # None: only on a terminal
         work = Work(advance=lambda _nbest: _show(progress, work, started))
         try:
             jsonl.write(score(reader, scorer, work=work, journal=journal, **run), output)
         except KeyboardInterrupt:
-            kept = f"; what was scored is in {journal.path}" if journal is not None and len(journal) else ""
-            raise KeyboardInterrupt(f"interrupted after {work.utterances} utterances{kept}; run the same command again to go on") from None
+            kept = (
+                f"; what was scored is in {journal.path}"
+                if journal is not None and len(journal)
+                else ""
+            )
+            raise KeyboardInterrupt(
+                f"interrupted after {work.utterances} utterances{kept}; run the same command again to go on"
+            ) from None
     if journal is not None:
         journal.discard()
     click.echo(_summary(work, time.monotonic() - started), err=True)
 
 
 def _show(progress: tqdm[None], work: Work, started: float) -> None:
-    progress.set_postfix_str(f"{work.hypotheses / max(1e-3, time.monotonic() - started):.0f} hypotheses/s", refresh=False)
+    progress.set_postfix_str(
+        f"{work.hypotheses / max(1e-3, time.monotonic() - started):.0f} hypotheses/s", refresh=False
+    )
     progress.update()
 
 
 def _of_shard(output: str, shard: Shard | None) -> str:
     """The output of one shard: `{shard}` and `{shards}` in its name become the numbers."""
-    return output if shard is None else output.replace("{shard}", str(shard.index)).replace("{shards}", str(shard.count))
+    return (
+        output
+        if shard is None
+        else output.replace("{shard}", str(shard.index)).replace("{shards}", str(shard.count))
+    )
 
 
 def _journal(output: str) -> Journal | nullcontext[None]:
     """The journal beside a file; what goes to standard output, a device or nowhere cannot be resumed."""
-    is_file = output != "-" and Path(output).parent.is_dir() and (Path(output).is_file() or not Path(output).exists())
+    is_file = (
+        output != "-"
+        and Path(output).parent.is_dir()
+        and (Path(output).is_file() or not Path(output).exists())
+    )
     return Journal(f"{output}.journal") if is_file else nullcontext()
 
 

@@ -9,10 +9,18 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Reader, input_options, lists_argument, named, output_option, unit_of, unit_options
+from rescore.cli.options import (
+    Reader,
+    input_options,
+    lists_argument,
+    named,
+    output_option,
+    unit_of,
+    unit_options,
+)
 from rescore.formats.files import atomic_writer, refuse_same_file
-from rescore.fusion import load
-from rescore.grid import Base, Sweep, sweep
+from rescore.fusion.sweep import Base, Sweep, sweep
+from rescore.fusion.totals import load
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 
@@ -28,19 +36,27 @@ def parse_range(text: str) -> list[float]:
     except InvalidOperation:
         parts = []
     if len(parts) not in (1, 3) or not all(part.is_finite() for part in parts):
-        raise click.BadParameter(f"got {text!r}, expected low:high:step, such as 0:2:0.05, or one number")
+        raise click.BadParameter(
+            f"got {text!r}, expected low:high:step, such as 0:2:0.05, or one number"
+        )
     if len(parts) == 1:
         return [float(parts[0])]
     low, high, step = parts
     if step <= 0 or high < low:
-        raise click.BadParameter(f"got {text!r}, expected a step above 0 and an end that is not below the start")
+        raise click.BadParameter(
+            f"got {text!r}, expected a step above 0 and an end that is not below the start"
+        )
     steps = (high - low) / step
     if steps >= _LARGEST:
-        raise click.BadParameter(f"got {text!r}, which has more than {_LARGEST} values; take a longer step")
+        raise click.BadParameter(
+            f"got {text!r}, which has more than {_LARGEST} values; take a longer step"
+        )
     return [float(low + i * step) for i in range(math.floor(steps) + 1)]
 
 
-def _scales(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, list[float]]:
+def _scales(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for value in values:
         name, equals, text = value.rpartition("=")
@@ -55,10 +71,16 @@ def _scales(_context: click.Context, _parameter: click.Parameter, values: tuple[
 def _base(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Base | None:
     if value is None:
         return None
-    parts = [part.strip().rpartition("=") if "=" in part else (part.strip(), "", "") for part in value.split(",") if part.strip()]
+    parts = [
+        part.strip().rpartition("=") if "=" in part else (part.strip(), "", "")
+        for part in value.split(",")
+        if part.strip()
+    ]
     names = [name for name, _, _ in parts]
     if not names or len(set(names)) < len(names) or len({equals for _, equals, _ in parts}) > 1:
-        raise click.BadParameter(f"got {value!r}, expected different names, all alone (am,ngram) or all with scales (am=1,ngram=8)")
+        raise click.BadParameter(
+            f"got {value!r}, expected different names, all alone (am,ngram) or all with scales (am=1,ngram=8)"
+        )
     if parts[0][1] == "":
         return names
     try:
@@ -67,7 +89,9 @@ def _base(_context: click.Context, _parameter: click.Parameter, value: str | Non
         raise click.BadParameter(f"got {value!r}, where a scale is not a number") from error
 
 
-def _word_bonus(_context: click.Context, _parameter: click.Parameter, value: str | None) -> list[float] | None:
+def _word_bonus(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> list[float] | None:
     return None if value is None else parse_range(value)
 
 
@@ -75,16 +99,66 @@ def _word_bonus(_context: click.Context, _parameter: click.Parameter, value: str
 @lists_argument("DEV")
 @input_options
 @output_option
-@click.option("--scale", "scales", multiple=True, required=True, callback=_scales, metavar="NAME=LOW:HIGH:STEP", help="Scales to try; repeatable.")
-@click.option("--base", callback=_base, metavar="NAMES", help="Other scores: am,ngram (tuned, then held) or am=1,ngram=8. Default: the recogniser's.")
-@click.option("--fusion", "weights", type=click.Path(dir_okay=False), help="Hold all other scores at the weights of this file.")
-@click.option("--word-bonus", callback=_word_bonus, metavar="LOW:HIGH:STEP", help="Nats per word to try, or one number to hold.")
-@click.option("--cross-validate", type=click.IntRange(2), metavar="K", help="Also the error rate of K folds, each with the setting chosen on the others.")
-@click.option("--resamples", type=click.IntRange(0), default=1000, show_default=True, help="Bootstrap resamples behind the intervals; 0: none, faster.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of resamples, folds and line search.")
+@click.option(
+    "--scale",
+    "scales",
+    multiple=True,
+    required=True,
+    callback=_scales,
+    metavar="NAME=LOW:HIGH:STEP",
+    help="Scales to try; repeatable.",
+)
+@click.option(
+    "--base",
+    callback=_base,
+    metavar="NAMES",
+    help="Other scores: am,ngram (tuned, then held) or am=1,ngram=8. Default: the recogniser's.",
+)
+@click.option(
+    "--fusion",
+    "weights",
+    type=click.Path(dir_okay=False),
+    help="Hold all other scores at the weights of this file.",
+)
+@click.option(
+    "--word-bonus",
+    callback=_word_bonus,
+    metavar="LOW:HIGH:STEP",
+    help="Nats per word to try, or one number to hold.",
+)
+@click.option(
+    "--cross-validate",
+    type=click.IntRange(2),
+    metavar="K",
+    help="Also the error rate of K folds, each with the setting chosen on the others.",
+)
+@click.option(
+    "--resamples",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Bootstrap resamples behind the intervals; 0: none, faster.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of resamples, folds and line search.",
+)
 @unit_options
-@click.option("--normalizer", type=named("normaliser"), default="none", show_default=True, help="Applied to both texts before counting.")
-@click.option("--plot", type=click.Path(dir_okay=False), help="Also draw it (.png, .pdf, .svg): a curve for one scale, a heat map for two.")
+@click.option(
+    "--normalizer",
+    type=named("normaliser"),
+    default="none",
+    show_default=True,
+    help="Applied to both texts before counting.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False),
+    help="Also draw it (.png, .pdf, .svg): a curve for one scale, a heat map for two.",
+)
 def command(path: str, output: str, plot: str | None, weights: str | None, **options: Any) -> None:
     """Count the errors on the lists DEV at every combination of scales, and write them as CSV. To choose weights, use `tune`.
 
@@ -95,9 +169,14 @@ def command(path: str, output: str, plot: str | None, weights: str | None, **opt
     base = options.pop("base")
     _check_outputs(path, output, plot, weights, base)
     base = base if weights is None else load(weights)
-    folds, unit = options.pop("cross_validate") or 0, unit_of(options.pop("unit"), options.pop("cer"))
+    folds, unit = (
+        options.pop("cross_validate") or 0,
+        unit_of(options.pop("unit"), options.pop("cer")),
+    )
     started = time.monotonic()
-    found = sweep(reader, options.pop("scales"), base=base, cross_validate=folds, unit=unit, **options)
+    found = sweep(
+        reader, options.pop("scales"), base=base, cross_validate=folds, unit=unit, **options
+    )
     seconds, text = time.monotonic() - started, sweep_csv(found)
     with atomic_writer(output) as out:
         out.write(text.encode())
@@ -106,10 +185,14 @@ def command(path: str, output: str, plot: str | None, weights: str | None, **opt
     click.echo(_summary(found, seconds), err=True)
 
 
-def _check_outputs(path: str, output: str, plot: str | None, weights: str | None, base: object) -> None:
+def _check_outputs(
+    path: str, output: str, plot: str | None, weights: str | None, base: object
+) -> None:
     """Everything that can be refused before the lists are read."""
     if base is not None and weights is not None:
-        raise click.UsageError("--base and --fusion both say how the other scores are held; give one of them")
+        raise click.UsageError(
+            "--base and --fusion both say how the other scores are held; give one of them"
+        )
     if weights is not None:
         refuse_same_file(weights, output)
     if plot is not None:

@@ -49,7 +49,10 @@ def _hash(*parts: int | np.ndarray) -> np.ndarray:
 
 def utterance_key(utterance_id: str) -> int:
     """A 63-bit number for an utterance id, the same everywhere."""
-    return int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little") >> 1
+    return (
+        int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little")
+        >> 1
+    )
 
 
 @dataclass(frozen=True)
@@ -80,4 +83,11 @@ class Draws:
         """(draws, length) numbers, one per token and draw."""
         anchors = np.arange(length) if self.anchors is None else self.anchors
         offsets = np.zeros(length, dtype=np.int64) if self.offsets is None else self.offsets
-        return _hash(self.seed, self.utterance, np.arange(draws)[:, None], int(stream), anchors[None], offsets[None])
+        return _hash(
+            self.seed,
+            self.utterance,
+            np.arange(draws)[:, None],
+            int(stream),
+            anchors[None],
+            offsets[None],
+        )

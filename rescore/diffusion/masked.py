@@ -17,12 +17,24 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from rescore.diffusion.denoiser import Denoiser, Plan, Query, check_tokens, run
 from rescore.diffusion.draws import Draws, Stream
+from rescore.diffusion.queries import Denoiser, Plan, Query, check_tokens, run
 from rescore.errors import ScoreError
 from rescore.types import Estimate
 
-__all__ = ["ESTIMATORS", "NORMALIZATIONS", "chain", "nelbo", "nelbo_exact", "paper_score", "plan_chain", "plan_nelbo", "plan_pll", "pll", "read_token"]
+__all__ = [
+    "ESTIMATORS",
+    "NORMALIZATIONS",
+    "chain",
+    "nelbo",
+    "nelbo_exact",
+    "paper_score",
+    "plan_chain",
+    "plan_nelbo",
+    "plan_pll",
+    "pll",
+    "read_token",
+]
 
 EXACT_LIMIT = 16  # 2^16 - 1 evaluations
 
@@ -35,11 +47,15 @@ def read_token(log_probs: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor) -
 
 def _mask_id(denoiser: Denoiser) -> int:
     if denoiser.mask_id is None or denoiser.prediction != "masked":
-        raise ScoreError(f"masked estimators need a denoiser with a mask symbol, got prediction {denoiser.prediction!r}; use rescore.diffusion.uniform")
+        raise ScoreError(
+            f"masked estimators need a denoiser with a mask symbol, got prediction {denoiser.prediction!r}; use rescore.diffusion.uniform"
+        )
     return denoiser.mask_id
 
 
-def _query(tokens: np.ndarray, hidden: np.ndarray, size: int, mask_id: int, read: np.ndarray | None = None) -> Query:
+def _query(
+    tokens: np.ndarray, hidden: np.ndarray, size: int, mask_id: int, read: np.ndarray | None = None
+) -> Query:
     """Hide `hidden` (bool or indices) and read at `read` (default: everywhere hidden)."""
     noisy = tokens.copy()
     noisy[hidden] = mask_id
@@ -108,7 +124,11 @@ def _pair_empty(levels: np.ndarray, u: np.ndarray) -> _Sets:
     sets: _Sets = []
     for k, n in enumerate(np.minimum((levels * (size + 1)).astype(int), size)):
         hidden = _smallest(u[k], int(n))
-        sets += [(k, side, (size + 1) / (2 * count)) for side, count in ((hidden, int(n)), (~hidden, size - int(n))) if count]
+        sets += [
+            (k, side, (size + 1) / (2 * count))
+            for side, count in ((hidden, int(n)), (~hidden, size - int(n)))
+            if count
+        ]
     return sets
 
 
@@ -118,7 +138,9 @@ def _pair_full(levels: np.ndarray, u: np.ndarray) -> _Sets:
     if size == 1:
         return _exact_count(levels, u)
     shrink = (size - 1) / size
-    full: _Sets = [(0, np.ones(size, dtype=bool), len(levels) / size)]  # draws are averaged: one evaluation stands for all of them
+    full: _Sets = [
+        (0, np.ones(size, dtype=bool), len(levels) / size)
+    ]  # draws are averaged: one evaluation stands for all of them
     return full + [(k, hidden, weight * shrink) for k, hidden, weight in _pair(levels, u)]
 
 
@@ -134,17 +156,28 @@ ESTIMATORS: dict[str, Callable[[np.ndarray, np.ndarray], _Sets]] = {
 }
 
 
-def _sets_plan(tokens: np.ndarray, scored: np.ndarray, sets: _Sets, draws: int, mask_id: int, strata: bool) -> Plan:
+def _sets_plan(
+    tokens: np.ndarray, scored: np.ndarray, sets: _Sets, draws: int, mask_id: int, strata: bool
+) -> Plan:
     """The plan of hidden sets over the scored tokens; empty sets contribute 0 and cost nothing."""
     where = np.flatnonzero(scored)
     kept = [(k, where[hidden], weight) for k, hidden, weight in sets if hidden.any()]
     queries = [_query(tokens, hidden, len(where), mask_id) for _, hidden, _ in kept]
     weights = -np.array([weight for _, _, weight in kept], dtype=float)
-    return Plan(queries, weights, np.array([k for k, _, _ in kept], dtype=np.int64), draws, strata=strata)
+    return Plan(
+        queries, weights, np.array([k for k, _, _ in kept], dtype=np.int64), draws, strata=strata
+    )
 
 
 def plan_nelbo(
-    tokens: np.ndarray, scored: np.ndarray, mask_id: int, random: Draws, *, draws: int = 8, estimator: str = "exact_count", strata: bool = True
+    tokens: np.ndarray,
+    scored: np.ndarray,
+    mask_id: int,
+    random: Draws,
+    *,
+    draws: int = 8,
+    estimator: str = "exact_count",
+    strata: bool = True,
 ) -> Plan:
     """The plan of `nelbo` for tokens (length,) and scored (length,) that have been checked."""
     if estimator not in ESTIMATORS:
@@ -169,25 +202,37 @@ def nelbo(
     Returns a cost in nats, summed over the `scored` tokens (bool (length,), default all), >= 0 in expectation; inf where the denoiser gives a true token
     probability zero. Cost: `draws` evaluations (twice that for pairs). `strata` draws the noise levels one in each of `draws` strata.
     Raises ScoreError if nothing is scored or the network returns NaN.
-    Source: MDLM, eq. 10; exact counts: LLaDA, eq. 14. Exact check: tests/test_masked.py::test_every_unbiased_estimator_agrees_with_enumeration.
+    Source: MDLM, eq. 10; exact counts: LLaDA, eq. 14. Exact check: tests/diffusion/test_masked.py::test_every_unbiased_estimator_agrees_with_enumeration.
     """
     mask_id = _mask_id(denoiser)
     ids, mask = check_tokens(tokens, scored, denoiser.vocab_size)
-    return _one(denoiser, plan_nelbo(ids, mask, mask_id, Draws(seed), draws=draws, estimator=estimator, strata=strata))
+    return _one(
+        denoiser,
+        plan_nelbo(
+            ids, mask, mask_id, Draws(seed), draws=draws, estimator=estimator, strata=strata
+        ),
+    )
 
 
-def nelbo_exact(denoiser: Denoiser, tokens: Sequence[int] | np.ndarray | Tensor, *, scored: np.ndarray | None = None) -> Estimate:
+def nelbo_exact(
+    denoiser: Denoiser,
+    tokens: Sequence[int] | np.ndarray | Tensor,
+    *,
+    scored: np.ndarray | None = None,
+) -> Estimate:
     """The exact NELBO of a short sequence, by all 2^S - 1 hidden sets: a cost in nats.
 
     Equals -log p(tokens) where the denoiser's conditionals are those of one joint distribution. Raises ScoreError above 16 scored tokens.
-    Source: RADD, eq. 3.6. Exact check: tests/test_masked.py::test_nelbo_exact_is_minus_log_p_of_a_known_joint.
+    Source: RADD, eq. 3.6. Exact check: tests/diffusion/test_masked.py::test_nelbo_exact_is_minus_log_p_of_a_known_joint.
     """
     mask_id = _mask_id(denoiser)
     ids, mask = check_tokens(tokens, scored, denoiser.vocab_size)
     where = np.flatnonzero(mask)
     size = len(where)
     if size > EXACT_LIMIT:
-        raise ScoreError(f"the exact NELBO of {size} tokens needs 2^{size} - 1 evaluations; at most {EXACT_LIMIT} tokens, use nelbo with draws")
+        raise ScoreError(
+            f"the exact NELBO of {size} tokens needs 2^{size} - 1 evaluations; at most {EXACT_LIMIT} tokens, use nelbo with draws"
+        )
     queries, weights = [], []
     for count in range(1, size + 1):
         subsets = list(itertools.combinations(where, count))
@@ -197,7 +242,13 @@ def nelbo_exact(denoiser: Denoiser, tokens: Sequence[int] | np.ndarray | Tensor,
 
 
 def _exact(queries: list[Query], weights: Sequence[float] | np.ndarray) -> Plan:
-    return Plan(queries, np.asarray(weights, dtype=float), np.zeros(len(queries), dtype=np.int64), 1, exact=True)
+    return Plan(
+        queries,
+        np.asarray(weights, dtype=float),
+        np.zeros(len(queries), dtype=np.int64),
+        1,
+        exact=True,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- the normalisations of arXiv:2604.14001
@@ -225,47 +276,86 @@ def paper_score(
     mask_id = _mask_id(denoiser)
     ids, mask = check_tokens(tokens, scored, denoiser.vocab_size)
     if normalization not in NORMALIZATIONS:
-        raise ScoreError(f"normalization {normalization!r} is unknown; known: {', '.join(NORMALIZATIONS)}")
+        raise ScoreError(
+            f"normalization {normalization!r} is unknown; known: {', '.join(NORMALIZATIONS)}"
+        )
     random, size = Draws(seed), int(mask.sum())
     u = random.tokens(len(ids), draws, Stream.HIDE)[:, mask]
     sets = ESTIMATORS[estimator](random.levels(draws, strata=False), u)
     if normalization == "coupled":
-        sets = [(k, side, size / max(1, int(side.sum()))) for k, hidden, _ in sets for side in (hidden, ~hidden)]
+        sets = [
+            (k, side, size / max(1, int(side.sum())))
+            for k, hidden, _ in sets
+            for side in (hidden, ~hidden)
+        ]
     counts = np.array([int(hidden.sum()) for _, hidden, _ in sets])
-    divisors = {"sample_level": counts, "global": np.full(len(sets), max(1, counts.sum()) / draws)}.get(normalization, np.full(len(sets), size))
-    scaled = [(k, hidden, -weight / max(1, d)) for (k, hidden, weight), d in zip(sets, divisors, strict=True)]
+    divisors = {
+        "sample_level": counts,
+        "global": np.full(len(sets), max(1, counts.sum()) / draws),
+    }.get(normalization, np.full(len(sets), size))
+    scaled = [
+        (k, hidden, -weight / max(1, d))
+        for (k, hidden, weight), d in zip(sets, divisors, strict=True)
+    ]
     return _one(denoiser, _sets_plan(ids, mask, scaled, draws, mask_id, strata=False))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------- exact scores
 
 
-def plan_pll(tokens: np.ndarray, scored: np.ndarray, mask_id: int, words: np.ndarray | None = None) -> Plan:
+def plan_pll(
+    tokens: np.ndarray, scored: np.ndarray, mask_id: int, words: np.ndarray | None = None
+) -> Plan:
     """The plan of `pll` for checked tokens; `words` (length,) word indices for the within-word variant."""
     where = np.flatnonzero(scored)
-    hidden = [np.array([i]) if words is None else where[(where >= i) & (words[where] == words[i])] for i in where]
-    return _exact([_query(tokens, sets, len(where), mask_id, np.array([i])) for i, sets in zip(where, hidden, strict=True)], np.ones(len(where)))
+    hidden = [
+        np.array([i]) if words is None else where[(where >= i) & (words[where] == words[i])]
+        for i in where
+    ]
+    return _exact(
+        [
+            _query(tokens, sets, len(where), mask_id, np.array([i]))
+            for i, sets in zip(where, hidden, strict=True)
+        ],
+        np.ones(len(where)),
+    )
 
 
-def pll(denoiser: Denoiser, tokens: Sequence[int] | np.ndarray | Tensor, *, scored: np.ndarray | None = None, words: np.ndarray | None = None) -> Estimate:
+def pll(
+    denoiser: Denoiser,
+    tokens: Sequence[int] | np.ndarray | Tensor,
+    *,
+    scored: np.ndarray | None = None,
+    words: np.ndarray | None = None,
+) -> Estimate:
     """Pseudo-log-likelihood: sum_i log p(x_i | everything else), a score in nats (<= 0), in S evaluations and without variance.
 
     With `words` (length,) int64, the later tokens of the same word are hidden too (within-word left-to-right), which corrects the inflated scores of
     rare words of many pieces. Not a log-probability. Source: arXiv:1910.14659, eq. 1; within-word: arXiv:2305.10588, section 3.
-    Exact check: tests/test_masked.py::test_pll_equals_its_definition.
+    Exact check: tests/diffusion/test_masked.py::test_pll_equals_its_definition.
     """
     mask_id = _mask_id(denoiser)
     ids, mask = check_tokens(tokens, scored, denoiser.vocab_size)
     if words is not None and np.shape(words) != ids.shape:
         raise ScoreError(f"words must have shape {ids.shape}, got {np.shape(words)}")
-    return _one(denoiser, plan_pll(ids, mask, mask_id, None if words is None else np.asarray(words)))
+    return _one(
+        denoiser, plan_pll(ids, mask, mask_id, None if words is None else np.asarray(words))
+    )
 
 
-def plan_chain(tokens: np.ndarray, scored: np.ndarray, mask_id: int, order: np.ndarray, block: int = 1) -> Plan:
+def plan_chain(
+    tokens: np.ndarray, scored: np.ndarray, mask_id: int, order: np.ndarray, block: int = 1
+) -> Plan:
     """The plan of `chain` for checked tokens; `order` (S,) ranks the scored tokens, first revealed first."""
     sequence = np.flatnonzero(scored)[order]
     starts = range(0, len(sequence), block)
-    return _exact([_query(tokens, np.sort(sequence[a:]), len(sequence), mask_id, sequence[a : a + block]) for a in starts], np.ones(len(starts)))
+    return _exact(
+        [
+            _query(tokens, np.sort(sequence[a:]), len(sequence), mask_id, sequence[a : a + block])
+            for a in starts
+        ],
+        np.ones(len(starts)),
+    )
 
 
 def chain(
@@ -281,19 +371,23 @@ def chain(
 
     `order` is a permutation of 0..S-1 over the scored tokens, or a name. Costs ceil(S / block) evaluations. With block 1 it equals log p for
     consistent conditionals; a larger block is below log p only on average. Raises ScoreError if `order` is no permutation.
-    Exact check: tests/test_masked.py::test_a_chain_of_a_known_joint_is_log_p_in_every_order.
+    Exact check: tests/diffusion/test_masked.py::test_a_chain_of_a_known_joint_is_log_p_in_every_order.
     """
     mask_id = _mask_id(denoiser)
     ids, mask = check_tokens(tokens, scored, denoiser.vocab_size)
     size = int(mask.sum())
     if isinstance(order, str):
         if order not in ("left_to_right", "random"):
-            raise ScoreError(f"order {order!r} is unknown; known: left_to_right, random, or a permutation")
+            raise ScoreError(
+                f"order {order!r} is unknown; known: left_to_right, random, or a permutation"
+            )
         random = Draws(seed).tokens(size, 1, Stream.ORDER)[0]
         order = np.arange(size) if order == "left_to_right" else np.argsort(random, kind="stable")
     permutation = np.asarray(order)
     if not np.array_equal(np.sort(permutation), np.arange(size)):
-        raise ScoreError(f"order must be a permutation of 0..{size - 1}, got {permutation.tolist()}")
+        raise ScoreError(
+            f"order must be a permutation of 0..{size - 1}, got {permutation.tolist()}"
+        )
     if block < 1:
         raise ScoreError(f"block must be at least 1, got {block}")
     return _one(denoiser, plan_chain(ids, mask, mask_id, permutation, block))

@@ -17,7 +17,9 @@ __all__ = ["Format", "Skipped", "format_of", "read_lists"]
 _HEAD = 1 << 24
 
 
-def read_lists(path: PathLike, name: str | None = None, *, skipped: Skipped | None = None, **options: Any) -> Iterator[NBest]:
+def read_lists(
+    path: PathLike, name: str | None = None, *, skipped: Skipped | None = None, **options: Any
+) -> Iterator[NBest]:
     """Yield the lists of a file in the format called `name`; without a name, in the one its content proves. `options` go to the reader.
 
     Raises FormatError if the content proves no format and for broken records, RescoreError if the name is unknown.
@@ -40,10 +42,14 @@ def format_of(path: PathLike) -> Format:
         start = _start_of(path)
         proven = [found for found in known if found.proven_by(start)]
     if not proven and name_of(path).removesuffix(".gz").endswith(".jsonl"):
-        native: Format = lookup(FORMATS, "jsonl", "format")  # so that a broken first line is named by file and line
+        native: Format = lookup(
+            FORMATS, "jsonl", "format"
+        )  # so that a broken first line is named by file and line
         return native
     if len(proven) != 1:
-        raise FormatError(f"{name_of(path)}: its content does not prove its format; name it with --from (`dlmrescore formats` lists them)")
+        raise FormatError(
+            f"{name_of(path)}: its content does not prove its format; name it with --from (`dlmrescore formats` lists them)"
+        )
     return proven[0]
 
 

@@ -42,7 +42,9 @@ class Appender:
             raise self._failure("opened", error) from error
         try:
             if not is_held(self._file):
-                raise FormatError(f"{name_of(path)}: another process is appending to this file; wait for it or name another file")
+                raise FormatError(
+                    f"{name_of(path)}: another process is appending to this file; wait for it or name another file"
+                )
             end = self._end_of_lines()
             self._before = {self._checked(nbest) for nbest in self._whole_lists(end)}
             os.ftruncate(self._file, end)  # only now that it is known to be such a file
@@ -58,11 +60,24 @@ class Appender:
         lines, ids = [], []
         for nbest in lists:
             if nbest.id in self._now or nbest.id in ids:
-                raise FormatError(f"{nbest.place()}: this id was appended to {name_of(self.path)} before; every utterance needs its own")
+                raise FormatError(
+                    f"{nbest.place()}: this id was appended to {name_of(self.path)} before; every utterance needs its own"
+                )
             ids.append(nbest.id)
             if nbest.id not in self._before:
                 meta = {**self.settings, **nbest.raw.get("meta", {})}
-                lines.append(jsonl.encode(NBest(nbest.id, nbest.hyps, nbest.ref, {**nbest.raw, "meta": meta}, nbest.where)) + b"\n")
+                lines.append(
+                    jsonl.encode(
+                        NBest(
+                            nbest.id,
+                            nbest.hyps,
+                            nbest.ref,
+                            {**nbest.raw, "meta": meta},
+                            nbest.where,
+                        )
+                    )
+                    + b"\n"
+                )
         self._write(b"".join(lines))
         self._now.update(ids)
         return len(lines)
@@ -103,7 +118,9 @@ class Appender:
             end = start
         beginning = os.pread(self._file, len(_BEGINNING), 0)
         if not _BEGINNING.startswith(beginning):
-            raise FormatError(f"{name_of(self.path)}: is no native file that was being appended to; name another file")
+            raise FormatError(
+                f"{name_of(self.path)}: is no native file that was being appended to; name another file"
+            )
         return 0
 
     def _whole_lists(self, end: int) -> Iterator[NBest]:
@@ -120,7 +137,12 @@ class Appender:
                         return
                     yield number, line
 
-        return convert_each(lines(), lambda line, where: from_dict(decode(line, where), where), at_line(self.path), None)
+        return convert_each(
+            lines(),
+            lambda line, where: from_dict(decode(line, where), where),
+            at_line(self.path),
+            None,
+        )
 
     def _checked(self, nbest: NBest) -> str:
         meta = nbest.raw.get("meta", {})
@@ -132,4 +154,6 @@ class Appender:
         return nbest.id
 
     def _failure(self, done: str, error: OSError) -> FormatError:
-        return FormatError(f"{name_of(self.path)}: cannot be {done}: {os.strerror(error.errno or 0).lower()}")
+        return FormatError(
+            f"{name_of(self.path)}: cannot be {done}: {os.strerror(error.errno or 0).lower()}"
+        )

@@ -102,7 +102,12 @@ class Skipped:
             self.messages.append(str(error))
 
 
-def convert_each(records: Iterable[tuple[int, T]], convert: Callable[[T, str], NBest], place: Callable[[int], str], skipped: Skipped | None) -> Iterator[NBest]:
+def convert_each(
+    records: Iterable[tuple[int, T]],
+    convert: Callable[[T, str], NBest],
+    place: Callable[[int], str],
+    skipped: Skipped | None,
+) -> Iterator[NBest]:
     """Yield `convert(record, place(number))` of every numbered record.
 
     Remembers every id with its number (about 130 bytes an utterance), and nothing else.
@@ -113,7 +118,9 @@ def convert_each(records: Iterable[tuple[int, T]], convert: Callable[[T, str], N
         try:
             nbest = convert(record, place(number))
             if first.setdefault(nbest.id, number) != number:
-                raise FormatError(f"{nbest.place()}: this id was already at {place(first[nbest.id])}; every utterance needs its own")
+                raise FormatError(
+                    f"{nbest.place()}: this id was already at {place(first[nbest.id])}; every utterance needs its own"
+                )
         except FormatError as error:
             if skipped is None:
                 raise
@@ -122,7 +129,9 @@ def convert_each(records: Iterable[tuple[int, T]], convert: Callable[[T, str], N
             yield nbest
 
 
-def parse_options(declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str) -> dict[str, Any]:
+def parse_options(
+    declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str
+) -> dict[str, Any]:
     """Return the keywords that options written `KEY=VALUE` stand for; `owner` names the reader or writer, `flag` how its options are given.
 
     Raises FormatError naming the known options for an unknown one, and for one that is not KEY=VALUE, given twice, of a wrong type, or missing.
@@ -133,16 +142,22 @@ def parse_options(declared: Mapping[str, Option], given: Iterable[str], owner: s
         if not equals:
             raise FormatError(f'{flag} "{item}" is not KEY=VALUE')
         if key not in declared:
-            raise FormatError(f'{owner} has no option "{key}"; it has {", ".join(declared) or "none"}')
+            raise FormatError(
+                f'{owner} has no option "{key}"; it has {", ".join(declared) or "none"}'
+            )
         if key in values:
             raise FormatError(f'{owner}: the option "{key}" is given twice')
         try:
             values[key] = declared[key].parse(text)
         except ValueError as error:
-            raise FormatError(f'{owner}: the option "{key}" is "{text}", expected {declared[key].expected}') from error
+            raise FormatError(
+                f'{owner}: the option "{key}" is "{text}", expected {declared[key].expected}'
+            ) from error
     for key, option in declared.items():
         if option.required and key not in values:
-            raise FormatError(f'{owner} needs the option "{key}" ({option.help}); give {flag} {key}=...')
+            raise FormatError(
+                f'{owner} needs the option "{key}" ({option.help}); give {flag} {key}=...'
+            )
     return values
 
 
@@ -190,7 +205,9 @@ def each_once(lists: Iterable[NBest]) -> Iterator[NBest]:
     seen: set[str] = set()
     for nbest in lists:
         if nbest.id in seen:
-            raise FormatError(f"{nbest.place()}: this id was written before; every utterance needs its own")
+            raise FormatError(
+                f"{nbest.place()}: this id was written before; every utterance needs its own"
+            )
         seen.add(nbest.id)
         yield nbest
 
@@ -198,7 +215,9 @@ def each_once(lists: Iterable[NBest]) -> Iterator[NBest]:
 def line_id(nbest: NBest) -> str:
     """Return the id for a format whose lines begin with it. Raises FormatError for white space in it and for a byte order mark at its start."""
     if re.search(r"\s|^\ufeff", nbest.id):
-        raise FormatError(f"{nbest.place()}: lines of this format begin with the id, which cannot hold white space there; rename the utterance")
+        raise FormatError(
+            f"{nbest.place()}: lines of this format begin with the id, which cannot hold white space there; rename the utterance"
+        )
     return nbest.id
 
 

@@ -34,8 +34,13 @@ def read(path: PathLike, *, skipped: Skipped | None = None, id: str = "file") ->
     for number, line in text_lines(path):
         fields = line.split()
         if fields and not line.startswith(";;"):
-            utterances.setdefault(fields[0] if id == "file" else "-".join(fields[:2]), []).append((number, fields))
-    lines = ((rows[0][0], (utterance, [(place(number), fields) for number, fields in rows])) for utterance, rows in utterances.items())
+            utterances.setdefault(fields[0] if id == "file" else "-".join(fields[:2]), []).append(
+                (number, fields)
+            )
+    lines = (
+        (rows[0][0], (utterance, [(place(number), fields) for number, fields in rows]))
+        for utterance, rows in utterances.items()
+    )
     return convert_each(lines, _convert, place, skipped)
 
 
@@ -43,18 +48,34 @@ def _convert(entry: tuple[str, list[tuple[str, list[str]]]], where: str) -> NBes
     utterance, rows = entry
     for at, fields in rows:
         if len(fields) < 5:
-            raise FormatError(f"{at}: utterance {utterance}: the line has {len(fields)} fields, expected file channel start duration word [confidence]")
+            raise FormatError(
+                f"{at}: utterance {utterance}: the line has {len(fields)} fields, expected file channel start duration word [confidence]"
+            )
         if fields[1] != rows[0][1][1]:
-            raise FormatError(f"{at}: utterance {utterance}: the file has channels {short(rows[0][1][1])} and {short(fields[1])}; give -O id=file-channel")
-    words = sorted((_word(fields, f"{at}: utterance {utterance}") for at, fields in rows), key=lambda word: float(word["start"]))
-    return NBest(utterance, (Hypothesis(" ".join(word["word"] for word in words), raw={"words": words}),), where=where)
+            raise FormatError(
+                f"{at}: utterance {utterance}: the file has channels {short(rows[0][1][1])} and {short(fields[1])}; give -O id=file-channel"
+            )
+    words = sorted(
+        (_word(fields, f"{at}: utterance {utterance}") for at, fields in rows),
+        key=lambda word: float(word["start"]),
+    )
+    return NBest(
+        utterance,
+        (Hypothesis(" ".join(word["word"] for word in words), raw={"words": words}),),
+        where=where,
+    )
 
 
 def _word(fields: list[str], at: str) -> dict[str, Any]:
     word: dict[str, Any] = {"word": fields[4]}
-    word["start"], word["duration"] = parse_number(fields[2], at, "the start"), parse_number(fields[3], at, "the duration")
+    word["start"], word["duration"] = (
+        parse_number(fields[2], at, "the start"),
+        parse_number(fields[3], at, "the duration"),
+    )
     if len(fields) > 5:
-        word["confidence"] = None if fields[5] == "NA" else parse_number(fields[5], at, "the confidence")
+        word["confidence"] = (
+            None if fields[5] == "NA" else parse_number(fields[5], at, "the confidence")
+        )
     return word
 
 
@@ -62,5 +83,11 @@ CTM = Format(
     "ctm",
     read,
     help="NIST CTM: one word a line with its times, 1-best",
-    read_options={"id": Option("the column that is the utterance: file (default) or file-channel", one_of(*_IDS), "file or file-channel")},
+    read_options={
+        "id": Option(
+            "the column that is the utterance: file (default) or file-channel",
+            one_of(*_IDS),
+            "file or file-channel",
+        )
+    },
 )

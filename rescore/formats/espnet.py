@@ -15,7 +15,17 @@ from collections.abc import Iterable, Iterator, Set
 from typing import NamedTuple
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, line_id, parse_number, read_score_option, write_score_option
+from rescore.formats.base import (
+    Format,
+    Option,
+    Skipped,
+    convert_each,
+    each_once,
+    line_id,
+    parse_number,
+    read_score_option,
+    write_score_option,
+)
 from rescore.formats.files import PathLike, atomic_directory, name_of, names_in, text_lines
 from rescore.formats.record import score_of
 from rescore.types import Hypothesis, NBest
@@ -33,7 +43,9 @@ class _Value(NamedTuple):
     text: str
 
 
-def read(path: PathLike, *, score: str = "first_pass", text: str = "text", skipped: Skipped | None = None) -> Iterator[NBest]:
+def read(
+    path: PathLike, *, score: str = "first_pass", text: str = "text", skipped: Skipped | None = None
+) -> Iterator[NBest]:
     """Yield the lists of a decoding directory, in the order of the best hypotheses; every part is read as a whole.
 
     `score` names the total score; `text` names the files with the words (`token` where the recogniser has no tokenizer). `rank` is minus the position.
@@ -48,7 +60,9 @@ def read(path: PathLike, *, score: str = "first_pass", text: str = "text", skipp
             places[number] = hyps[0][0].at
             yield number, (utterance, hyps)
 
-    return convert_each(placed(), lambda item, where: _convert(*item, score, where), places.__getitem__, skipped)
+    return convert_each(
+        placed(), lambda item, where: _convert(*item, score, where), places.__getitem__, skipped
+    )
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
@@ -63,24 +77,40 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
             utterance = line_id(nbest)
             for i, hyp in enumerate(nbest.hyps):
                 if re.search(r"[\r\n]", hyp.text):
-                    raise FormatError(f"{nbest.place(i)}: the text holds a line break, which a line of ESPnet's cannot; take it out")
+                    raise FormatError(
+                        f"{nbest.place(i)}: the text holds a line break, which a line of ESPnet's cannot; take it out"
+                    )
                 output.add(f"{i + 1}best_recog/text", f"{utterance} {hyp.text}\n".encode())
-                output.add(f"{i + 1}best_recog/score", f"{utterance} {score_of(nbest, i, score)!r}\n".encode())
+                output.add(
+                    f"{i + 1}best_recog/score",
+                    f"{utterance} {score_of(nbest, i, score)!r}\n".encode(),
+                )
             count += 1
     return count
 
 
-def _utterances(path: PathLike, text: str) -> Iterator[tuple[str, list[tuple[_Value, _Value | None]]]]:
+def _utterances(
+    path: PathLike, text: str
+) -> Iterator[tuple[str, list[tuple[_Value, _Value | None]]]]:
     """(utterance, [(text, its score)]) of every part of a directory."""
     for part in _parts(path):
-        ranks = [(_values(os.path.join(part, name, text)), _values(os.path.join(part, name, "score"))) for name in _rank_names(part)]
-        lists: dict[str, list[tuple[_Value, _Value | None]]] = {utterance: [] for utterance in ranks[0][0]}
+        ranks = [
+            (_values(os.path.join(part, name, text)), _values(os.path.join(part, name, "score")))
+            for name in _rank_names(part)
+        ]
+        lists: dict[str, list[tuple[_Value, _Value | None]]] = {
+            utterance: [] for utterance in ranks[0][0]
+        }
         for n, (texts, scores) in enumerate(ranks, 1):
             for utterance in scores.keys() - texts.keys():
-                raise FormatError(f'{scores[utterance].at}: utterance {utterance}: there is a score but no line in "{text}"')
+                raise FormatError(
+                    f'{scores[utterance].at}: utterance {utterance}: there is a score but no line in "{text}"'
+                )
             for utterance, value in texts.items():
                 if len(lists.get(utterance, ())) != n - 1:
-                    raise FormatError(f"{value.at}: utterance {utterance}: there is a hypothesis {n} but no hypothesis {n - 1}; a file was cut off")
+                    raise FormatError(
+                        f"{value.at}: utterance {utterance}: there is a hypothesis {n} but no hypothesis {n - 1}; a file was cut off"
+                    )
                 lists[utterance].append((value, scores.get(utterance)))
         yield from lists.items()
 
@@ -92,16 +122,22 @@ def _parts(path: PathLike) -> list[str]:
         return [os.fspath(path)]
     jobs = sorted(int(found[1]) for found in map(_JOB.fullmatch, names) if found)
     if not jobs:
-        raise FormatError(f'{name_of(path)}: there is no "1best_recog" in this directory, nor "output.1"; name the directory that holds it')
+        raise FormatError(
+            f'{name_of(path)}: there is no "1best_recog" in this directory, nor "output.1"; name the directory that holds it'
+        )
     if jobs != list(range(1, len(jobs) + 1)):
-        raise FormatError(f"{name_of(path)}: output.{jobs[-1]} is there, but not all before it; a job is missing")
+        raise FormatError(
+            f"{name_of(path)}: output.{jobs[-1]} is there, but not all before it; a job is missing"
+        )
     return [os.path.join(path, f"output.{job}") for job in jobs]
 
 
 def _rank_names(part: str) -> list[str]:
     ranks = sorted(int(found[1]) for found in map(_RANK.fullmatch, names_in(part)) if found)
     if ranks != list(range(1, len(ranks) + 1)) or not ranks:
-        raise FormatError(f"{part}: expected 1best_recog, 2best_recog, ... without a gap, got {', '.join(map(str, ranks)) or 'none of them'}")
+        raise FormatError(
+            f"{part}: expected 1best_recog, 2best_recog, ... without a gap, got {', '.join(map(str, ranks)) or 'none of them'}"
+        )
     return [f"{rank}best_recog" for rank in ranks]
 
 
@@ -114,22 +150,38 @@ def _values(path: str) -> dict[str, _Value]:
         at = f"{path}:{number}"
         found = _LINE.fullmatch(line)
         if found is None:
-            raise FormatError(f"{at}: there is no id at the start of the line, expected an id, a space and a value")
+            raise FormatError(
+                f"{at}: there is no id at the start of the line, expected an id, a space and a value"
+            )
         if found[1] in values:
-            raise FormatError(f"{at}: utterance {found[1]}: this id was already at {values[found[1]].at}; every utterance needs its own")
+            raise FormatError(
+                f"{at}: utterance {found[1]}: this id was already at {values[found[1]].at}; every utterance needs its own"
+            )
         values[found[1]] = _Value(at, found[2] or "")
     return values
 
 
-def _convert(utterance: str, hyps: list[tuple[_Value, _Value | None]], score: str, where: str) -> NBest:
-    return NBest(utterance, tuple(_hypothesis(utterance, i, *hyp, score) for i, hyp in enumerate(hyps)), where=where)
+def _convert(
+    utterance: str, hyps: list[tuple[_Value, _Value | None]], score: str, where: str
+) -> NBest:
+    return NBest(
+        utterance,
+        tuple(_hypothesis(utterance, i, *hyp, score) for i, hyp in enumerate(hyps)),
+        where=where,
+    )
 
 
-def _hypothesis(utterance: str, index: int, text: _Value, value: _Value | None, score: str) -> Hypothesis:
+def _hypothesis(
+    utterance: str, index: int, text: _Value, value: _Value | None, score: str
+) -> Hypothesis:
     if value is None:
-        raise FormatError(f'{text.at}: utterance {utterance}: its score is missing, expected a line in "score" beside it')
+        raise FormatError(
+            f'{text.at}: utterance {utterance}: its score is missing, expected a line in "score" beside it'
+        )
     tensor = _TENSOR.fullmatch(value.text.strip())
-    total = parse_number(tensor[1] if tensor else value.text, f"{value.at}: utterance {utterance}", "the score")
+    total = parse_number(
+        tensor[1] if tensor else value.text, f"{value.at}: utterance {utterance}", "the score"
+    )
     return Hypothesis(text.text, {score: total, "rank": float(-index)})
 
 
@@ -144,6 +196,7 @@ ESPNET = Format(
     proven_by_names=_is_espnet,
     help="a decoding directory of ESPnet: <n>best_recog/{text,score}, or the output.<job> directories that hold them",
     proof="a directory with `1best_recog`",
-    read_options=read_score_option("the name that the total score gets") | {"text": Option("the files with the words: text (default), token, text_nospecial")},
+    read_options=read_score_option("the name that the total score gets")
+    | {"text": Option("the files with the words: text (default), token, text_nospecial")},
     write_options=write_score_option('the score that is written as "score"'),
 )

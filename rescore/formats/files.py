@@ -109,7 +109,12 @@ def lines_within(file: io.BufferedReader, name: str) -> Iterator[tuple[int, str]
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(file, 1):
         if line != BOM_UTF8 or number > 1:  # a file of nothing else has no line
-            yield number, (line if number > 1 else line.removeprefix(BOM_UTF8)).removesuffix(b"\n").removesuffix(b"\r")
+            yield (
+                number,
+                (line if number > 1 else line.removeprefix(BOM_UTF8))
+                .removesuffix(b"\n")
+                .removesuffix(b"\r"),
+            )
 
 
 def _decoded(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[tuple[int, str]]:
@@ -147,7 +152,9 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
         with _output(path, target, "wb") as output:
             yield output
     else:
-        part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part")
+        part = os.path.join(
+            os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part"
+        )
         try:
             with _output(path, part, "xb") as output:
                 yield output
@@ -193,11 +200,17 @@ def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
     Nothing is ever written over: raises FormatError if `path` is there already (an empty directory may be), if it is `-`, or cannot be written.
     """
     if os.fspath(path) == _STANDARD:
-        raise FormatError("this format is a directory, which cannot go to standard output; name one with -o")
+        raise FormatError(
+            "this format is a directory, which cannot go to standard output; name one with -o"
+        )
     target = os.path.realpath(path)
     if os.path.exists(target) and not (os.path.isdir(target) and not names_in(target)):
-        raise FormatError(f"{os.fspath(path)}: is there already, and a directory is never written over; remove it or name another one")
-    part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part")
+        raise FormatError(
+            f"{os.fspath(path)}: is there already, and a directory is never written over; remove it or name another one"
+        )
+    part = os.path.join(
+        os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part"
+    )
     try:
         with _explained(path, "written"):
             os.mkdir(part)
@@ -245,9 +258,16 @@ def refuse_same_file(source: PathLike, target: PathLike) -> None:
     except OSError:  # one of them does not exist yet
         same = os.path.realpath(source) == os.path.realpath(target)
     if same:
-        raise FormatError(f"{os.fspath(target)}: is also the input ({os.fspath(source)}); write to another file")
-    if os.path.isdir(source) and Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents:
-        raise FormatError(f"{os.fspath(target)}: lies in the input ({os.fspath(source)}); write somewhere else")
+        raise FormatError(
+            f"{os.fspath(target)}: is also the input ({os.fspath(source)}); write to another file"
+        )
+    if (
+        os.path.isdir(source)
+        and Path(os.path.realpath(source)) in Path(os.path.realpath(target)).parents
+    ):
+        raise FormatError(
+            f"{os.fspath(target)}: lies in the input ({os.fspath(source)}); write somewhere else"
+        )
 
 
 @contextmanager
@@ -287,7 +307,9 @@ def _output(path: PathLike, opened: str, mode: str) -> Iterator[Output]:
         with _explained(path, "written"):
             file = cast(BinaryIO, files.enter_context(open(opened, mode)))  # noqa: SIM115
             if os.fspath(path).endswith(".gz"):
-                file = cast(BinaryIO, files.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
+                file = cast(
+                    BinaryIO, files.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))
+                )
         yield _Output(path, file)
     except BaseException:
         with suppress(OSError):
@@ -310,4 +332,7 @@ def _failure(path: PathLike, done: str, error: Exception) -> FormatError:
     number = error.errno if isinstance(error, OSError) else None
     reason = os.strerror(number) if number else f"{error}".rstrip(".")
     advice = _ADVICE.get(number, "") if number else "get it again, it is damaged or cut off"
-    return FormatError(f"{name_of(path)}: cannot be {done}: {reason[:1].lower()}{reason[1:]}" + (f"; {advice}" if advice else ""))
+    return FormatError(
+        f"{name_of(path)}: cannot be {done}: {reason[:1].lower()}{reason[1:]}"
+        + (f"; {advice}" if advice else "")
+    )

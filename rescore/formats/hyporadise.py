@@ -40,7 +40,9 @@ def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
 def _lists(items: Any, path: PathLike, skipped: Skipped | None) -> Iterator[NBest]:
     name, stem = name_of(path), stem_of(path)
     if not isinstance(items, list):
-        raise FormatError(f'{name}: the file is {described(items)}, expected a list of {{"input": [...], "output": ...}}')
+        raise FormatError(
+            f'{name}: the file is {described(items)}, expected a list of {{"input": [...], "output": ...}}'
+        )
     numbered = ((i, _with_id(item, f"{stem}-{i:06d}")) for i, item in enumerate(items, 1))
     return convert_each(numbered, _convert, lambda number: f"{name}: item {number}", skipped)
 
@@ -51,12 +53,16 @@ def _with_id(item: Any, made: str) -> Any:
 
 def _convert(item: Any, where: str) -> NBest:
     if not isinstance(item, dict):
-        raise FormatError(f'{where} is {described(item)}, expected an object {{"input": [...], "output": ...}}')
+        raise FormatError(
+            f'{where} is {described(item)}, expected an object {{"input": [...], "output": ...}}'
+        )
     utterance = id_of(item, where)
     at = f"{where}: utterance {utterance}"
     hyps = _hypotheses(_texts(item, at), item, at)
     raw = other_fields(item, _KNOWN, RECORD_FIELDS, at)
-    return NBest(utterance, hyps, field(item, "output", str, at, "the reference, a string"), raw, where)
+    return NBest(
+        utterance, hyps, field(item, "output", str, at, "the reference, a string"), raw, where
+    )
 
 
 def _hypotheses(texts: list[Any], item: dict[str, Any], at: str) -> tuple[Hypothesis, ...]:
@@ -66,7 +72,9 @@ def _hypotheses(texts: list[Any], item: dict[str, Any], at: str) -> tuple[Hypoth
         place = f"{at}, hypothesis {i + 1}"
         if not isinstance(text, str):
             raise FormatError(f"{place} is {described(text)}, expected a string")
-        scores = {SCORES[name]: number(column[i], place, f'"{name}"') for name, column in columns.items()}
+        scores = {
+            SCORES[name]: number(column[i], place, f'"{name}"') for name, column in columns.items()
+        }
         hyps.setdefault(text, Hypothesis(text, {**scores, "rank": float(-i)}))
     return tuple(hyps.values())
 
@@ -74,7 +82,9 @@ def _hypotheses(texts: list[Any], item: dict[str, Any], at: str) -> tuple[Hypoth
 def _score_column(item: dict[str, Any], name: str, count: int, at: str) -> list[Any]:
     column = field(item, name, list, at, "a list of numbers")
     if len(column) != count:
-        raise FormatError(f'{at}: "{name}" has {len(column)} numbers, expected one for each of {count} hypotheses')
+        raise FormatError(
+            f'{at}: "{name}" has {len(column)} numbers, expected one for each of {count} hypotheses'
+        )
     return column
 
 
@@ -89,10 +99,16 @@ def _texts(item: dict[str, Any], at: str) -> list[Any]:
 
 def _older_texts(item: dict[str, Any], at: str) -> list[str]:
     best = field(item, "input1", str, at, "a string").removesuffix(".")
-    others = field(item, "input2", str, at, "a string").removesuffix(" ").removesuffix(".") if "input2" in item else None
+    others = (
+        field(item, "input2", str, at, "a string").removesuffix(" ").removesuffix(".")
+        if "input2" in item
+        else None
+    )
     texts = [best] if others is None else [best, *others.split(". ")]
     if len(texts) > _LIST_SIZE:
-        raise FormatError(f'{at}: "input2" falls into {len(texts) - 1} texts at ". ", expected at most {_LIST_SIZE - 1}; list them in "input"')
+        raise FormatError(
+            f'{at}: "input2" falls into {len(texts) - 1} texts at ". ", expected at most {_LIST_SIZE - 1}; list them in "input"'
+        )
     return texts
 
 

@@ -18,20 +18,27 @@ from rescore.types import Hypothesis, NBest
 
 __all__ = ["ICEFALL_RECOGS", "read", "write"]
 
-_LINE = re.compile(r"(?:(?=(?:ref|hyp)=)|(?P<id>.*?):[ \t]+)(?P<kind>ref|hyp|timestamp_ref|timestamp_hyp)=(?P<value>.*)", re.DOTALL)
+_LINE = re.compile(
+    r"(?:(?=(?:ref|hyp)=)|(?P<id>.*?):[ \t]+)(?P<kind>ref|hyp|timestamp_ref|timestamp_hyp)=(?P<value>.*)",
+    re.DOTALL,
+)
 _WORDS = rf"\[(?:{STRING}(?:, {STRING})*)?\]"
 _PROOF = re.compile(rf"(?:([^\n]+):\t)?ref={_WORDS}\r?\n(?:\1:\t)?hyp=\[")
 _SEPARATORS = {"words": " ", "chars": ""}
 
 
-def read(path: PathLike, *, skipped: Skipped | None = None, units: str = "words") -> Iterator[NBest]:
+def read(
+    path: PathLike, *, skipped: Skipped | None = None, units: str = "words"
+) -> Iterator[NBest]:
     """Yield one list of one hypothesis a cut, with its reference. `units` says what the lists hold: "words", or "chars", which are joined without spaces.
 
     A value that is no list is a text. Lines of times are kept as `timestamp_ref` and `timestamp_hyp`.
     Raises FormatError naming the line of a cut that is not as above; with `skipped`, counts such cuts there and goes on.
     """
     separator = _separator(units, name_of(path))
-    return convert_each(_cuts(path), lambda cut, where: _convert(cut, separator, where), at_line(path), skipped)
+    return convert_each(
+        _cuts(path), lambda cut, where: _convert(cut, separator, where), at_line(path), skipped
+    )
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> int:
@@ -43,10 +50,14 @@ def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> in
     with atomic_writer(path) as output:
         for nbest in each_once(lists):
             if nbest.ref is None:
-                raise FormatError(f"{nbest.place()}: there is no reference to write; give them with --refs")
+                raise FormatError(
+                    f"{nbest.place()}: there is no reference to write; give them with --refs"
+                )
             found = _LINE.fullmatch(f"{nbest.id}:\tref=")
             if found is None or found["id"] != nbest.id or re.search("[\r\n]", nbest.id):
-                raise FormatError(f'{nbest.place()}: these files cannot hold ids with a line end, ": " or "ref=" at the start; rename the utterance')
+                raise FormatError(
+                    f'{nbest.place()}: these files cannot hold ids with a line end, ": " or "ref=" at the start; rename the utterance'
+                )
             for kind, text in (("ref", nbest.ref), ("hyp", nbest.hyps[0].text)):
                 words = text.split() if separator else list("".join(text.split()))
                 output.write(f"{nbest.id}:\t{kind}={words}\n".encode())
@@ -84,32 +95,48 @@ def _convert(cut: tuple[str, list[str]], separator: str, where: str) -> NBest:
     for line in lines:
         found = _LINE.fullmatch(line)
         if found is None:
-            raise FormatError(f"{where}: the cut has a line that is {line[:40]!r}, expected id:<tab>ref=[...] and id:<tab>hyp=[...]")
+            raise FormatError(
+                f"{where}: the cut has a line that is {line[:40]!r}, expected id:<tab>ref=[...] and id:<tab>hyp=[...]"
+            )
         if found["kind"] in fields:
-            raise FormatError(f'{where}: the cut has two lines "{found["kind"]}=", expected one "ref=" and one "hyp=" a cut')
+            raise FormatError(
+                f'{where}: the cut has two lines "{found["kind"]}=", expected one "ref=" and one "hyp=" a cut'
+            )
         fields[found["kind"]] = found["value"]
         names.append(made if found["id"] is None else found["id"])
     utterance = id_of({"id": names[0]}, where)
     at = f"{where}: utterance {utterance}"
     for other in names:
         if other != utterance:
-            raise FormatError(f"{at}: the next line is of {other}, expected the lines of a cut to stand together")
+            raise FormatError(
+                f"{at}: the next line is of {other}, expected the lines of a cut to stand together"
+            )
     for kind in ("ref", "hyp"):
         if kind not in fields:
-            raise FormatError(f'{at}: there is no line "{kind}=", expected one "ref=" and one "hyp=" a cut')
+            raise FormatError(
+                f'{at}: there is no line "{kind}=", expected one "ref=" and one "hyp=" a cut'
+            )
     texts = {kind: _text(fields.pop(kind), separator, f'{at}: "{kind}"') for kind in ("ref", "hyp")}
     return NBest(utterance, (Hypothesis(texts["hyp"]),), texts["ref"], fields, where)
 
 
 def _text(value: str, separator: str, at: str) -> str:
-    return separator.join(string_list(value, at)) if value.startswith("[") and value.endswith("]") else value
+    return (
+        separator.join(string_list(value, at))
+        if value.startswith("[") and value.endswith("]")
+        else value
+    )
 
 
 def _is_recogs(head: str) -> bool:
     return _PROOF.match(head) is not None
 
 
-_UNITS = {"units": Option("what the lists hold: words (default), or chars", one_of(*_SEPARATORS), "words or chars")}
+_UNITS = {
+    "units": Option(
+        "what the lists hold: words (default), or chars", one_of(*_SEPARATORS), "words or chars"
+    )
+}
 
 ICEFALL_RECOGS = Format(
     "icefall-recogs",

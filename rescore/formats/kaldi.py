@@ -15,8 +15,26 @@ from itertools import groupby, pairwise
 from typing import NamedTuple
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, ascii_words, convert_each, each_once, line_id, optional, parse_number
-from rescore.formats.files import PathLike, at_line, atomic_directory, byte_lines, name_of, names_in, not_utf8
+from rescore.formats.base import (
+    Format,
+    Option,
+    Skipped,
+    ascii_words,
+    convert_each,
+    each_once,
+    line_id,
+    optional,
+    parse_number,
+)
+from rescore.formats.files import (
+    PathLike,
+    at_line,
+    atomic_directory,
+    byte_lines,
+    name_of,
+    names_in,
+    not_utf8,
+)
 from rescore.formats.record import score_of
 from rescore.formats.strict_json import short
 from rescore.types import Hypothesis, NBest
@@ -40,7 +58,14 @@ class _Row(NamedTuple):
     costs: dict[str, str]
 
 
-def read(path: PathLike, *, ids: str = "nbest", symbols: str | None = None, words: str | None = None, skipped: Skipped | None = None) -> Iterator[NBest]:
+def read(
+    path: PathLike,
+    *,
+    ids: str = "nbest",
+    symbols: str | None = None,
+    words: str | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[NBest]:
     """Yield the lists of a directory of text archives, or of one archive of words, a list in memory at a time.
 
     `ids`: `nbest`, or `plain` where there is one hypothesis an utterance and its id is the utterance's. `words` names the archive of words in the
@@ -54,16 +79,25 @@ def read(path: PathLike, *, ids: str = "nbest", symbols: str | None = None, word
     may_be_numbers = symbols == "none" or os.path.basename(archive) == _WORDS[0]
     grouped = groupby(_rows(archive, costs, ids == "plain"), key=lambda row: row.utterance)
     lists = ((rows[0].number, rows) for rows in (list(group) for _, group in grouped))
-    return convert_each(lists, lambda rows, where: _convert(rows, table, may_be_numbers, where), at_line(archive), skipped)
+    return convert_each(
+        lists,
+        lambda rows, where: _convert(rows, table, may_be_numbers, where),
+        at_line(archive),
+        skipped,
+    )
 
 
-def write(lists: Iterable[NBest], path: PathLike, *, am: str | None = "am", lm: str | None = "lm") -> int:
+def write(
+    lists: Iterable[NBest], path: PathLike, *, am: str | None = "am", lm: str | None = "lm"
+) -> int:
     """Write a new directory of `words_text`, `acwt` and `lmwt` and return the number of lists; `am` and `lm` name the scores, None leaves a file out.
 
     References, other scores and ranks are not written; words are joined by single spaces. Raises FormatError if the directory is there already or
     cannot be written, for white space in an id and for an id that comes twice; ScoreError if a hypothesis does not have a score.
     """
-    archives = {archive: score for archive, score in (("acwt", am), ("lmwt", lm)) if score is not None}
+    archives = {
+        archive: score for archive, score in (("acwt", am), ("lmwt", lm)) if score is not None
+    }
     count = 0
     with atomic_directory(path) as output:
         for nbest in each_once(lists):
@@ -72,7 +106,9 @@ def write(lists: Iterable[NBest], path: PathLike, *, am: str | None = "am", lm: 
                 line = " ".join([f"{utterance}-{i + 1}", *ascii_words(hyp.text)])
                 output.add(_WORDS[0], f"{line}\n".encode())
                 for archive, score in archives.items():
-                    output.add(archive, f"{utterance}-{i + 1} {-score_of(nbest, i, score)!r}\n".encode())
+                    output.add(
+                        archive, f"{utterance}-{i + 1} {-score_of(nbest, i, score)!r}\n".encode()
+                    )
             count += 1
     return count
 
@@ -84,8 +120,12 @@ def _archives(path: PathLike, words: str | None) -> tuple[str, dict[str, str]]:
     names = names_in(path)
     found = [name for name in (_WORDS if words is None else (words,)) if name in names]
     if not found:
-        raise FormatError(f"{name_of(path)}: there is no {words or ' or '.join(_WORDS)} in this directory; -O words=NAME names the archive of words")
-    costs = {_score_name(name): os.path.join(path, name) for name in names if _COSTS.fullmatch(name)}
+        raise FormatError(
+            f"{name_of(path)}: there is no {words or ' or '.join(_WORDS)} in this directory; -O words=NAME names the archive of words"
+        )
+    costs = {
+        _score_name(name): os.path.join(path, name) for name in names if _COSTS.fullmatch(name)
+    }
     return os.path.join(path, found[0]), costs
 
 
@@ -102,7 +142,9 @@ def _rows(archive: str, costs: dict[str, str], plain: bool) -> Iterator[_Row]:
         yield _Row(utterance, rank, number, words, values)
     for lines in others.values():
         for at, _, key, _ in lines:
-            raise FormatError(f"{at}: {short(key)} is not in {archive}; the archives need the same lines in the same order")
+            raise FormatError(
+                f"{at}: {short(key)} is not in {archive}; the archives need the same lines in the same order"
+            )
 
 
 def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
@@ -110,7 +152,9 @@ def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
     for number, line in byte_lines(path):
         at = f"{name_of(path)}:{number}"
         if b"\0B" in line:
-            raise FormatError(f"{at}: this is a binary archive; write it as text, ark,t: instead of ark:")
+            raise FormatError(
+                f"{at}: this is a binary archive; write it as text, ark,t: instead of ark:"
+            )
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
@@ -125,27 +169,44 @@ def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
 def _partner(lines: Iterator[tuple[str, int, str, str]], key: str, at: str, path: str) -> str:
     place, _, other, value = next(lines, (path, 0, "the end of the file", ""))
     if other != key:
-        raise FormatError(f"{place}: here is {short(other)}, expected {short(key)} as at {at}; the archives need the same lines in the same order")
+        raise FormatError(
+            f"{place}: here is {short(other)}, expected {short(key)} as at {at}; the archives need the same lines in the same order"
+        )
     return value.strip(" \t\r\f\v")
 
 
 def _nbest_id(key: str, at: str) -> tuple[str, int]:
     found = _NBEST_ID.fullmatch(key)
     if found is None:
-        raise FormatError(f'{at}: the id "{short(key)}" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain')
+        raise FormatError(
+            f'{at}: the id "{short(key)}" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain'
+        )
     return found[1], int(found[2])
 
 
-def _convert(rows: list[_Row], table: dict[str, str] | None, may_be_numbers: bool, where: str) -> NBest:
+def _convert(
+    rows: list[_Row], table: dict[str, str] | None, may_be_numbers: bool, where: str
+) -> NBest:
     at = f"{where}: utterance {rows[0].utterance}"
     rows = sorted(rows, key=lambda row: row.rank)
     for one, two in pairwise(rows):
         if one.rank == two.rank:
             raise FormatError(f"{at}: hypothesis {one.rank} is there twice; keep one of them")
     words = [ascii_words(row.words) for row in rows]
-    if table is None and not may_be_numbers and any(words) and all(_NUMBER.fullmatch(word) for line in words for word in line):
-        raise FormatError(f"{at}: all words are numbers; give the table that names them, -O symbols=words.txt, or -O symbols=none if they are words")
-    return NBest(rows[0].utterance, tuple(_hypothesis(row, line, table, at) for row, line in zip(rows, words, strict=True)), where=where)
+    if (
+        table is None
+        and not may_be_numbers
+        and any(words)
+        and all(_NUMBER.fullmatch(word) for line in words for word in line)
+    ):
+        raise FormatError(
+            f"{at}: all words are numbers; give the table that names them, -O symbols=words.txt, or -O symbols=none if they are words"
+        )
+    return NBest(
+        rows[0].utterance,
+        tuple(_hypothesis(row, line, table, at) for row, line in zip(rows, words, strict=True)),
+        where=where,
+    )
 
 
 def _hypothesis(row: _Row, words: list[str], table: dict[str, str] | None, at: str) -> Hypothesis:
@@ -153,9 +214,14 @@ def _hypothesis(row: _Row, words: list[str], table: dict[str, str] | None, at: s
     if table is not None:
         for word in words:
             if word not in table:
-                raise FormatError(f'{place}: the word "{short(word)}" is no number of the table of symbols; use the words.txt of this recogniser')
+                raise FormatError(
+                    f'{place}: the word "{short(word)}" is no number of the table of symbols; use the words.txt of this recogniser'
+                )
         words = [table[word] for word in words]
-    scores = {score: -parse_number(cost, place, f"the cost of {score}") for score, cost in row.costs.items()}
+    scores = {
+        score: -parse_number(cost, place, f"the cost of {score}")
+        for score, cost in row.costs.items()
+    }
     return Hypothesis(" ".join(words), {**scores, "rank": float(1 - row.rank)})
 
 
@@ -167,7 +233,9 @@ def _symbols(path: str) -> dict[str, str]:
         if not _NUMBER.fullmatch(key):
             raise FormatError(f"{at}: expected a word, a space and its number")
         if key in table:
-            raise FormatError(f"{at}: the number {short(key)} is there twice; this is no table of symbols")
+            raise FormatError(
+                f"{at}: the number {short(key)} is there twice; this is no table of symbols"
+            )
         table[key] = word
     return table
 
@@ -190,12 +258,28 @@ KALDI = Format(
     help="the text archives of nbest-to-linear in a directory (words or words_text, acwt, lmwt), or one archive of words",
     proof="a directory with `acwt` and `words` or `words_text`",
     read_options={
-        "ids": Option("nbest (default): utterance-1, utterance-2, ...; plain: one hypothesis an utterance", _ids, "nbest or plain"),
-        "symbols": Option("the table that names the numbers, words.txt; none: the numbers are words", is_file=True),
-        "words": Option("the archive of words; default: words_text, else words", expected="a file name"),
+        "ids": Option(
+            "nbest (default): utterance-1, utterance-2, ...; plain: one hypothesis an utterance",
+            _ids,
+            "nbest or plain",
+        ),
+        "symbols": Option(
+            "the table that names the numbers, words.txt; none: the numbers are words", is_file=True
+        ),
+        "words": Option(
+            "the archive of words; default: words_text, else words", expected="a file name"
+        ),
     },
     write_options={
-        "am": Option("the score that is written as acoustic cost; default am; none leaves it out", optional, "a name"),
-        "lm": Option("the score that is written as graph cost; default lm; none leaves it out", optional, "a name"),
+        "am": Option(
+            "the score that is written as acoustic cost; default am; none leaves it out",
+            optional,
+            "a name",
+        ),
+        "lm": Option(
+            "the score that is written as graph cost; default lm; none leaves it out",
+            optional,
+            "a name",
+        ),
     },
 )

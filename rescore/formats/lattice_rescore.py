@@ -20,20 +20,31 @@ __all__ = ["LATTICE_RESCORE", "read", "write"]
 
 _ID = re.compile(r"[^\s|]+")
 _KEY = re.compile(r"(.+)-([0-9]{1,9})")
-_FUSED = re.compile(r"-?[0-9]+\.[0-9]{3}(?:(?:-[0-9]{5,}|[0-9]{6,})\.[0-9]{3})+")  # a number that fills its ten columns touches the one before
+_FUSED = re.compile(
+    r"-?[0-9]+\.[0-9]{3}(?:(?:-[0-9]{5,}|[0-9]{6,})\.[0-9]{3})+"
+)  # a number that fills its ten columns touches the one before
 _PROOF = re.compile(r"\S+-0(?: +-?[0-9]+\.[0-9]+){2,} \|    ")
 
 
-def read(path: PathLike, *, skipped: Skipped | None = None, scores: str = "am,lm") -> Iterator[NBest]:
+def read(
+    path: PathLike, *, skipped: Skipped | None = None, scores: str = "am,lm"
+) -> Iterator[NBest]:
     """Yield the lists of one file or of many put together; `scores` names every column. `rank` is minus the number in `utt-n`.
 
     Raises FormatError naming the line: another number of columns, no `|`, numbers that do not go up; with `skipped`, counts bad lists there and goes on.
     """
     names, place = _names(scores, name_of(path)), at_line(path)
     lines = ((number, line) for number, line in text_lines(path) if line.strip())
-    utterances = (list(group) for _, group in groupby(lines, key=lambda numbered: _key(numbered[1]).rpartition("-")[0]))
-    numbered = ((group[0][0], [(place(number), line) for number, line in group]) for group in utterances)
-    return convert_each(numbered, lambda group, where: _convert(group, names, where), place, skipped)
+    utterances = (
+        list(group)
+        for _, group in groupby(lines, key=lambda numbered: _key(numbered[1]).rpartition("-")[0])
+    )
+    numbered = (
+        (group[0][0], [(place(number), line) for number, line in group]) for group in utterances
+    )
+    return convert_each(
+        numbered, lambda group, where: _convert(group, names, where), place, skipped
+    )
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> int:
@@ -46,7 +57,9 @@ def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> i
     with atomic_writer(path) as output:
         for nbest in each_once(lists):
             if not _ID.fullmatch(nbest.id):
-                raise FormatError(f'{nbest.place()}: the ids of this format cannot hold white space or "|"; rename the utterance')
+                raise FormatError(
+                    f'{nbest.place()}: the ids of this format cannot hold white space or "|"; rename the utterance'
+                )
             output.write("".join(_line(nbest, i, names) for i in range(len(nbest.hyps))).encode())
             count += 1
     return count
@@ -55,7 +68,9 @@ def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> i
 def _names(scores: str, name: str) -> list[str]:
     names = scores.split(",")
     if not all(names) or len(set(names)) < len(names) or "rank" in names:
-        raise FormatError(f'{name}: scores is "{scores}", expected a name for every column, as in am,lm,rnnlm')
+        raise FormatError(
+            f'{name}: scores is "{scores}", expected a name for every column, as in am,lm,rnnlm'
+        )
     return names
 
 
@@ -63,10 +78,16 @@ def _line(nbest: NBest, i: int, names: list[str]) -> str:
     hyp = nbest.hyps[i]
     for name in names:
         if name not in hyp.scores:
-            raise ScoreError(f'{nbest.place(i)}: score "{name}" is missing; choose from the scores in the list: {", ".join(hyp.scores) or "none"}')
+            raise ScoreError(
+                f'{nbest.place(i)}: score "{name}" is missing; choose from the scores in the list: {", ".join(hyp.scores) or "none"}'
+            )
     if "|" in hyp.text:
         raise FormatError(f'{nbest.place(i)}: the texts of this format cannot hold "|"')
-    return f"{nbest.id}-{i:<6}" + "".join(f" {hyp.scores[name]!r:>9}" for name in names) + f" |    {' '.join(hyp.words)}\n"
+    return (
+        f"{nbest.id}-{i:<6}"
+        + "".join(f" {hyp.scores[name]!r:>9}" for name in names)
+        + f" |    {' '.join(hyp.words)}\n"
+    )
 
 
 def _key(line: str) -> str:
@@ -76,15 +97,23 @@ def _key(line: str) -> str:
 def _convert(group: list[tuple[str, str]], names: list[str], where: str) -> NBest:
     found = _KEY.fullmatch(_key(group[0][1]))
     if found is None:
-        raise FormatError(f"{where}: the line begins with {_key(group[0][1])[:40]!r}, expected utt-n and then the scores")
+        raise FormatError(
+            f"{where}: the line begins with {_key(group[0][1])[:40]!r}, expected utt-n and then the scores"
+        )
     hyps: list[Hypothesis] = []
     last = -1
     for at, line in group:
         key = _KEY.fullmatch(_key(line))
         number = -1 if key is None else int(key[2])
         if number <= last:
-            raise FormatError(f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, expected a number above that of the line before")
-        hyps.append(_hypothesis(line, names, number, f"{at}: utterance {found[1]}, hypothesis {len(hyps) + 1}"))
+            raise FormatError(
+                f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, expected a number above that of the line before"
+            )
+        hyps.append(
+            _hypothesis(
+                line, names, number, f"{at}: utterance {found[1]}, hypothesis {len(hyps) + 1}"
+            )
+        )
         last = number
     return NBest(found[1], tuple(hyps), where=where)
 
@@ -95,8 +124,13 @@ def _hypothesis(line: str, names: list[str], number: int, at: str) -> Hypothesis
         raise FormatError(f'{at}: there is no "|", expected utt-n, the scores, "|" and the words')
     values = [value for column in before.split()[1:] for value in _split(column)]
     if len(values) != len(names):
-        raise FormatError(f"{at} has {len(values)} scores, expected {len(names)} ({', '.join(names)}); name them all, as in -O scores=am,lm,rnnlm")
-    scores = {name: parse_number(value, at, f'score "{name}"') for name, value in zip(names, values, strict=True)}
+        raise FormatError(
+            f"{at} has {len(values)} scores, expected {len(names)} ({', '.join(names)}); name them all, as in -O scores=am,lm,rnnlm"
+        )
+    scores = {
+        name: parse_number(value, at, f'score "{name}"')
+        for name, value in zip(names, values, strict=True)
+    }
     return Hypothesis(text.strip(), {**scores, "rank": float(-number)})
 
 
@@ -115,6 +149,14 @@ LATTICE_RESCORE = Format(
     _is_lattice_rescore,
     help="lattice-rescore's lines of several scores: utt-n am lm rnnlm ... | text",
     proof="a first line `utt-0`, two scores or more, a bar and four spaces",
-    read_options={"scores": Option("a name for every column, in order; default am,lm", expected="names separated by commas")},
-    write_options={"scores": Option("the scores that are written; default am,lm", expected="names separated by commas")},
+    read_options={
+        "scores": Option(
+            "a name for every column, in order; default am,lm", expected="names separated by commas"
+        )
+    },
+    write_options={
+        "scores": Option(
+            "the scores that are written; default am,lm", expected="names separated by commas"
+        )
+    },
 )

@@ -21,7 +21,14 @@ import msgspec
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, one_of
 from rescore.formats.files import PathLike, at_line, atomic_writer, byte_lines, name_of
-from rescore.formats.lhotse_manifest import REFERENCE, REFERENCE_IDS, custom_of, keyed, record_of, reference_of
+from rescore.formats.lhotse_manifest import (
+    REFERENCE,
+    REFERENCE_IDS,
+    custom_of,
+    keyed,
+    record_of,
+    reference_of,
+)
 from rescore.formats.record import RECORD_FIELDS, from_dict, other_fields, to_dict
 from rescore.formats.strict_json import described, encode, field, first_value
 from rescore.types import NBest
@@ -50,7 +57,9 @@ class _Held(NamedTuple):
     place: str
 
 
-def read(path: PathLike, *, what: str = "auto", ids: str = "id", skipped: Skipped | None = None) -> Iterator[NBest]:
+def read(
+    path: PathLike, *, what: str = "auto", ids: str = "id", skipped: Skipped | None = None
+) -> Iterator[NBest]:
     """Yield a list for every supervision of a manifest, one line in memory at a time; the supervisions' other fields are kept.
 
     what: "nbest", the lists in `custom`; "text", the supervision's text as the only hypothesis; "auto", the lists, or the text where it is known to be
@@ -70,7 +79,15 @@ def read(path: PathLike, *, what: str = "auto", ids: str = "id", skipped: Skippe
     return convert_each(_pieces(path, ids), convert, place, skipped)
 
 
-def write(lists: Iterable[NBest], path: PathLike, *, manifest: PathLike, what: str = "text", ids: str = "id", missing: str = "stop") -> int:
+def write(
+    lists: Iterable[NBest],
+    path: PathLike,
+    *,
+    manifest: PathLike,
+    what: str = "text",
+    ids: str = "id",
+    missing: str = "stop",
+) -> int:
     """Write the supervisions or cuts of `manifest`, in its order, with what their lists have to say; return the number of lists.
 
     what: "text" or "nbest", as above; an older `ref_text` stays what it is, an older `nbest` is replaced. ids: which ids the lists go by.
@@ -78,7 +95,11 @@ def write(lists: Iterable[NBest], path: PathLike, *, manifest: PathLike, what: s
     Raises FormatError for a supervision without a list (unless dropped), a list without a supervision, an id that comes twice, a cut of several
     supervisions and one list, a broken line, and if the file cannot be written; ScoreError for a score that is not finite.
     """
-    for name, value, known in (("what", what, _WRITTEN), ("ids", ids, REFERENCE_IDS), ("missing", missing, _MISSING)):
+    for name, value, known in (
+        ("what", what, _WRITTEN),
+        ("ids", ids, REFERENCE_IDS),
+        ("missing", missing, _MISSING),
+    ):
         _refuse_unknown(path, name, value, known)
     waiting = _Waiting(lists, what)
     place = at_line(manifest)
@@ -119,9 +140,13 @@ class _Waiting:
 
     def refuse_rest(self, manifest: PathLike) -> None:
         """Raise FormatError naming the first list that nobody asked for."""
-        places = chain((held.place for held in self._held.values()), (nbest.place() for nbest in self._lists))
+        places = chain(
+            (held.place for held in self._held.values()), (nbest.place() for nbest in self._lists)
+        )
         for place in places:
-            raise FormatError(f"{place}: {name_of(manifest)} has no supervision for this list; give the manifest of this very set, or choose other ids")
+            raise FormatError(
+                f"{place}: {name_of(manifest)} has no supervision for this list; give the manifest of this very set, or choose other ids"
+            )
 
 
 def _fields(nbest: NBest, what: str) -> dict[str, msgspec.Raw]:
@@ -133,16 +158,23 @@ def _fields(nbest: NBest, what: str) -> dict[str, msgspec.Raw]:
     return {name: msgspec.Raw(encode(value, nbest.place())) for name, value in chosen.items()}
 
 
-def _is_filled(record: dict[str, Any], waiting: _Waiting, ids: str, missing: str, where: str) -> bool:
+def _is_filled(
+    record: dict[str, Any], waiting: _Waiting, ids: str, missing: str, where: str
+) -> bool:
     """Put the lists into the supervisions of a line; return whether the line is to be written."""
-    found = [(utterance, supervision, waiting.take(utterance, where)) for utterance, supervision in keyed(record, ids, where)]
+    found = [
+        (utterance, supervision, waiting.take(utterance, where))
+        for utterance, supervision in keyed(record, ids, where)
+    ]
     if missing == "drop" and all(fields is None for _, _, fields in found):
         return False
     for utterance, supervision, fields in found:
         at = f"{where}: utterance {utterance}"
         if fields is None:
             advice = (
-                "give lists for all supervisions of a cut or for none" if missing == "drop" else "choose other ids, or leave such lines out with missing=drop"
+                "give lists for all supervisions of a cut or for none"
+                if missing == "drop"
+                else "choose other ids, or leave such lines out with missing=drop"
             )
             raise FormatError(f"{at}: there is no list with this id; {advice}")
         _fill(supervision, fields, at)
@@ -156,7 +188,10 @@ def _fill(supervision: dict[str, Any], fields: dict[str, msgspec.Raw], at: str) 
         supervision["text"] = fields["text"]
         supervision["custom"] = {**custom, REFERENCE: reference}
     else:
-        supervision["custom"] = {**{name: value for name, value in custom.items() if name != _META}, **fields}
+        supervision["custom"] = {
+            **{name: value for name, value in custom.items() if name != _META},
+            **fields,
+        }
 
 
 def _pieces(path: PathLike, ids: str) -> Iterator[tuple[int, _Piece | FormatError]]:
@@ -166,7 +201,10 @@ def _pieces(path: PathLike, ids: str) -> Iterator[tuple[int, _Piece | FormatErro
         if not line.strip():
             continue
         try:
-            found = [_Piece(*piece) for piece in keyed(record_of(line, place(number)), ids, place(number))]
+            found = [
+                _Piece(*piece)
+                for piece in keyed(record_of(line, place(number)), ids, place(number))
+            ]
             _refuse_repeated([piece.utterance for piece in found], place(number))
         except FormatError as error:
             yield number, error
@@ -179,15 +217,23 @@ def _list(piece: _Piece, what: str, where: str) -> NBest:
     at = f"{where}: utterance {piece.utterance}"
     custom = custom_of(supervision, at)
     kept = other_fields(supervision, {"id", "text", "custom"}, RECORD_FIELDS, at)
-    others = {name: value for name, value in custom.items() if name not in (_LISTS, _META, REFERENCE)}
+    others = {
+        name: value for name, value in custom.items() if name not in (_LISTS, _META, REFERENCE)
+    }
     is_text = what == "text" or (what == "auto" and _is_text(supervision, custom, at))
     ref = None if is_text and REFERENCE not in custom else reference_of(supervision, at)
     record = {
         "id": piece.utterance,
         **({} if ref is None else {"ref": ref}),
-        "hyps": [{"text": field(supervision, "text", str, at, "a string")}] if is_text else _hyps(custom, at),
+        "hyps": [{"text": field(supervision, "text", str, at, "a string")}]
+        if is_text
+        else _hyps(custom, at),
         **({"meta": custom[_META]} if _META in custom and not is_text else {}),
-        **({} if supervision.get("id") == piece.utterance else {"supervision_id": supervision.get("id")}),
+        **(
+            {}
+            if supervision.get("id") == piece.utterance
+            else {"supervision_id": supervision.get("id")}
+        ),
         **kept,
         **({"custom": others} if others else {}),
     }
@@ -200,34 +246,46 @@ def _is_text(supervision: dict[str, Any], custom: dict[str, Any], at: str) -> bo
         return _LISTS not in custom and REFERENCE in custom
     first = next(iter(_hyps(custom, at)), None)
     if not isinstance(first, dict) or first.get("text") != supervision.get("text"):
-        raise FormatError(f'{at}: the text is a hypothesis, and not the first of "{_LISTS}"; say which to read, what=text or what=nbest')
+        raise FormatError(
+            f'{at}: the text is a hypothesis, and not the first of "{_LISTS}"; say which to read, what=text or what=nbest'
+        )
     return False
 
 
 def _hyps(custom: dict[str, Any], at: str) -> list[Any]:
     if _LISTS not in custom:
-        raise FormatError(f'{at}: there is no "{_LISTS}" in "custom"; if the text is a hypothesis, give what=text')
+        raise FormatError(
+            f'{at}: there is no "{_LISTS}" in "custom"; if the text is a hypothesis, give what=text'
+        )
     hyps = custom[_LISTS]
     if not isinstance(hyps, list) or not hyps:
-        raise FormatError(f'{at}: "{_LISTS}" is {"an empty list" if hyps == [] else described(hyps)}, expected a list of at least one hypothesis')
+        raise FormatError(
+            f'{at}: "{_LISTS}" is {"an empty list" if hyps == [] else described(hyps)}, expected a list of at least one hypothesis'
+        )
     return hyps
 
 
 def _refuse_repeated(ids: list[str], where: str) -> None:
     for utterance in (utterance for utterance, count in Counter(ids).items() if count > 1):
-        raise FormatError(f"{where}: utterance {utterance}: two supervisions of the cut have this id; every utterance needs its own")
+        raise FormatError(
+            f"{where}: utterance {utterance}: two supervisions of the cut have this id; every utterance needs its own"
+        )
 
 
 def _refuse_unknown(path: PathLike, name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
-        raise FormatError(f'{name_of(path)}: {name} is "{value}", expected one of {", ".join(known)}')
+        raise FormatError(
+            f'{name_of(path)}: {name} is "{value}", expected one of {", ".join(known)}'
+        )
 
 
 def _is_lhotse(head: str) -> bool:
     record = first_value(head, r"\s*")
     try:
         found = keyed(record, "supervision", "") if isinstance(record, dict) else []
-        customs = [custom_of(supervision, "") for _, supervision in found if "recording_id" in supervision]
+        customs = [
+            custom_of(supervision, "") for _, supervision in found if "recording_id" in supervision
+        ]
     except FormatError:
         return False
     return any(REFERENCE in custom or _has_lists(custom.get(_LISTS)) for custom in customs)
@@ -252,14 +310,24 @@ LHOTSE = Format(
     proof="the first value is a supervision of lhotse, or a cut with one, whose `custom` has `nbest` or `ref_text`",
     read_options={
         "what": Option(
-            "where the hypotheses are: nbest, text, or auto (default), the texts only where references stand beside them", one_of(*_READ), "auto, nbest or text"
+            "where the hypotheses are: nbest, text, or auto (default), the texts only where references stand beside them",
+            one_of(*_READ),
+            "auto, nbest or text",
         ),
         "ids": _IDS,
     },
     write_options={
         "manifest": Option("the manifest that gets the lists", is_file=True, required=True),
-        "what": Option("what is written: text (default), the first hypotheses as texts, or nbest, the lists", one_of(*_WRITTEN), "text or nbest"),
+        "what": Option(
+            "what is written: text (default), the first hypotheses as texts, or nbest, the lists",
+            one_of(*_WRITTEN),
+            "text or nbest",
+        ),
         "ids": _IDS,
-        "missing": Option("supervisions without a list: stop (default), or drop their lines", one_of(*_MISSING), "stop or drop"),
+        "missing": Option(
+            "supervisions without a list: stop (default), or drop their lines",
+            one_of(*_MISSING),
+            "stop or drop",
+        ),
     },
 )

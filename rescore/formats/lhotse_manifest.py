@@ -13,7 +13,17 @@ from rescore.errors import FormatError
 from rescore.formats.record import id_of
 from rescore.formats.strict_json import decode, described, field, number
 
-__all__ = ["REFERENCE", "REFERENCE_IDS", "custom_of", "is_cut", "keyed", "record_of", "reference_field", "reference_of", "supervisions_of"]
+__all__ = [
+    "REFERENCE",
+    "REFERENCE_IDS",
+    "custom_of",
+    "is_cut",
+    "keyed",
+    "record_of",
+    "reference_field",
+    "reference_of",
+    "supervisions_of",
+]
 
 #: Which ids the lines of a lhotse file can go by.
 REFERENCE_IDS = ("id", "supervision", "recording")
@@ -26,7 +36,9 @@ def record_of(line: bytes, where: str) -> dict[str, Any]:
     """Return the supervision or cut of one line. Raises FormatError for a line that is no JSON object."""
     record = decode(line, where)
     if not isinstance(record, dict):
-        raise FormatError(f"{where}: the line is {described(record)}, expected a supervision or a cut of lhotse, an object")
+        raise FormatError(
+            f"{where}: the line is {described(record)}, expected a supervision or a cut of lhotse, an object"
+        )
     return record
 
 
@@ -41,7 +53,9 @@ def supervisions_of(cut: dict[str, Any], at: str) -> Iterator[tuple[dict[str, An
         for track in _objects(cut, "tracks", at):
             inner = field(track, "cut", dict, f"{at}: track", "an object")
             offset = number(track.get("offset", 0), f"{at}: track", '"offset"')
-            for supervision in _objects(inner, "supervisions", at) if "supervisions" in inner else ():
+            for supervision in (
+                _objects(inner, "supervisions", at) if "supervisions" in inner else ()
+            ):
                 yield supervision, offset
     else:
         for supervision in _objects(cut, "supervisions", at):
@@ -57,21 +71,31 @@ def keyed(record: dict[str, Any], ids: str, where: str) -> list[tuple[str, dict[
     utterance = id_of(record, where)
     at = f"{where}: utterance {utterance}"
     if not is_cut(record):
-        recording = field(record, "recording_id", str, at, "a string, as every supervision of lhotse has it")
+        recording = field(
+            record, "recording_id", str, at, "a string, as every supervision of lhotse has it"
+        )
         return [(id_of({"id": recording}, where) if ids == "recording" else utterance, record)]
     if ids == "recording":
-        raise FormatError(f"{at}: a cut is not a whole recording; give the supervision set, or ids=id or ids=supervision")
+        raise FormatError(
+            f"{at}: a cut is not a whole recording; give the supervision set, or ids=id or ids=supervision"
+        )
     found = [supervision for supervision, _ in supervisions_of(record, at)]
     if ids == "supervision":
         return [(id_of(supervision, f"{at}: supervision"), supervision) for supervision in found]
     if len(found) > 1:
-        raise FormatError(f"{at}: the cut has {len(found)} supervisions, and a list is of one; give ids=supervision, or cut.trim_to_supervisions() to lhotse")
+        raise FormatError(
+            f"{at}: the cut has {len(found)} supervisions, and a list is of one; give ids=supervision, or cut.trim_to_supervisions() to lhotse"
+        )
     return [(utterance, supervision) for supervision in found]
 
 
 def custom_of(supervision: dict[str, Any], at: str) -> dict[str, Any]:
     """Return the fields that users added to a supervision. Raises FormatError if they are no object."""
-    return {} if supervision.get("custom") is None else field(supervision, "custom", dict, at, "an object")
+    return (
+        {}
+        if supervision.get("custom") is None
+        else field(supervision, "custom", dict, at, "an object")
+    )
 
 
 def reference_field(supervision: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -80,7 +104,11 @@ def reference_field(supervision: dict[str, Any]) -> tuple[dict[str, Any], str]:
     Read as a reference, the hypothesis would be compared with itself.
     """
     custom = supervision.get("custom")
-    return (custom, REFERENCE) if isinstance(custom, dict) and REFERENCE in custom else (supervision, "text")
+    return (
+        (custom, REFERENCE)
+        if isinstance(custom, dict) and REFERENCE in custom
+        else (supervision, "text")
+    )
 
 
 def reference_of(supervision: dict[str, Any], at: str) -> str | None:

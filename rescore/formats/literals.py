@@ -24,7 +24,9 @@ def string_value(token: str, at: str) -> str:
         text: str = ast.literal_eval(token)
         text.encode()
     except (SyntaxError, ValueError) as error:  # beyond U+10FFFF, a NUL, half of a surrogate pair
-        raise FormatError(f"{at}: the string {token[:40]} holds what is not a character; write the file again in UTF-8") from error
+        raise FormatError(
+            f"{at}: the string {token[:40]} holds what is not a character; write the file again in UTF-8"
+        ) from error
     return text
 
 
@@ -37,7 +39,9 @@ def string_list(literal: str, at: str) -> list[str]:
     while position < len(inside):
         found = _ITEM.match(inside, position)
         if found is None:
-            raise FormatError(f"{at} is no list of strings as Python prints it: expected a string at {inside[position : position + 40]}")
+            raise FormatError(
+                f"{at} is no list of strings as Python prints it: expected a string at {inside[position : position + 40]}"
+            )
         strings.append(string_value(found[1], at))
         position = found.end()
     return strings

@@ -31,7 +31,9 @@ __all__ = ["MAPPED_JSONL", "read"]
 
 _Path: TypeAlias = "tuple[str, ...]"
 
-_SCORE = re.compile(r"(?P<name>[^:,\s]+):(?P<sign>-?)(?P<log10>(?:log10:)?)(?P<path>[^:*,\s]+)(?:\*(?P<count>[^:*+,\s]+)(?:\+(?P<more>[0-9]{1,3}))?)?")
+_SCORE = re.compile(
+    r"(?P<name>[^:,\s]+):(?P<sign>-?)(?P<log10>(?:log10:)?)(?P<path>[^:*,\s]+)(?:\*(?P<count>[^:*+,\s]+)(?:\+(?P<more>[0-9]{1,3}))?)?"
+)
 _MEANS = {"avg_logprob", "avg_log_prob", "avg_logprobs"}
 _STEM = "stem:"
 
@@ -79,32 +81,62 @@ def read(
     """
     mapping = _mapping(id, ref, hyps, text, scores, order, path)
     lines = ((number, (number, line)) for number, line in byte_lines(path) if line.strip())
-    return convert_each(lines, lambda line, where: _decode(*line, mapping, where), at_line(path), skipped)
+    return convert_each(
+        lines, lambda line, where: _decode(*line, mapping, where), at_line(path), skipped
+    )
 
 
-def _mapping(id: str, ref: str, hyps: str, text: str, scores: str, order: str, path: PathLike) -> _Mapping:
+def _mapping(
+    id: str, ref: str, hyps: str, text: str, scores: str, order: str, path: PathLike
+) -> _Mapping:
     found = tuple(_score(spec, name_of(path)) for spec in scores.split(",")) if scores else ()
     names = [score.name for score in found]
     if len(set(names)) < len(names):
         raise FormatError(f'{name_of(path)}: scores is "{scores}", expected every name once')
     if order and order not in names:
-        raise FormatError(f'{name_of(path)}: order is "{order}", expected one of the scores: {", ".join(names) or "none is given"}')
+        raise FormatError(
+            f'{name_of(path)}: order is "{order}", expected one of the scores: {", ".join(names) or "none is given"}'
+        )
     if not hyps and text == ref:
-        raise FormatError(f'{name_of(path)}: "{text}" cannot be both reference and hypothesis; give ref and text their own fields')
-    return _Mapping(_parts(id.removeprefix(_STEM)), id.startswith(_STEM), _parts(ref), _parts(hyps), _parts(text), found, order, stem_of(path))
+        raise FormatError(
+            f'{name_of(path)}: "{text}" cannot be both reference and hypothesis; give ref and text their own fields'
+        )
+    return _Mapping(
+        _parts(id.removeprefix(_STEM)),
+        id.startswith(_STEM),
+        _parts(ref),
+        _parts(hyps),
+        _parts(text),
+        found,
+        order,
+        stem_of(path),
+    )
 
 
 def _score(spec: str, name: str) -> _Score:
     found = _SCORE.fullmatch(spec if ":" in spec else f"{spec}:{spec}")
     if found is None:
-        raise FormatError(f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], as in lm:-log10:lm_cost or am:avg_logprob*tokens+1')
-    if found["path"].rpartition(".")[2] in _MEANS and not found["count"] and not found["name"].endswith("_per_token"):
+        raise FormatError(
+            f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], as in lm:-log10:lm_cost or am:avg_logprob*tokens+1'
+        )
+    if (
+        found["path"].rpartition(".")[2] in _MEANS
+        and not found["count"]
+        and not found["name"].endswith("_per_token")
+    ):
         raise FormatError(
             f'{name}: scores has "{spec}": {found["path"]} is a mean over tokens; give its count ({spec}*tokens+1) or call it {found["name"]}_per_token'
         )
     factor = (-1.0 if found["sign"] else 1.0) * (math.log(10) if found["log10"] else 1.0)
     is_column = found["path"].startswith(".")
-    return _Score(found["name"], _parts(found["path"].removeprefix(".")), factor, _parts(found["count"] or ""), int(found["more"] or 0), is_column)
+    return _Score(
+        found["name"],
+        _parts(found["path"].removeprefix(".")),
+        factor,
+        _parts(found["count"] or ""),
+        int(found["more"] or 0),
+        is_column,
+    )
 
 
 def _parts(path: str) -> _Path:
@@ -112,7 +144,9 @@ def _parts(path: str) -> _Path:
 
 
 def _decode(line_number: int, line: bytes, mapping: _Mapping, where: str) -> NBest:
-    check = partial(_convert, mapping=mapping, made=f"{mapping.made}-{line_number:06d}", where=where)
+    check = partial(
+        _convert, mapping=mapping, made=f"{mapping.made}-{line_number:06d}", where=where
+    )
     return check(decode(line, where, check))
 
 
@@ -121,14 +155,43 @@ def _convert(record: Any, mapping: _Mapping, made: str, where: str) -> NBest:
         raise FormatError(f"{where}: the line is {described(record)}, expected an object")
     utterance = _id(record, mapping, made, where)
     at = f"{where}: utterance {utterance}"
-    ref = None if not mapping.ref else _string(record, mapping.ref, at, "a string or null", nullable=True)
+    ref = (
+        None
+        if not mapping.ref
+        else _string(record, mapping.ref, at, "a string or null", nullable=True)
+    )
     items = _items(record, mapping, at)
-    columns = {score.name: _column(record, score, len(items), at) for score in mapping.scores if score.is_column}
-    hyps = [_hypothesis(item, mapping, {name: column[i] for name, column in columns.items()}, f"{at}, hypothesis {i + 1}") for i, item in enumerate(items)]
+    columns = {
+        score.name: _column(record, score, len(items), at)
+        for score in mapping.scores
+        if score.is_column
+    }
+    hyps = [
+        _hypothesis(
+            item,
+            mapping,
+            {name: column[i] for name, column in columns.items()},
+            f"{at}, hypothesis {i + 1}",
+        )
+        for i, item in enumerate(items)
+    ]
     if mapping.order:
         hyps.sort(key=lambda hyp: -hyp.scores[mapping.order])
-    ranked = tuple(Hypothesis(hyp.text, {**hyp.scores, **({} if "rank" in hyp.scores else {"rank": float(-i)})}, hyp.raw) for i, hyp in enumerate(hyps))
-    return NBest(utterance, ranked, ref, other_fields(_rest(record, _record_paths(mapping)), (), RECORD_FIELDS, at), where)
+    ranked = tuple(
+        Hypothesis(
+            hyp.text,
+            {**hyp.scores, **({} if "rank" in hyp.scores else {"rank": float(-i)})},
+            hyp.raw,
+        )
+        for i, hyp in enumerate(hyps)
+    )
+    return NBest(
+        utterance,
+        ranked,
+        ref,
+        other_fields(_rest(record, _record_paths(mapping)), (), RECORD_FIELDS, at),
+        where,
+    )
 
 
 def _id(record: dict[str, Any], mapping: _Mapping, made: str, where: str) -> str:
@@ -136,7 +199,9 @@ def _id(record: dict[str, Any], mapping: _Mapping, made: str, where: str) -> str
         return made
     value = _at(record, mapping.id)
     if not isinstance(value, str | int) or isinstance(value, bool):
-        raise FormatError(f'{where}: the id, "{".".join(mapping.id)}", is {described(value)}, expected a string or an integer')
+        raise FormatError(
+            f'{where}: the id, "{".".join(mapping.id)}", is {described(value)}, expected a string or an integer'
+        )
     return id_of({"id": PurePosixPath(str(value)).stem if mapping.is_stem else str(value)}, where)
 
 
@@ -146,16 +211,22 @@ def _items(record: dict[str, Any], mapping: _Mapping, at: str) -> list[Any]:
         return [value]
     if not isinstance(value, list) or not value:
         got = "an empty list" if value == [] else described(value)
-        raise FormatError(f'{at}: "{".".join(mapping.hyps)}" is {got}, expected a list of at least one hypothesis')
+        raise FormatError(
+            f'{at}: "{".".join(mapping.hyps)}" is {got}, expected a list of at least one hypothesis'
+        )
     return value
 
 
 def _column(record: dict[str, Any], score: _Score, count: int, at: str) -> list[Any]:
     column = _at(record, score.path)
     if not isinstance(column, list):
-        raise FormatError(f'{at}: "{".".join(score.path)}" is {described(column)}, expected a list of numbers')
+        raise FormatError(
+            f'{at}: "{".".join(score.path)}" is {described(column)}, expected a list of numbers'
+        )
     if len(column) != count:
-        raise FormatError(f'{at}: "{".".join(score.path)}" has {len(column)} numbers, expected one for each of {count} hypotheses')
+        raise FormatError(
+            f'{at}: "{".".join(score.path)}" has {len(column)} numbers, expected one for each of {count} hypotheses'
+        )
     return column
 
 
@@ -169,7 +240,12 @@ def _hypothesis(item: Any, mapping: _Mapping, columns: dict[str, Any], at: str) 
         fields, text = item, _string(item, mapping.text, at, "a string") or ""
     else:
         raise FormatError(f"{at} is {described(item)}, expected a string, an object or a list")
-    scores = {score.name: _value(columns[score.name] if score.is_column else _at(fields, score.path), fields, score, at) for score in mapping.scores}
+    scores = {
+        score.name: _value(
+            columns[score.name] if score.is_column else _at(fields, score.path), fields, score, at
+        )
+        for score in mapping.scores
+    }
     if not mapping.hyps:
         return Hypothesis(text, scores)
     paths = [mapping.text, *(score.path for score in mapping.scores if not score.is_column)]
@@ -188,11 +264,15 @@ def _count(item: dict[str, Any], score: _Score, at: str) -> int:
     value = _at(item, score.count)
     count = len(value) if isinstance(value, list) else value
     if type(count) is not int or count + score.more < 1:
-        raise FormatError(f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, expected a number or a list of at least one token')
+        raise FormatError(
+            f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, expected a number or a list of at least one token'
+        )
     return count + score.more
 
 
-def _string(item: dict[str, Any], path: _Path, at: str, expected: str, nullable: bool = False) -> str | None:
+def _string(
+    item: dict[str, Any], path: _Path, at: str, expected: str, nullable: bool = False
+) -> str | None:
     value = _at(item, path)
     if isinstance(value, str) or (nullable and value is None):
         return value
@@ -213,7 +293,11 @@ def _at(value: Any, path: _Path) -> Any:
 
 def _record_paths(mapping: _Mapping) -> list[_Path]:
     """The fields of a record that the native one has in other places. An id that is a stem of a field, say a file name, leaves the field there."""
-    paths = [mapping.ref, mapping.hyps, *(score.path for score in mapping.scores if score.is_column)]
+    paths = [
+        mapping.ref,
+        mapping.hyps,
+        *(score.path for score in mapping.scores if score.is_column),
+    ]
     if not mapping.is_stem or mapping.id == ("id",):
         paths.append(mapping.id)
     if not mapping.hyps:
@@ -239,9 +323,15 @@ MAPPED_JSONL = Format(
     read,
     help="any JSON lines by a mapping of fields (Whisper, faster-whisper, pipelines, home-made)",
     read_options={
-        "id": Option("path of the id; stem:path takes a file's name; empty: ids are made; default id", expected="a path"),
+        "id": Option(
+            "path of the id; stem:path takes a file's name; empty: ids are made; default id",
+            expected="a path",
+        ),
         "ref": Option("path of the reference; empty (default): there is none", expected="a path"),
-        "hyps": Option("path of the list of hypotheses; empty: the record is the one hypothesis; default nbest", expected="a path"),
+        "hyps": Option(
+            "path of the list of hypotheses; empty: the record is the one hypothesis; default nbest",
+            expected="a path",
+        ),
         "text": Option("path of the text in a hypothesis; default text", expected="a path"),
         "scores": Option("ours:[-][log10:]path[*count[+n]], commas between", expected="a mapping"),
         "order": Option("one of our scores to sort by, highest first", expected="a name"),

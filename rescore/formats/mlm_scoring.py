@@ -12,10 +12,25 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Skipped, convert_each, each_once, read_score_option, write_score_option
+from rescore.formats.base import (
+    Format,
+    Skipped,
+    convert_each,
+    each_once,
+    read_score_option,
+    write_score_option,
+)
 from rescore.formats.files import PathLike, atomic_writer, name_of, read_bytes
 from rescore.formats.record import HYPOTHESIS_FIELDS, RECORD_FIELDS, id_of, other_fields, score_of
-from rescore.formats.strict_json import MISSING, decode, described, encode, field, first_value, number
+from rescore.formats.strict_json import (
+    MISSING,
+    decode,
+    described,
+    encode,
+    field,
+    first_value,
+    number,
+)
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["MLM_SCORING", "read", "write"]
@@ -24,13 +39,17 @@ _HYPOTHESIS = re.compile(r"hyp_([0-9]{1,9})")
 _ENTRY = '{"ref": ..., "hyp_1": {"score": ..., "text": ...}, ...}'
 
 
-def read(path: PathLike, *, score: str = "first_pass", skipped: Skipped | None = None) -> Iterator[NBest]:
+def read(
+    path: PathLike, *, score: str = "first_pass", skipped: Skipped | None = None
+) -> Iterator[NBest]:
     """Yield the lists of an mlm-scoring file, which is decoded as a whole; `score` names what the file calls "score".
 
     Raises FormatError naming the file and the utterance; with `skipped`, counts broken utterances there and goes on.
     """
     name = name_of(path)
-    entries = decode(read_bytes(path), name, lambda entries: list(_lists(entries, name, score, None)))
+    entries = decode(
+        read_bytes(path), name, lambda entries: list(_lists(entries, name, score, None))
+    )
     yield from _lists(entries, name, score, skipped)
 
 
@@ -50,19 +69,30 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
 
 def _lists(entries: Any, name: str, score: str, skipped: Skipped | None) -> Iterator[NBest]:
     if not isinstance(entries, dict):
-        raise FormatError(f'{name}: the file is {described(entries)}, expected an object {{"<utterance>": {_ENTRY}}}')
+        raise FormatError(
+            f'{name}: the file is {described(entries)}, expected an object {{"<utterance>": {_ENTRY}}}'
+        )
     numbered = enumerate(entries.items(), 1)
-    return convert_each(numbered, lambda item, where: _convert(*item, score, where), lambda number: f"{name}: item {number}", skipped)
+    return convert_each(
+        numbered,
+        lambda item, where: _convert(*item, score, where),
+        lambda number: f"{name}: item {number}",
+        skipped,
+    )
 
 
 def _convert(utterance: str, entry: Any, score: str, where: str) -> NBest:
     at = f"{where}: utterance {id_of({'id': utterance}, where)}"
     if not isinstance(entry, dict):
         raise FormatError(f"{at} is {described(entry)}, expected an object {_ENTRY}")
-    names = sorted((name for name in entry if _HYPOTHESIS.fullmatch(name)), key=lambda name: int(name[4:]))
+    names = sorted(
+        (name for name in entry if _HYPOTHESIS.fullmatch(name)), key=lambda name: int(name[4:])
+    )
     if not names:
         raise FormatError(f'{at}: "hyp_1" is missing, expected at least one hypothesis')
-    hyps = tuple(_hypothesis(entry[name], score, -i, f"{at}, {name}") for i, name in enumerate(names))
+    hyps = tuple(
+        _hypothesis(entry[name], score, -i, f"{at}, {name}") for i, name in enumerate(names)
+    )
     ref = field(entry, "ref", str, at, "a string") if "ref" in entry else None
     raw = other_fields(entry, {"ref", *names}, RECORD_FIELDS, at)
     return NBest(utterance, hyps, ref, raw, where)
@@ -70,20 +100,31 @@ def _convert(utterance: str, entry: Any, score: str, where: str) -> NBest:
 
 def _hypothesis(hyp: Any, score: str, rank: int, at: str) -> Hypothesis:
     if not isinstance(hyp, dict):
-        raise FormatError(f'{at} is {described(hyp)}, expected an object {{"score": ..., "text": ...}}')
+        raise FormatError(
+            f'{at} is {described(hyp)}, expected an object {{"score": ..., "text": ...}}'
+        )
     value = number(hyp.get("score", MISSING), at, '"score"')
     raw = other_fields(hyp, ("score", "text"), HYPOTHESIS_FIELDS, at)
-    return Hypothesis(field(hyp, "text", str, at, "a string"), {score: value, "rank": float(rank)}, raw)
+    return Hypothesis(
+        field(hyp, "text", str, at, "a string"), {score: value, "rank": float(rank)}, raw
+    )
 
 
 def _entry(nbest: NBest, score: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {f"hyp_{i + 1}": {"score": score_of(nbest, i, score), "text": hyp.text} for i, hyp in enumerate(nbest.hyps)}
+    entry: dict[str, Any] = {
+        f"hyp_{i + 1}": {"score": score_of(nbest, i, score), "text": hyp.text}
+        for i, hyp in enumerate(nbest.hyps)
+    }
     return entry if nbest.ref is None else {**entry, "ref": nbest.ref}
 
 
 def _is_mlm_scoring(head: str) -> bool:
     entry = first_value(head, r'\s*\{\s*"(?:[^"\\]|\\.)*"\s*:\s*')
-    return isinstance(entry, dict) and isinstance(entry.get("hyp_1"), dict) and "text" in entry["hyp_1"]
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("hyp_1"), dict)
+        and "text" in entry["hyp_1"]
+    )
 
 
 MLM_SCORING = Format(

@@ -17,10 +17,36 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, parse_number, read_score_option, whole_number, write_score_option
-from rescore.formats.files import PathLike, at_line, atomic_writer, byte_lines, name_of, not_utf8, stem_of
+from rescore.formats.base import (
+    Format,
+    Option,
+    Skipped,
+    convert_each,
+    each_once,
+    parse_number,
+    read_score_option,
+    whole_number,
+    write_score_option,
+)
+from rescore.formats.files import (
+    PathLike,
+    at_line,
+    atomic_writer,
+    byte_lines,
+    name_of,
+    not_utf8,
+    stem_of,
+)
 from rescore.formats.record import RECORD_FIELDS, id_of, other_fields, score_of
-from rescore.formats.strict_json import MISSING, decode, described, encode, field, first_value, number
+from rescore.formats.strict_json import (
+    MISSING,
+    decode,
+    described,
+    encode,
+    field,
+    first_value,
+    number,
+)
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["NEMO", "NEMO_BEAMS", "read", "read_beams", "write", "write_beams"]
@@ -49,28 +75,55 @@ def read(
     `skipped`, counts broken lists there and goes on.
     """
     lines = iter(byte_lines(path))
-    entries = None if manifest is None else ((at_line(manifest)(i), line) for i, line in byte_lines(manifest) if line.strip())
+    entries = (
+        None
+        if manifest is None
+        else ((at_line(manifest)(i), line) for i, line in byte_lines(manifest) if line.strip())
+    )
     name, stem = name_of(path), stem_of(path)
 
-    def groups() -> Iterator[tuple[int, tuple[int, list[tuple[int, bytes]], tuple[str, bytes] | None]]]:
+    def groups() -> Iterator[
+        tuple[int, tuple[int, list[tuple[int, bytes]], tuple[str, bytes] | None]]
+    ]:
         number = 0
         while group := list(islice(lines, beam_size)):
             number += 1
             entry = None if entries is None else next(entries, None)
             if len(group) < beam_size:
-                raise FormatError(f"{name}: it has {group[-1][0]} lines, expected a multiple of the beam_size {beam_size}; {_ADVICE}")
+                raise FormatError(
+                    f"{name}: it has {group[-1][0]} lines, expected a multiple of the beam_size {beam_size}; {_ADVICE}"
+                )
             if entries is not None and entry is None:
-                raise FormatError(f"{name}:{group[0][0]}: there are lines left after {number - 1} lists of {beam_size}, all that the manifest has; {_ADVICE}")
+                raise FormatError(
+                    f"{name}:{group[0][0]}: there are lines left after {number - 1} lists of {beam_size}, all that the manifest has; {_ADVICE}"
+                )
             yield group[0][0], (number, group, entry)
         if entries is not None and next(entries, None) is not None:
-            raise FormatError(f"{name}: it ends after {number} lists of {beam_size} lines, but the manifest goes on; {_ADVICE}")
+            raise FormatError(
+                f"{name}: it ends after {number} lists of {beam_size} lines, but the manifest goes on; {_ADVICE}"
+            )
 
-    def convert(item: tuple[int, list[tuple[int, bytes]], tuple[str, bytes] | None], where: str) -> NBest:
+    def convert(
+        item: tuple[int, list[tuple[int, bytes]], tuple[str, bytes] | None], where: str
+    ) -> NBest:
         number, group, entry = item
         made = f"{stem}-{number:06d}"
-        utterance, ref, raw = (made, None, {}) if entry is None else _entry(decode(entry[1], entry[0]), ids, made, entry[0])
+        utterance, ref, raw = (
+            (made, None, {})
+            if entry is None
+            else _entry(decode(entry[1], entry[0]), ids, made, entry[0])
+        )
         at = f"{where}: utterance {utterance}"
-        return NBest(utterance, tuple(_line(line, f"{at}, hypothesis {i + 1}", i, score) for i, (_, line) in enumerate(group)), ref, raw, where)
+        return NBest(
+            utterance,
+            tuple(
+                _line(line, f"{at}, hypothesis {i + 1}", i, score)
+                for i, (_, line) in enumerate(group)
+            ),
+            ref,
+            raw,
+            where,
+        )
 
     return convert_each(groups(), convert, at_line(path), skipped)
 
@@ -91,13 +144,21 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
                 )
             for i, hyp in enumerate(nbest.hyps):
                 if re.search(r"[\t\r\n]|^\ufeff", hyp.text):
-                    raise FormatError(f"{nbest.place(i)}: the text holds a tab, a line break or a byte order mark, which this format cannot; take it out")
+                    raise FormatError(
+                        f"{nbest.place(i)}: the text holds a tab, a line break or a byte order mark, which this format cannot; take it out"
+                    )
                 output.write(f"{hyp.text}\t{score_of(nbest, i, score)!r}\n".encode())
             count += 1
     return count
 
 
-def read_beams(path: PathLike, *, ids: str | None = None, score: str = "first_pass", skipped: Skipped | None = None) -> Iterator[NBest]:
+def read_beams(
+    path: PathLike,
+    *,
+    ids: str | None = None,
+    score: str = "first_pass",
+    skipped: Skipped | None = None,
+) -> Iterator[NBest]:
     """Yield the lists of a manifest with beams, one line in memory at a time; fields without a meaning here (`audio_filepath`, `pred_text`) are kept.
 
     Raises FormatError naming the line; with `skipped`, counts broken lines there and goes on.
@@ -120,10 +181,16 @@ def write_beams(lists: Iterable[NBest], path: PathLike, *, score: str = "first_p
     count = 0
     with atomic_writer(path) as output:
         for nbest in each_once(lists):
-            kept = {name: value for name, value in nbest.raw.items() if name not in RECORD_FIELDS | {"text", "beams"}}
+            kept = {
+                name: value
+                for name, value in nbest.raw.items()
+                if name not in RECORD_FIELDS | {"text", "beams"}
+            }
             ref = {} if nbest.ref is None else {"text": nbest.ref}
             beams = [[hyp.text, score_of(nbest, i, score)] for i, hyp in enumerate(nbest.hyps)]
-            output.write(encode({"id": nbest.id, **kept, **ref, "beams": beams}, nbest.place()) + b"\n")
+            output.write(
+                encode({"id": nbest.id, **kept, **ref, "beams": beams}, nbest.place()) + b"\n"
+            )
             count += 1
     return count
 
@@ -138,10 +205,14 @@ def _line(line: bytes, at: str, index: int, score: str) -> Hypothesis:
     return Hypothesis(text, {score: parse_number(value, at, "the score"), "rank": float(-index)})
 
 
-def _entry(entry: Any, ids: str | None, made: str, where: str) -> tuple[str, str | None, dict[str, Any]]:
+def _entry(
+    entry: Any, ids: str | None, made: str, where: str
+) -> tuple[str, str | None, dict[str, Any]]:
     """Id, reference and other fields of one line of a manifest."""
     if not isinstance(entry, dict):
-        raise FormatError(f'{where}: the line is {described(entry)}, expected an object {{"audio_filepath": ..., "text": ...}}')
+        raise FormatError(
+            f'{where}: the line is {described(entry)}, expected an object {{"audio_filepath": ..., "text": ...}}'
+        )
     utterance = _id(entry, ids, made, where)
     at = f"{where}: utterance {utterance}"
     ref = field(entry, "text", str, at, "the reference, a string") if "text" in entry else None
@@ -155,7 +226,13 @@ def _id(entry: dict[str, Any], ids: str | None, made: str, where: str) -> str:
         return id_of({"id": field(entry, ids, str, where, "the id, a string")}, where)
     if "id" in entry:
         return id_of(entry, where)
-    audio = field(entry, "audio_filepath", str, where, "a string that names the utterance (-O ids=FIELD chooses another, -O ids=number counts)")
+    audio = field(
+        entry,
+        "audio_filepath",
+        str,
+        where,
+        "a string that names the utterance (-O ids=FIELD chooses another, -O ids=number counts)",
+    )
     return id_of({"id": PurePosixPath(audio).stem}, where)
 
 
@@ -165,12 +242,20 @@ def _beams(entry: Any, ids: str | None, score: str, made: str, where: str) -> NB
     beams = field(entry, "beams", list, at, f"a list {_BEAMS}")
     if not beams:
         raise FormatError(f'{at}: "beams" is an empty list, expected at least one hypothesis')
-    return NBest(utterance, tuple(_beam(beam, f"{at}, hypothesis {i + 1}", i, score) for i, beam in enumerate(beams)), ref, raw, where)
+    return NBest(
+        utterance,
+        tuple(_beam(beam, f"{at}, hypothesis {i + 1}", i, score) for i, beam in enumerate(beams)),
+        ref,
+        raw,
+        where,
+    )
 
 
 def _beam(beam: Any, at: str, index: int, score: str) -> Hypothesis:
     if not isinstance(beam, list) or len(beam) != 2:
-        raise FormatError(f'{at} is {described(beam) if not isinstance(beam, list) else f"a list of {len(beam)}"}, expected ["text", score]')
+        raise FormatError(
+            f'{at} is {described(beam) if not isinstance(beam, list) else f"a list of {len(beam)}"}, expected ["text", score]'
+        )
     if not isinstance(beam[0], str):
         raise FormatError(f"{at}: the text is {described(beam[0])}, expected a string")
     return Hypothesis(beam[0], {score: number(beam[1], at, "the score"), "rank": float(-index)})
@@ -188,7 +273,9 @@ NEMO = Format(
     write,
     help="NeMo's TSV file of beams, text<TAB>score, beside a manifest",
     read_options={
-        "beam_size": Option("lines of every utterance", whole_number, "a whole number from 1", required=True),
+        "beam_size": Option(
+            "lines of every utterance", whole_number, "a whole number from 1", required=True
+        ),
         "manifest": Option("the manifest, for ids and references", is_file=True),
         "ids": _IDS,
         **read_score_option("the name that the score gets"),

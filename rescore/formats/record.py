@@ -16,12 +16,26 @@ from rescore.errors import FormatError, ScoreError
 from rescore.formats.strict_json import described, field, number
 from rescore.types import Hypothesis, NBest, Score
 
-__all__ = ["HYPOTHESIS_FIELDS", "RECORD_FIELDS", "check_score", "from_dict", "id_of", "other_fields", "refuse_existing", "score_of", "to_dict", "with_score"]
+__all__ = [
+    "HYPOTHESIS_FIELDS",
+    "RECORD_FIELDS",
+    "check_score",
+    "from_dict",
+    "id_of",
+    "other_fields",
+    "refuse_existing",
+    "score_of",
+    "to_dict",
+    "with_score",
+]
 
 RECORD_FIELDS = frozenset({"id", "ref", "hyps", "meta"})
 HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors", "token_scores"})
 
-_DETAILS = ("std_errors", "token_scores")  # what a hypothesis holds of its scores, by name, besides their values
+_DETAILS = (
+    "std_errors",
+    "token_scores",
+)  # what a hypothesis holds of its scores, by name, besides their values
 
 _RECORD = 'an object {"id": ..., "hyps": [...]}'
 _HYPOTHESIS = 'an object {"text": ..., "scores": {...}}'
@@ -42,7 +56,13 @@ def from_dict(record: object, where: str) -> NBest:
     ref = None if record.get("ref") is None else field(record, "ref", str, at, "a string or null")
     if "meta" in record:
         _check_meta(field(record, "meta", dict, at, "an object"), at)
-    return NBest(utterance, tuple(_hypothesis(hyp, f"{at}, hypothesis {i}") for i, hyp in enumerate(hyps, 1)), ref, record, where)
+    return NBest(
+        utterance,
+        tuple(_hypothesis(hyp, f"{at}, hypothesis {i}") for i, hyp in enumerate(hyps, 1)),
+        ref,
+        record,
+        where,
+    )
 
 
 def id_of(record: dict[str, Any], where: str) -> str:
@@ -53,14 +73,18 @@ def id_of(record: dict[str, Any], where: str) -> str:
     return utterance
 
 
-def other_fields(item: Mapping[str, Any], known: Collection[str], reserved: Set[str], at: str) -> dict[str, Any]:
+def other_fields(
+    item: Mapping[str, Any], known: Collection[str], reserved: Set[str], at: str
+) -> dict[str, Any]:
     """Return the fields of another format's object that its reader does not know, to be kept as `raw`.
 
     Raises FormatError for one that would stand where the native record (`reserved`: RECORD_FIELDS or HYPOTHESIS_FIELDS) has its own.
     """
     others = {name: value for name, value in item.items() if name not in known}
     for name in sorted(reserved & others.keys()):
-        raise FormatError(f'{at}: the field "{name}" has a meaning of its own in the native record; rename it')
+        raise FormatError(
+            f'{at}: the field "{name}" has a meaning of its own in the native record; rename it'
+        )
     return others
 
 
@@ -68,7 +92,9 @@ def score_of(nbest: NBest, index: int, name: str) -> float:
     """Return the score `name` of one hypothesis, for a writer. Raises ScoreError if it is missing or not finite."""
     scores = nbest.hyps[index].scores
     if name not in scores:
-        raise ScoreError(f'{nbest.place(index)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}')
+        raise ScoreError(
+            f'{nbest.place(index)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}'
+        )
     _check_finite(scores[name], nbest, index, f'score "{name}"')
     return float(scores[name])
 
@@ -96,18 +122,28 @@ def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -
         refuse_existing(nbest, name)
     check_score(nbest, name, score)
     hyps = tuple(
-        Hypothesis(hyp.text, {**hyp.scores, name: float(value)}, _with_details(hyp.raw, name, score, index))
+        Hypothesis(
+            hyp.text, {**hyp.scores, name: float(value)}, _with_details(hyp.raw, name, score, index)
+        )
         for index, (hyp, value) in enumerate(zip(nbest.hyps, score.values, strict=True))
     )
     entry = {"signature": score.signature, "kind": score.kind, "evaluations": score.evaluations}
     meta = nbest.raw.get("meta", {})
-    return replace(nbest, hyps=hyps, raw={**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), name: entry}}})
+    return replace(
+        nbest,
+        hyps=hyps,
+        raw={**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), name: entry}}},
+    )
 
 
 def refuse_existing(nbest: NBest, name: str) -> None:
     """Raise ScoreError if a hypothesis has the score `name`, or `meta.scores` says what made it."""
-    if name in nbest.raw.get("meta", {}).get("scores", {}) or any(name in hyp.scores for hyp in nbest.hyps):
-        raise ScoreError(f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name')
+    if name in nbest.raw.get("meta", {}).get("scores", {}) or any(
+        name in hyp.scores for hyp in nbest.hyps
+    ):
+        raise ScoreError(
+            f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name'
+        )
 
 
 def _check_meta(meta: dict[str, Any], at: str) -> None:
@@ -142,7 +178,11 @@ def _hypothesis_dict(nbest: NBest, index: int) -> dict[str, Any]:
     known: dict[str, Any] = {"text": hyp.text}
     if hyp.scores or "scores" in hyp.raw:
         read = hyp.raw.get("scores", {})
-        known["scores"] = read if hyp.scores is read else {name: _as_read(read.get(name), value) for name, value in hyp.scores.items()}
+        known["scores"] = (
+            read
+            if hyp.scores is read
+            else {name: _as_read(read.get(name), value) for name, value in hyp.scores.items()}
+        )
     return _merged(hyp.raw, known, "text")
 
 
@@ -158,13 +198,21 @@ def _as_read(read: object, value: float) -> float:
 
 def check_score(nbest: NBest, name: str, score: Score) -> None:
     """Raise ScoreError if a score has another length than the list, or holds what is not finite (but for a standard error of NaN, which is unknown)."""
-    for what, values in (("values", score.values), ("standard errors", score.std_errors), ("token scores", score.token_scores)):
+    for what, values in (
+        ("values", score.values),
+        ("standard errors", score.std_errors),
+        ("token scores", score.token_scores),
+    ):
         if values is not None and len(values) != len(nbest.hyps):
-            raise ScoreError(f'{nbest.place()}: score "{name}" has {len(values)} {what}, expected one for each of {len(nbest.hyps)} hypotheses')
+            raise ScoreError(
+                f'{nbest.place()}: score "{name}" has {len(values)} {what}, expected one for each of {len(nbest.hyps)} hypotheses'
+            )
     for index, value in enumerate(score.values):
         _check_finite(value, nbest, index, f'score "{name}"')
     for index, value in enumerate(score.std_errors or ()):
-        _check_finite(0.0 if math.isnan(value) else value, nbest, index, f'the standard error of "{name}"')
+        _check_finite(
+            0.0 if math.isnan(value) else value, nbest, index, f'the standard error of "{name}"'
+        )
     for index, tokens in enumerate(score.token_scores or ()):
         for piece, value in tokens:
             _check_finite(value, nbest, index, f'score "{name}" of the token {piece!r}')
@@ -172,15 +220,29 @@ def check_score(nbest: NBest, name: str, score: Score) -> None:
 
 def _check_finite(value: float, nbest: NBest, index: int, what: str) -> None:
     if not math.isfinite(value):
-        raise ScoreError(f"{nbest.place(index)}: {what} is {described(float(value))}, expected a finite number")
+        raise ScoreError(
+            f"{nbest.place(index)}: {what} is {described(float(value))}, expected a finite number"
+        )
 
 
 def _with_details(raw: Mapping[str, Any], name: str, score: Score, index: int) -> Mapping[str, Any]:
     """The raw hypothesis with what the score says of it besides its value, and without what an older score of that name said."""
     details: dict[str, Any] = {}
     if score.std_errors is not None:
-        details["std_errors"] = None if math.isnan(score.std_errors[index]) else float(score.std_errors[index])
+        details["std_errors"] = (
+            None if math.isnan(score.std_errors[index]) else float(score.std_errors[index])
+        )
     if score.token_scores is not None:
-        details["token_scores"] = [[piece, float(value)] for piece, value in score.token_scores[index]]
-    kept = {part: {other: value for other, value in raw[part].items() if other != name} for part in _DETAILS if name in raw.get(part, {})}
-    return {**raw, **kept, **{part: {**raw.get(part, {}), name: value} for part, value in details.items()}}
+        details["token_scores"] = [
+            [piece, float(value)] for piece, value in score.token_scores[index]
+        ]
+    kept = {
+        part: {other: value for other, value in raw[part].items() if other != name}
+        for part in _DETAILS
+        if name in raw.get(part, {})
+    }
+    return {
+        **raw,
+        **kept,
+        **{part: {**raw.get(part, {}), name: value} for part, value in details.items()},
+    }

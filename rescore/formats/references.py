@@ -47,17 +47,26 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
     Raises FormatError naming the line: no id, an id that was there before, not UTF-8, a JSON line without a text.
     """
     if ids not in REFERENCE_IDS:
-        raise FormatError(f'{name_of(path)}: ids is "{ids}", expected one of {", ".join(REFERENCE_IDS)}')
+        raise FormatError(
+            f'{name_of(path)}: ids is "{ids}", expected one of {", ".join(REFERENCE_IDS)}'
+        )
     parse = _parser(path, ids)
     place = at_line(path)
-    pieces = [piece for number, line in byte_lines(path) if line.strip() for piece in parse(line, place(number))]
+    pieces = [
+        piece
+        for number, line in byte_lines(path)
+        if line.strip()
+        for piece in parse(line, place(number))
+    ]
     if ids == "recording":
         pieces = _joined(sorted(pieces, key=attrgetter("utterance")))
     references: dict[str, str] = {}
     places: dict[str, str] = {}
     for piece in pieces:
         if piece.utterance in places:
-            raise FormatError(f"{piece.where}: utterance {piece.utterance}: this id was already at {places[piece.utterance]}; keep one of them")
+            raise FormatError(
+                f"{piece.where}: utterance {piece.utterance}: this id was already at {places[piece.utterance]}; keep one of them"
+            )
         references[piece.utterance], places[piece.utterance] = piece.text, piece.where
     return references
 
@@ -69,7 +78,9 @@ def join_references(lists: Iterable[NBest], references: Mapping[str, str]) -> It
     """
     for nbest in lists:
         if nbest.id not in references:
-            raise FormatError(f"{nbest.place()}: there is no reference with this id; give the references of this very set")
+            raise FormatError(
+                f"{nbest.place()}: there is no reference with this id; give the references of this very set"
+            )
         yield replace(nbest, ref=references[nbest.id])
 
 
@@ -79,7 +90,13 @@ def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
     for utterance, group in groupby(pieces, key=attrgetter("utterance")):
         found = sorted(group, key=attrgetter("start"))
         texts = [piece.text for piece in found]
-        joined.append(_Piece(utterance, texts[0] if len(texts) == 1 else " ".join(filter(None, map(str.strip, texts))), found[0].where))
+        joined.append(
+            _Piece(
+                utterance,
+                texts[0] if len(texts) == 1 else " ".join(filter(None, map(str.strip, texts))),
+                found[0].where,
+            )
+        )
     return joined
 
 
@@ -95,24 +112,44 @@ def _parser(path: PathLike, ids: str) -> Callable[[bytes, str], list[_Piece]]:
 def _json_line(line: bytes, where: str, ids: str) -> list[_Piece]:
     record = decode(line, where)
     if not isinstance(record, dict):
-        raise FormatError(f'{where}: the line is {described(record)}, expected an object {{"id": ..., "ref": ...}}')
+        raise FormatError(
+            f'{where}: the line is {described(record)}, expected an object {{"id": ..., "ref": ...}}'
+        )
     utterance = id_of(record, where)
     at = f"{where}: utterance {utterance}"
     if "ref" not in record and is_cut(record):
         if ids == "recording":
-            raise FormatError(f"{at}: a cut has no place in its recording for its texts; give the supervision set")
-        pieces = [_supervision(found, start, where, f"{at}: supervision", "id") for found, start in supervisions_of(record, at)]
-        return pieces if ids == "supervision" else _joined([replace(piece, utterance=utterance) for piece in pieces])
+            raise FormatError(
+                f"{at}: a cut has no place in its recording for its texts; give the supervision set"
+            )
+        pieces = [
+            _supervision(found, start, where, f"{at}: supervision", "id")
+            for found, start in supervisions_of(record, at)
+        ]
+        return (
+            pieces
+            if ids == "supervision"
+            else _joined([replace(piece, utterance=utterance) for piece in pieces])
+        )
     if ids == "recording":
         return [_supervision(record, 0.0, where, at, "recording_id")]
     source, name = (record, "ref") if "ref" in record else reference_field(record)
-    return [_Piece(utterance, field(source, name if name in source else "ref", str, at, "a string"), where)]
+    return [
+        _Piece(
+            utterance, field(source, name if name in source else "ref", str, at, "a string"), where
+        )
+    ]
 
 
 def _supervision(record: dict[str, Any], start: float, where: str, at: str, key: str) -> _Piece:
     source, name = reference_field(record)
     text = field(source, name, str, at, "a string")
-    return _Piece(field(record, key, str, at, "a string"), text, where, start + number(record.get("start", MISSING), at, '"start"'))
+    return _Piece(
+        field(record, key, str, at, "a string"),
+        text,
+        where,
+        start + number(record.get("start", MISSING), at, '"start"'),
+    )
 
 
 def _trn_line(line: bytes, where: str) -> list[_Piece]:
@@ -122,7 +159,9 @@ def _trn_line(line: bytes, where: str) -> list[_Piece]:
 def _kaldi_line(line: bytes, where: str) -> list[_Piece]:
     found = _KALDI.fullmatch(_text(line, where))
     if found is None:
-        raise FormatError(f"{where}: the line begins with a space, expected an id and then the words")
+        raise FormatError(
+            f"{where}: the line begins with a space, expected an id and then the words"
+        )
     return [_Piece(found[1], found[2].strip(), where)]
 
 

@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from rescore.errors import FormatError, ScoreError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, one_of, parse_number, read_score_option, write_score_option
+from rescore.formats.base import (
+    Format,
+    Option,
+    Skipped,
+    convert_each,
+    each_once,
+    one_of,
+    parse_number,
+    read_score_option,
+    write_score_option,
+)
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, not_utf8, read_bytes
 from rescore.formats.literals import STRING, string_value
 from rescore.formats.record import id_of
@@ -37,15 +47,28 @@ _UNITS: dict[str, Callable[[str], str]] = {
 }
 
 
-def read(path: PathLike, *, skipped: Skipped | None = None, score: str = "first_pass", units: str = "words") -> Iterator[NBest]:
+def read(
+    path: PathLike,
+    *,
+    skipped: Skipped | None = None,
+    score: str = "first_pass",
+    units: str = "words",
+) -> Iterator[NBest]:
     """Yield the lists of a search output, which is held in memory as text; `score` names what the file has, `rank` is minus the position, from 0.
 
     `units` says what the texts hold: "words" (kept as they are), "bpe" (`hel@@ lo`) or "spm" (`▁hel lo`), which are joined to words.
     Raises FormatError naming the line for anything but the literal and for scores that are not finite; with `skipped`, counts bad lists there.
     """
     if units not in _UNITS:
-        raise FormatError(f'{name_of(path)}: units is "{units}", expected one of {", ".join(_UNITS)}')
-    return convert_each(_entries(path), lambda entry, where: _convert(entry, score, _UNITS[units], where), at_line(path), skipped)
+        raise FormatError(
+            f'{name_of(path)}: units is "{units}", expected one of {", ".join(_UNITS)}'
+        )
+    return convert_each(
+        _entries(path),
+        lambda entry, where: _convert(entry, score, _UNITS[units], where),
+        at_line(path),
+        skipped,
+    )
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
@@ -57,7 +80,10 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     with atomic_writer(path) as output:
         output.write(b"{\n")
         for nbest in each_once(lists):
-            pairs = "".join(f"({_score(nbest, i, score)!r}, {hyp.text!r}),\n" for i, hyp in enumerate(nbest.hyps))
+            pairs = "".join(
+                f"({_score(nbest, i, score)!r}, {hyp.text!r}),\n"
+                for i, hyp in enumerate(nbest.hyps)
+            )
             output.write(f"{nbest.id!r}: [\n{pairs}],\n".encode())
             count += 1
         output.write(b"}\n")
@@ -67,7 +93,9 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
 def _score(nbest: NBest, i: int, name: str) -> float:
     scores = nbest.hyps[i].scores
     if name not in scores:
-        raise ScoreError(f'{nbest.place(i)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}')
+        raise ScoreError(
+            f'{nbest.place(i)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}'
+        )
     return float(scores[name])
 
 
@@ -142,9 +170,13 @@ class _Scanner:
         self._skip()
         where = f"{self._name}:{self.line(self._position)}"
         if self._position == len(self._text):
-            return FormatError(f"{where}: the file ends too early, expected {expected}; was it cut off?")
+            return FormatError(
+                f"{where}: the file ends too early, expected {expected}; was it cut off?"
+            )
         there = self._text[self._position : self._position + 40].splitlines()[0]
-        return FormatError(f"{where}: broken literal at {there}, expected {expected} of {{tag: [(score, text), ...]}}")
+        return FormatError(
+            f"{where}: broken literal at {there}, expected {expected} of {{tag: [(score, text), ...]}}"
+        )
 
 
 def _convert(entry: _Entry, score: str, join: Callable[[str], str], where: str) -> NBest:
@@ -152,12 +184,19 @@ def _convert(entry: _Entry, score: str, join: Callable[[str], str], where: str) 
     at = f"{where}: utterance {utterance}"
     if not entry[1]:
         raise FormatError(f"{at}: the list is empty, expected at least one hypothesis")
-    hyps = tuple(_hypothesis(value, text, i, score, join, f"{at}, hypothesis {i + 1}") for i, (value, text) in enumerate(entry[1]))
+    hyps = tuple(
+        _hypothesis(value, text, i, score, join, f"{at}, hypothesis {i + 1}")
+        for i, (value, text) in enumerate(entry[1])
+    )
     return NBest(utterance, hyps, where=where)
 
 
-def _hypothesis(value: str | None, text: str, i: int, score: str, join: Callable[[str], str], at: str) -> Hypothesis:
-    scores = {"rank": float(-i)} if value is None else {score: _number(value, at), "rank": float(-i)}
+def _hypothesis(
+    value: str | None, text: str, i: int, score: str, join: Callable[[str], str], at: str
+) -> Hypothesis:
+    scores = (
+        {"rank": float(-i)} if value is None else {score: _number(value, at), "rank": float(-i)}
+    )
     return Hypothesis(join(string_value(text, at)), scores)
 
 
@@ -180,7 +219,11 @@ RETURNN = Format(
     proof="a Python dictionary whose first value is a list of `(score, text)`",
     read_options={
         **read_score_option("the name that the score gets"),
-        "units": Option("what texts hold: words (default), bpe or spm, which are joined to words", one_of("words", "bpe", "spm"), "words, bpe or spm"),
+        "units": Option(
+            "what texts hold: words (default), bpe or spm, which are joined to words",
+            one_of("words", "bpe", "spm"),
+            "words, bpe or spm",
+        ),
     },
     write_options=write_score_option("the score that is written"),
 )

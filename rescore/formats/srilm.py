@@ -19,8 +19,24 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, ascii_words, convert_each, each_once, optional, parse_number
-from rescore.formats.files import PathLike, atomic_directory, byte_lines, name_of, names_in, not_utf8
+from rescore.formats.base import (
+    Format,
+    Option,
+    Skipped,
+    ascii_words,
+    convert_each,
+    each_once,
+    optional,
+    parse_number,
+)
+from rescore.formats.files import (
+    PathLike,
+    atomic_directory,
+    byte_lines,
+    name_of,
+    names_in,
+    not_utf8,
+)
 from rescore.formats.record import score_of
 from rescore.formats.strict_json import short
 from rescore.types import Hypothesis, NBest
@@ -43,9 +59,15 @@ def read(path: PathLike, *, suffix: str = "", skipped: Skipped | None = None) ->
     Names that begin with a dot are passed over. Raises FormatError naming the file and the line; with `skipped`, counts broken files there and
     goes on.
     """
-    files = [os.path.join(path, name) for name in names_in(path) if name[0] != "."] if os.path.isdir(path) else [os.fspath(path)]
+    files = (
+        [os.path.join(path, name) for name in names_in(path) if name[0] != "."]
+        if os.path.isdir(path)
+        else [os.fspath(path)]
+    )
     numbered = ((i, (_id(file, suffix), file)) for i, file in enumerate(files))
-    return convert_each(numbered, lambda item, where: _convert(*item, where), lambda i: name_of(files[i]), skipped)
+    return convert_each(
+        numbered, lambda item, where: _convert(*item, where), lambda i: name_of(files[i]), skipped
+    )
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, am: str = "am", lm: str | None = "lm") -> int:
@@ -60,8 +82,12 @@ def write(lists: Iterable[NBest], path: PathLike, *, am: str = "am", lm: str | N
     with atomic_directory(path) as output:
         for nbest in each_once(lists):
             if re.search(r"[/\0]|^\.|\.gz$", nbest.id):
-                raise FormatError(f'{nbest.place()}: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance')
-            output.add(nbest.id, "".join(_line(nbest, i, am, lm) for i in range(len(nbest.hyps))).encode())
+                raise FormatError(
+                    f'{nbest.place()}: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance'
+                )
+            output.add(
+                nbest.id, "".join(_line(nbest, i, am, lm) for i in range(len(nbest.hyps))).encode()
+            )
             count += 1
     return count
 
@@ -70,11 +96,16 @@ def _line(nbest: NBest, index: int, am: str, lm: str | None) -> str:
     hyp = nbest.hyps[index]
     words = ascii_words(hyp.text)
     if {_START, _END, _PAUSE} & set(words):
-        raise FormatError(f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are no words to SRILM; take them out")
+        raise FormatError(
+            f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are no words to SRILM; take them out"
+        )
     language = 0.0 if lm is None else score_of(nbest, index, lm) / _LN_10
     read = hyp.raw.get("nwords")
     number = read if type(read) is int and read >= 0 else len(words)
-    return " ".join([repr(score_of(nbest, index, am) / _LN_10), repr(language), str(number), *words]) + "\n"
+    return (
+        " ".join([repr(score_of(nbest, index, am) / _LN_10), repr(language), str(number), *words])
+        + "\n"
+    )
 
 
 def _id(file: str, suffix: str) -> str:
@@ -83,7 +114,9 @@ def _id(file: str, suffix: str) -> str:
 
 def _convert(utterance: str, file: str, where: str) -> NBest:
     if not utterance.strip():
-        raise FormatError(f"{where}: the file's name leaves nothing for the id; choose another suffix")
+        raise FormatError(
+            f"{where}: the file's name leaves nothing for the id; choose another suffix"
+        )
     parse = None
     hyps: list[Hypothesis] = []
     for number, line in byte_lines(file):
@@ -100,7 +133,9 @@ def _convert(utterance: str, file: str, where: str) -> NBest:
         parse = parse or _plain_or_decipher
         hyps.append(parse(fields, -len(hyps), at))
     if not hyps:
-        raise FormatError(f"{where}: utterance {utterance}: the file holds no hypothesis, expected at least one")
+        raise FormatError(
+            f"{where}: utterance {utterance}: the file holds no hypothesis, expected at least one"
+        )
     return NBest(utterance, tuple(hyps), where=where)
 
 
@@ -110,11 +145,23 @@ def _plain_or_decipher(fields: list[str], rank: int, at: str) -> Hypothesis:
 
 def _plain(fields: list[str], rank: int, at: str) -> Hypothesis:
     if len(fields) < 3:
-        raise FormatError(f"{at}: the line has {len(fields)} fields, expected the acoustic score, the language model's, the number of words, and the words")
-    am, lm = (_LN_10 * parse_number(text, at, what) for text, what in ((fields[0], "the acoustic score"), (fields[1], "the language model's score")))
+        raise FormatError(
+            f"{at}: the line has {len(fields)} fields, expected the acoustic score, the language model's, the number of words, and the words"
+        )
+    am, lm = (
+        _LN_10 * parse_number(text, at, what)
+        for text, what in (
+            (fields[0], "the acoustic score"),
+            (fields[1], "the language model's score"),
+        )
+    )
     if not _COUNT.fullmatch(fields[2]):
-        raise FormatError(f'{at}: the number of words is "{short(fields[2])}", expected a whole number')
-    return _hypothesis(fields[3:], {"am": am, "lm": lm, "rank": float(rank)}, at, nwords=int(fields[2]))
+        raise FormatError(
+            f'{at}: the number of words is "{short(fields[2])}", expected a whole number'
+        )
+    return _hypothesis(
+        fields[3:], {"am": am, "lm": lm, "rank": float(rank)}, at, nwords=int(fields[2])
+    )
 
 
 def _decipher(fields: list[str], rank: int, at: str) -> Hypothesis:
@@ -124,23 +171,35 @@ def _decipher(fields: list[str], rank: int, at: str) -> Hypothesis:
 def _backtrace(fields: list[str], rank: int, at: str) -> Hypothesis:
     total, tokens = _total(fields[0], at), fields[1:]
     if len(tokens) % _PER_WORD:
-        raise FormatError(f"{at}: after the score come {len(tokens)} fields, expected 11 for each word: w ( st: 0.0 et: 0.3 g: -12 a: -345 )")
+        raise FormatError(
+            f"{at}: after the score come {len(tokens)} fields, expected 11 for each word: w ( st: 0.0 et: 0.3 g: -12 a: -345 )"
+        )
     words: list[str] = []
     am, lm, last = 0.0, 0.0, -1.0
     for word, *rest in (tokens[i : i + _PER_WORD] for i in range(0, len(tokens), _PER_WORD)):
         if (rest[0], *rest[1::2]) != _FIELDS:
-            raise FormatError(f'{at}: after the word "{short(word)}" comes {short(" ".join(rest))}, expected ( st: 0.0 et: 0.3 g: -12 a: -345 )')
-        start, end, grammar, acoustic = (parse_number(text, at, f'a number of the word "{short(word)}"') for text in rest[2:9:2])
+            raise FormatError(
+                f'{at}: after the word "{short(word)}" comes {short(" ".join(rest))}, expected ( st: 0.0 et: 0.3 g: -12 a: -345 )'
+            )
+        start, end, grammar, acoustic = (
+            parse_number(text, at, f'a number of the word "{short(word)}"') for text in rest[2:9:2]
+        )
         if start > last and not _STATE.fullmatch(word):
             words.append(word)
             am, lm, last = am + acoustic, lm + grammar, end
-    return _hypothesis(words, {"am": _BYTELOG * am, "lm": _BYTELOG * lm, "first_pass": total, "rank": float(rank)}, at)
+    return _hypothesis(
+        words,
+        {"am": _BYTELOG * am, "lm": _BYTELOG * lm, "first_pass": total, "rank": float(rank)},
+        at,
+    )
 
 
 def _total(text: str, at: str) -> float:
     found = _TOTAL.fullmatch(text)
     if found is None:
-        raise FormatError(f'{at}: the line begins with "{short(text)}", expected a score in parentheses, (-1234)')
+        raise FormatError(
+            f'{at}: the line begins with "{short(text)}", expected a score in parentheses, (-1234)'
+        )
     return _BYTELOG * parse_number(found[1], at, "the score")
 
 
@@ -166,9 +225,13 @@ SRILM = Format(
     _is_decipher,
     help="SRILM's N-best lists (nbest-format(5)): a directory with one file an utterance, or one file",
     proof="a file that begins with `NBestList1.0` or `NBestList2.0`",
-    read_options={"suffix": Option("ending of the file names, beside .gz, that is no part of the id")},
+    read_options={
+        "suffix": Option("ending of the file names, beside .gz, that is no part of the id")
+    },
     write_options={
         "am": Option("the score that is written as ascore; default am", expected="a name"),
-        "lm": Option("the score that is written as lscore; default lm; none writes 0", optional, "a name"),
+        "lm": Option(
+            "the score that is written as lscore; default lm; none writes 0", optional, "a name"
+        ),
     },
 )

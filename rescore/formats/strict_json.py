@@ -37,11 +37,18 @@ def decode(data: bytes, where: str, check: Callable[[Any], object] | None = None
     """
     try:
         value = _decode(data)
-        if data.count(b":") != _count_names(value):  # equal counts prove that no name is repeated; a colon in a text only costs the slow look
+        if (
+            data.count(b":") != _count_names(value)
+        ):  # equal counts prove that no name is repeated; a colon in a text only costs the slow look
             _refuse_repeated_names(data, where)
     except RecursionError as error:
-        raise FormatError(f"{where}: broken JSON: lists or objects are nested too deeply") from error
-    except (msgspec.MsgspecError, ValueError) as error:  # bytes that are not UTF-8 raise a ValueError
+        raise FormatError(
+            f"{where}: broken JSON: lists or objects are nested too deeply"
+        ) from error
+    except (
+        msgspec.MsgspecError,
+        ValueError,
+    ) as error:  # bytes that are not UTF-8 raise a ValueError
         _explain(data, where, check, error)
     return value
 
@@ -119,13 +126,17 @@ def _refuse_repeated_names(data: bytes, where: str) -> None:
         names = dict(pairs)
         if len(names) < len(pairs):
             [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-            raise FormatError(f"{where}: the name {short(json.dumps(twice))} stands twice in one object; keep one of them")
+            raise FormatError(
+                f"{where}: the name {short(json.dumps(twice))} stands twice in one object; keep one of them"
+            )
         return names
 
     json.loads(data, object_pairs_hook=unique)
 
 
-def _explain(data: bytes, where: str, check: Callable[[Any], object] | None, error: Exception) -> NoReturn:
+def _explain(
+    data: bytes, where: str, check: Callable[[Any], object] | None, error: Exception
+) -> NoReturn:
     """Say why msgspec refused the data: its own words are about bytes, and wrong for half a surrogate pair."""
     try:
         value = json.loads(data.decode())
@@ -143,15 +154,23 @@ def _explain(data: bytes, where: str, check: Callable[[Any], object] | None, err
 
 
 def _syntax(error: json.JSONDecodeError) -> str:
-    at = f"column {error.colno}" if "\n" not in error.doc else f"line {error.lineno}, column {error.colno}"
+    at = (
+        f"column {error.colno}"
+        if "\n" not in error.doc
+        else f"line {error.lineno}, column {error.colno}"
+    )
     if not error.doc.strip():
         return "there is nothing in it, expected JSON"
     if error.msg == "Extra data":
         return f"more than one JSON value (the second starts at {at}), expected one"
     if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
-        return f"broken JSON: it ends too early ({at}); was the file cut off, or a line broken in two?"
+        return (
+            f"broken JSON: it ends too early ({at}); was the file cut off, or a line broken in two?"
+        )
     return f"broken JSON at {at}: {error.msg[:1].lower()}{error.msg[1:]}"
 
 
 def _has_half_a_pair(value: object) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in json.dumps(value, ensure_ascii=False))
+    return any(
+        "\ud800" <= character <= "\udfff" for character in json.dumps(value, ensure_ascii=False)
+    )

@@ -38,24 +38,45 @@ def read(path: PathLike, *, skipped: Skipped | None = None, lm_base: str = "10")
     for i, line in text_lines(path):
         if line.strip():
             utterances.setdefault(line.partition("|")[0].strip(), []).append((i, line))
-    numbered = ((lines[0][0], [(place(i), line) for i, line in lines]) for lines in utterances.values())
-    return convert_each(numbered, lambda lines, where: _convert(lines, _BASES[lm_base], where), place, skipped)
+    numbered = (
+        (lines[0][0], [(place(i), line) for i, line in lines]) for lines in utterances.values()
+    )
+    return convert_each(
+        numbered, lambda lines, where: _convert(lines, _BASES[lm_base], where), place, skipped
+    )
 
 
 def _convert(lines: list[tuple[str, str]], lm_base: float, where: str) -> NBest:
     utterance = id_of({"id": lines[0][1].partition("|")[0].strip()}, where)
-    hyps = tuple(_hypothesis(line, i, lm_base, f"{at}: utterance {utterance}, hypothesis {i + 1}") for i, (at, line) in enumerate(lines))
+    hyps = tuple(
+        _hypothesis(line, i, lm_base, f"{at}: utterance {utterance}, hypothesis {i + 1}")
+        for i, (at, line) in enumerate(lines)
+    )
     return NBest(utterance, hyps, where=where)
 
 
 def _hypothesis(line: str, i: int, lm_base: float, at: str) -> Hypothesis:
     fields = [field.strip(" \t") for field in line.split("|", 5)]
     if len(fields) != 6:
-        raise FormatError(f"{at} has {len(fields)} fields, expected id | decoder score | am score | lm score | wer | text")
-    decoder, am, lm = (parse_number(text, at, what) for text, what in zip(fields[1:4], ("the decoder score", "the am score", "the lm score"), strict=True))
+        raise FormatError(
+            f"{at} has {len(fields)} fields, expected id | decoder score | am score | lm score | wer | text"
+        )
+    decoder, am, lm = (
+        parse_number(text, at, what)
+        for text, what in zip(
+            fields[1:4], ("the decoder score", "the am score", "the lm score"), strict=True
+        )
+    )
     wer = None if fields[4] in ("inf", "nan") else parse_number(fields[4], at, "the wer")
     return Hypothesis(
-        fields[5], {"first_pass": decoder, "am": am, "lm": number(lm * lm_base, at, "the lm score as a natural log"), "rank": float(-i)}, {"wer": wer}
+        fields[5],
+        {
+            "first_pass": decoder,
+            "am": am,
+            "lm": number(lm * lm_base, at, "the lm score as a natural log"),
+            "rank": float(-i),
+        },
+        {"wer": wer},
     )
 
 
@@ -69,5 +90,9 @@ WAV2LETTER = Format(
     proven_by=_is_wav2letter,
     help="beam dumps of wav2letter and flashlight",
     proof="a first line `id | score | am | lm | wer | text`, numbers with six decimals",
-    read_options={"lm_base": Option("base of the lm column's logs: 10 (default, KenLM) or e", one_of(*_BASES), "10 or e")},
+    read_options={
+        "lm_base": Option(
+            "base of the lm column's logs: 10 (default, KenLM) or e", one_of(*_BASES), "10 or e"
+        )
+    },
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike, head, name_of, names_in
-from rescore.lattice.base import LatticeFormat
+from rescore.lattice.formats.base import LatticeFormat
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.symbols import text_of
 from rescore.registry import LATTICE_FORMATS, lookup
@@ -23,10 +23,16 @@ def read_lattices(path: PathLike, format: str | None = None, **options: Any) -> 
 
     Raises FormatError if the content proves no format and for broken lattices, RescoreError if the name is unknown.
     """
-    chosen: LatticeFormat = lookup(LATTICE_FORMATS, format, "lattice format") if format is not None else lattice_format_of(path)
+    chosen: LatticeFormat = (
+        lookup(LATTICE_FORMATS, format, "lattice format")
+        if format is not None
+        else lattice_format_of(path)
+    )
     for name in options:
         if name not in chosen.read_options:
-            raise FormatError(f'the lattice format {chosen.name} has no option "{name}"; it has {", ".join(chosen.read_options) or "none"}')
+            raise FormatError(
+                f'the lattice format {chosen.name} has no option "{name}"; it has {", ".join(chosen.read_options) or "none"}'
+            )
     return chosen.read(path, **options)
 
 
@@ -35,13 +41,21 @@ def lattice_format_of(path: PathLike) -> LatticeFormat:
 
     Only built-in formats are tried: what else is installed never changes how a file is read. Raises FormatError otherwise: the caller has to name it.
     """
-    known: list[LatticeFormat] = [lookup(LATTICE_FORMATS, name, "lattice format") for name in sorted(LATTICE_FORMATS)]
+    known: list[LatticeFormat] = [
+        lookup(LATTICE_FORMATS, name, "lattice format") for name in sorted(LATTICE_FORMATS)
+    ]
     if os.path.isdir(path):
         names = set(names_in(path))
         proven = [found for found in known if found.proven_by_names(names)]
     else:
-        start = b"" if os.fspath(path) == "-" or (os.path.exists(path) and not os.path.isfile(path)) else head(path, _HEAD)
+        start = (
+            b""
+            if os.fspath(path) == "-" or (os.path.exists(path) and not os.path.isfile(path))
+            else head(path, _HEAD)
+        )
         proven = [found for found in known if found.proven_by(start)]
     if len(proven) != 1:
-        raise FormatError(f"{name_of(path)}: its content does not prove its lattice format; name it: {', '.join(sorted(LATTICE_FORMATS))}")
+        raise FormatError(
+            f"{name_of(path)}: its content does not prove its lattice format; name it: {', '.join(sorted(LATTICE_FORMATS))}"
+        )
     return proven[0]

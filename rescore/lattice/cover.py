@@ -4,7 +4,7 @@ A minimum flow with at least 1 on every arc (its size is that of the largest set
 from a feasible flow that follows the best arcs, and takes flow away along paths on which some arcs carry more than they need (Dinic's algorithm on
 the residual graph, as in Ciurea and Ciupala 2004, "Sequential and parallel algorithms for minimum flows"). Of the minimum flows one is found, not
 the one with the best paths; it is cut into paths greedily, so that the best path of the lattice is the first.
-Exact check: tests/test_lattice_cover.py, against the largest antichain and a linear program.
+Exact check: tests/lattice/test_lattice_cover.py, against the largest antichain and a linear program.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def path_cover(lattice: Lattice, totals: FloatArray) -> list[Path]:
     rest = backward(lattice, totals, best=True)
     flow = _feasible(lattice, totals, rest)
     _Reduction(lattice, flow).run()
-    paths = [make_path(lattice, totals, arcs) for arcs in _cut(lattice, flow, (totals + rest[lattice.target]).tolist())]
+    paths = [
+        make_path(lattice, totals, arcs)
+        for arcs in _cut(lattice, flow, (totals + rest[lattice.target]).tolist())
+    ]
     return sorted(paths, key=lambda path: -path.total)
 
 
@@ -44,8 +47,16 @@ def _feasible(lattice: Lattice, totals: FloatArray, rest: FloatArray) -> list[in
     into[lattice.target[by_come]] = by_come  # the last one written is the best
     out[lattice.source[by_go]] = by_go
     flow = [1] * lattice.arcs
-    balance = (np.bincount(lattice.target, minlength=lattice.states) - np.bincount(lattice.source, minlength=lattice.states)).tolist()
-    source, target, into_arc, out_arc = lattice.source.tolist(), lattice.target.tolist(), into.tolist(), out.tolist()
+    balance = (
+        np.bincount(lattice.target, minlength=lattice.states)
+        - np.bincount(lattice.source, minlength=lattice.states)
+    ).tolist()
+    source, target, into_arc, out_arc = (
+        lattice.source.tolist(),
+        lattice.target.tolist(),
+        into.tolist(),
+        out.tolist(),
+    )
     for state in range(lattice.states - 2, 0, -1):
         if balance[state] < 0:
             arc = into_arc[state]
@@ -70,7 +81,9 @@ class _Reduction:
         self.flow, self.end = flow, lattice.states - 1
         self.steps: list[list[int]] = [[] for _ in range(lattice.states)]
         self.heads: list[int] = []
-        for arc, (source, target) in enumerate(zip(lattice.source.tolist(), lattice.target.tolist(), strict=True)):
+        for arc, (source, target) in enumerate(
+            zip(lattice.source.tolist(), lattice.target.tolist(), strict=True)
+        ):
             self.steps[source].append(2 * arc)
             self.steps[target].append(2 * arc + 1)
             self.heads += [target, source]
@@ -126,7 +139,10 @@ class _Reduction:
 def _cut(lattice: Lattice, flow: list[int], onward: list[float]) -> list[list[int]]:
     """The flow as paths: each goes on over the arc with the best way to the end that has flow left."""
     begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1)).tolist()
-    choices = [sorted(range(begins[s], begins[s + 1]), key=lambda arc: -onward[arc]) for s in range(lattice.states)]
+    choices = [
+        sorted(range(begins[s], begins[s + 1]), key=lambda arc: -onward[arc])
+        for s in range(lattice.states)
+    ]
     target, left = lattice.target.tolist(), list(flow)
     paths: list[list[int]] = []
     for _ in range(sum(flow[arc] for arc in choices[0])):

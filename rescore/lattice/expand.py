@@ -12,12 +12,18 @@ from rescore.lattice.lattice import Lattice
 __all__ = ["expand"]
 
 
-def expand(lattice: Lattice, order: int, log_prob: Callable[[tuple[str, ...], str], float], *, limit: int = 1_000_000) -> Lattice:
+def expand(
+    lattice: Lattice,
+    order: int,
+    log_prob: Callable[[tuple[str, ...], str], float],
+    *,
+    limit: int = 1_000_000,
+) -> Lattice:
     """Return the lattice in which `lm` is increased by log p(word | words before it), </s> included on the arcs into the end.
 
     States are split until each knows the `order` - 1 words before it ("<s>" first). `log_prob(history, word)` gives nats and is asked once for each
     history and word. Exact: every path of arcs is there once. Raises FormatError for more than `limit` arcs: prune first.
-    Exact check: tests/test_lattice_expand.py, all paths.
+    Exact check: tests/lattice/test_lattice_expand.py, all paths.
     """
     if not lattice.arcs:
         return lattice
@@ -34,10 +40,14 @@ def expand(lattice: Lattice, order: int, log_prob: Callable[[tuple[str, ...], st
     made = 1
     rows: list[tuple[int, int, int]] = []
     scores: list[float] = []
-    for arc, (source, target, word) in enumerate(zip(lattice.source.tolist(), lattice.target.tolist(), lattice.word.tolist(), strict=True)):
+    for arc, (source, target, word) in enumerate(
+        zip(lattice.source.tolist(), lattice.target.tolist(), lattice.word.tolist(), strict=True)
+    ):
         for history, number in numbers[source].items():
             symbol = lattice.symbols[word]
-            longer = ((*history, symbol) if word else history)[max(0, len(history) + bool(word) - order + 1) :]
+            longer = ((*history, symbol) if word else history)[
+                max(0, len(history) + bool(word) - order + 1) :
+            ]
             score = ask(history, symbol) if word else 0.0
             if target == end:
                 score, longer = score + ask(longer, "</s>"), ()
@@ -47,11 +57,25 @@ def expand(lattice: Lattice, order: int, log_prob: Callable[[tuple[str, ...], st
             rows.append((number, numbers[target][longer], arc))
             scores.append(score)
         if len(rows) > limit:
-            raise FormatError(f"{lattice.place()}: with histories of {order - 1} words it needs more than {limit} arcs; prune first, or raise the limit")
-    return _split(lattice, rows, scores, [number for of_state in numbers for number in of_state.values()], numbers)
+            raise FormatError(
+                f"{lattice.place()}: with histories of {order - 1} words it needs more than {limit} arcs; prune first, or raise the limit"
+            )
+    return _split(
+        lattice,
+        rows,
+        scores,
+        [number for of_state in numbers for number in of_state.values()],
+        numbers,
+    )
 
 
-def _split(lattice: Lattice, rows: list[tuple[int, int, int]], scores: list[float], made: list[int], numbers: list[dict[tuple[str, ...], int]]) -> Lattice:
+def _split(
+    lattice: Lattice,
+    rows: list[tuple[int, int, int]],
+    scores: list[float],
+    made: list[int],
+    numbers: list[dict[tuple[str, ...], int]],
+) -> Lattice:
     """The lattice of (from, to, old arc)."""
     source, target, arc = np.array(rows, np.int64).T
     times = None

@@ -80,14 +80,28 @@ class Lattice:
         `ends` (E,) are the final states; several become one through arcs without word or score. `times` is indexed by the state numbers given.
         Raises FormatError naming the lattice for a cycle, a score that is not finite, or a word that `symbols` does not have.
         """
-        columns = _Columns(np.asarray(source, np.int64), np.asarray(target, np.int64), np.asarray(word, np.int64), _labels(label, len(source)))
-        floats = {"am": np.asarray(am, np.float64), "lm": np.asarray(lm, np.float64), **{k: np.asarray(v, np.float64) for k, v in (scores or {}).items()}}
+        columns = _Columns(
+            np.asarray(source, np.int64),
+            np.asarray(target, np.int64),
+            np.asarray(word, np.int64),
+            _labels(label, len(source)),
+        )
+        floats = {
+            "am": np.asarray(am, np.float64),
+            "lm": np.asarray(lm, np.float64),
+            **{k: np.asarray(v, np.float64) for k, v in (scores or {}).items()},
+        }
         place = f"{where}: utterance {id}" if where else f"utterance {id}"
         _check(columns, floats, len(symbols), place)
         if len(ends) > 1:
             columns, floats, times, ends = _one_end(columns, floats, times, ends)
-        order, kept = _topological(columns.source, columns.target, start, int(ends[0]) if len(ends) else -1, place)
-        columns, floats = columns.take(kept), {name: values[kept] for name, values in floats.items()}
+        order, kept = _topological(
+            columns.source, columns.target, start, int(ends[0]) if len(ends) else -1, place
+        )
+        columns, floats = (
+            columns.take(kept),
+            {name: values[kept] for name, values in floats.items()},
+        )
         new = np.full(max([start, *order], default=0) + 1, -1)
         new[order] = np.arange(len(order))
         columns = columns._replace(source=new[columns.source], target=new[columns.target])
@@ -117,15 +131,21 @@ def _labels(label: np.ndarray | None, arcs: int) -> np.ndarray:
 def _check(columns: _Columns, floats: Mapping[str, np.ndarray], symbols: int, place: str) -> None:
     sizes = {len(array) for array in (*columns, *floats.values())}
     if len(sizes) > 1:
-        raise FormatError(f"{place}: the columns of its arcs have {', '.join(map(str, sorted(sizes)))} rows, expected equal numbers")
+        raise FormatError(
+            f"{place}: the columns of its arcs have {', '.join(map(str, sorted(sizes)))} rows, expected equal numbers"
+        )
     if len(columns.word) and not 0 <= columns.word.min() <= columns.word.max() < symbols:
         wrong = columns.word[(columns.word < 0) | (columns.word >= symbols)][0]
-        raise FormatError(f"{place}: label {wrong} is not in the word table, which has 0..{symbols - 1}; pass the table that belongs to this lattice")
+        raise FormatError(
+            f"{place}: label {wrong} is not in the word table, which has 0..{symbols - 1}; pass the table that belongs to this lattice"
+        )
     for name, values in floats.items():
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             between = f"from state {columns.source[row]} to state {columns.target[row]}"
-            raise FormatError(f'{place}: score "{name}" of the arc {between} is {values[row]}, expected a finite number')
+            raise FormatError(
+                f'{place}: score "{name}" of the arc {between} is {values[row]}, expected a finite number'
+            )
 
 
 def _one_end(
@@ -146,7 +166,9 @@ def _one_end(
     return joined, padded, times, np.array([last])
 
 
-def _topological(source: np.ndarray, target: np.ndarray, start: int, end: int, place: str) -> tuple[np.ndarray, np.ndarray]:
+def _topological(
+    source: np.ndarray, target: np.ndarray, start: int, end: int, place: str
+) -> tuple[np.ndarray, np.ndarray]:
     """The states that lie on a path from `start` to `end`, in topological order with `end` last, and the rows of the arcs between them.
 
     Among states that are ready, the smallest number comes first: states that are in topological order keep it. Raises FormatError for a cycle.
@@ -157,7 +179,12 @@ def _topological(source: np.ndarray, target: np.ndarray, start: int, end: int, p
     live[: len(backward)] = forward[: len(backward)] & backward[:size]
     if end < 0 or end >= size or not live[end] or start == end:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    kept = np.flatnonzero(live[np.minimum(source, size - 1)] & live[np.minimum(target, size - 1)] & (source < size) & (target < size))
+    kept = np.flatnonzero(
+        live[np.minimum(source, size - 1)]
+        & live[np.minimum(target, size - 1)]
+        & (source < size)
+        & (target < size)
+    )
     waiting = np.bincount(target[kept], minlength=size)
     by_source = kept[np.argsort(source[kept], kind="stable")]
     begins = np.searchsorted(source[by_source], np.arange(size + 1)).tolist()
@@ -172,7 +199,9 @@ def _topological(source: np.ndarray, target: np.ndarray, start: int, end: int, p
                 heappush(ready, to)
     if len(order) < int(live.sum()):
         state = next(state for state in np.flatnonzero(live).tolist() if counts[state])
-        raise FormatError(f"{place}: has a cycle through state {state}; a lattice must be acyclic (remove epsilon cycles, as fstrmepsilon does)")
+        raise FormatError(
+            f"{place}: has a cycle through state {state}; a lattice must be acyclic (remove epsilon cycles, as fstrmepsilon does)"
+        )
     return np.array(order, np.int64), kept
 
 

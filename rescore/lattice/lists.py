@@ -53,14 +53,20 @@ def nbest_of(lattice: Lattice, choice: Choice, ref: str | None = None) -> NBest:
     Raises FormatError for a count below 1, a posterior outside 0..1, or a scale that is not positive.
     """
     if choice.posterior:
-        lattice = prune(lattice, choice.posterior_scale * choice.totals(lattice), posterior=choice.posterior)
+        lattice = prune(
+            lattice, choice.posterior_scale * choice.totals(lattice), posterior=choice.posterior
+        )
     nbest = as_nbest(lattice, _paths(lattice, choice), ref=ref, lm=choice.lm_name or "lm")
     if choice.lm_name is not None:
         return nbest
-    return replace(nbest, hyps=tuple(replace(hyp, scores={"am": hyp.scores["am"]}) for hyp in nbest.hyps))
+    return replace(
+        nbest, hyps=tuple(replace(hyp, scores={"am": hyp.scores["am"]}) for hyp in nbest.hyps)
+    )
 
 
-def nbests_of(lattices: Iterable[Lattice], choice: Choice, references: Mapping[str, str] | None = None) -> Iterator[NBest]:
+def nbests_of(
+    lattices: Iterable[Lattice], choice: Choice, references: Mapping[str, str] | None = None
+) -> Iterator[NBest]:
     """Yield the list of every lattice, with its reference where `references` are given. Raises FormatError for a lattice that has none there."""
     for lattice in lattices:
         yield nbest_of(lattice, choice, reference_of(lattice, references))
@@ -69,7 +75,9 @@ def nbests_of(lattices: Iterable[Lattice], choice: Choice, references: Mapping[s
 def reference_of(lattice: Lattice, references: Mapping[str, str] | None) -> str | None:
     """Return the lattice's reference, None where there are none at all. Raises FormatError if it alone has none."""
     if references is not None and lattice.id not in references:
-        raise FormatError(f"{lattice.place()}: the manifest has no such id; give the manifest of this very set")
+        raise FormatError(
+            f"{lattice.place()}: the manifest has no such id; give the manifest of this very set"
+        )
     return None if references is None else references[lattice.id]
 
 
@@ -77,5 +85,11 @@ def _paths(lattice: Lattice, choice: Choice) -> list[Path]:
     if choice.method == "nbest":
         return n_best(lattice, choice.totals(lattice), choice.count or _COUNT)
     if choice.method == "sample":
-        return sample(lattice, choice.totals(lattice), choice.count or _COUNT, scale=choice.sample_scale, seed=choice.seed)
+        return sample(
+            lattice,
+            choice.totals(lattice),
+            choice.count or _COUNT,
+            scale=choice.sample_scale,
+            seed=choice.seed,
+        )
     return path_cover(lattice, choice.totals(lattice))[: choice.count]

@@ -7,7 +7,7 @@ the lattice itself, scores included.
 
 The result may be larger than the lattice, exponentially so at worst: scores that depend on the times before keep states apart. Prune first; `limit`
 says when to give up.
-Exact check: tests/test_lattice_merge.py, all word sequences and their best scores.
+Exact check: tests/lattice/test_lattice_merge.py, all word sequences and their best scores.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ def merge(lattice: Lattice, totals: FloatArray, *, limit: int = 200_000) -> Latt
     Raises FormatError if more than `limit` arcs would be needed, or a score is called "total".
     """
     if _TOTAL in lattice.scores:
-        raise FormatError(f'{lattice.place()}: a score is called "{_TOTAL}", which is what the arcs are compared by; rename it')
+        raise FormatError(
+            f'{lattice.place()}: a score is called "{_TOTAL}", which is what the arcs are compared by; rename it'
+        )
     if not lattice.arcs:
         return lattice
     names = (_TOTAL, "am", "lm", *lattice.scores)
     columns = np.column_stack([totals, lattice.am, lattice.lm, *lattice.scores.values()])
-    grains = np.array([max(slack(lattice, column), float(np.finfo(np.float64).tiny)) for column in columns.T])
+    grains = np.array(
+        [max(slack(lattice, column), float(np.finfo(np.float64).tiny)) for column in columns.T]
+    )
     machine = _Determinizer(lattice, columns, grains, limit)
     machine.run()
     single = _built(lattice, names, machine.arcs, machine.sums)
@@ -56,8 +60,15 @@ def merge(lattice: Lattice, totals: FloatArray, *, limit: int = 200_000) -> Latt
 class _Determinizer:
     """Builds arcs between sets of states."""
 
-    def __init__(self, lattice: Lattice, columns: FloatArray, grains: FloatArray, limit: int) -> None:
-        self.prefixes, self.columns, self.grains, self.limit = Prefixes(lattice, columns[:, 0]), columns, grains, limit
+    def __init__(
+        self, lattice: Lattice, columns: FloatArray, grains: FloatArray, limit: int
+    ) -> None:
+        self.prefixes, self.columns, self.grains, self.limit = (
+            Prefixes(lattice, columns[:, 0]),
+            columns,
+            grains,
+            limit,
+        )
         self.place, self.end = lattice.place(), lattice.states - 1
         self.arcs: list[_Arc] = []
         self.sums: list[FloatArray] = []
@@ -69,7 +80,9 @@ class _Determinizer:
         self._number({0: np.zeros(self.columns.shape[1])})
         while self._waiting:
             number, subset = self._waiting.pop()
-            closed = self.prefixes.closed({state: (float(excess[0]), (-1, excess)) for state, excess in subset.items()})
+            closed = self.prefixes.closed(
+                {state: (float(excess[0]), (-1, excess)) for state, excess in subset.items()}
+            )
             if self.end in closed:
                 self._add(number, _END, 0, self._sum(closed[self.end][1]))
             for word, longer in self.prefixes.extended(closed).items():
@@ -80,7 +93,9 @@ class _Determinizer:
         self.arcs.append((source, target, word))
         self.sums.append(scores)
         if len(self.arcs) > self.limit:
-            raise FormatError(f"{self.place}: merging equal words needs more than {self.limit} arcs; prune first (by posterior or beam), or raise the limit")
+            raise FormatError(
+                f"{self.place}: merging equal words needs more than {self.limit} arcs; prune first (by posterior or beam), or raise the limit"
+            )
 
     def _sum(self, chain: Chain | None) -> FloatArray:
         """The scores of the arcs of a chain and of what it began with."""
@@ -103,20 +118,35 @@ class _Determinizer:
         return best, {state: own - best for state, own in sums.items()}
 
     def _number(self, subset: dict[int, FloatArray]) -> int:
-        key = tuple((state, *np.rint(excess / self.grains).astype(np.int64).tolist()) for state, excess in sorted(subset.items()))
+        key = tuple(
+            (state, *np.rint(excess / self.grains).astype(np.int64).tolist())
+            for state, excess in sorted(subset.items())
+        )
         if key not in self._numbers:
             self._numbers[key] = len(self._numbers)
             self._waiting.append((self._numbers[key], subset))
         return self._numbers[key]
 
 
-def _built(lattice: Lattice, names: tuple[str, ...], arcs: list[_Arc], sums: list[FloatArray]) -> Lattice:
+def _built(
+    lattice: Lattice, names: tuple[str, ...], arcs: list[_Arc], sums: list[FloatArray]
+) -> Lattice:
     """A lattice of these arcs, with the columns called `names`."""
     source, target, word = np.array(arcs, np.int64).T
     columns = dict(zip(names, np.array(sums).T, strict=True))
     am, lm = columns.pop("am"), columns.pop("lm")
     return Lattice.from_arcs(
-        lattice.id, source, target, word, am, lm, lattice.symbols, start=_start(source, target), ends=np.array([_END]), scores=columns, where=lattice.where
+        lattice.id,
+        source,
+        target,
+        word,
+        am,
+        lm,
+        lattice.symbols,
+        start=_start(source, target),
+        ends=np.array([_END]),
+        scores=columns,
+        where=lattice.where,
     )
 
 
@@ -124,16 +154,22 @@ def _start(source: IntArray, target: IntArray) -> int:
     return int(np.setdiff1d(source, target)[0])
 
 
-def _minimal(lattice: Lattice, single: Lattice, names: tuple[str, ...], grains: FloatArray) -> Lattice:
+def _minimal(
+    lattice: Lattice, single: Lattice, names: tuple[str, ...], grains: FloatArray
+) -> Lattice:
     """Push the scores towards the start and join states with equal ways to the end."""
-    columns = np.column_stack([single.scores[_TOTAL], single.am, single.lm, *(single.scores[name] for name in names[3:])])
+    columns = np.column_stack(
+        [single.scores[_TOTAL], single.am, single.lm, *(single.scores[name] for name in names[3:])]
+    )
     ahead = _best_ahead(single, columns)
     pushed = columns + ahead[single.target] - ahead[single.source]
     grained = np.rint(pushed / grains).astype(np.int64).tolist()
     pushed[single.source == 0] += ahead[0]
     begins = np.searchsorted(single.source, np.arange(single.states + 1)).tolist()
     target, word = single.target.tolist(), single.word.tolist()
-    only_end = ((0, _END, *[0] * len(names)),)  # a state with nothing but an arc without word or score into the end is the end
+    only_end = (
+        (0, _END, *[0] * len(names)),
+    )  # a state with nothing but an arc without word or score into the end is the end
     classes, kinds = [_END] * single.states, dict[object, int]({only_end: _END})
     arcs, sums = list[_Arc](), list[FloatArray]()
     for state in range(single.states - 2, -1, -1):
@@ -147,7 +183,9 @@ def _minimal(lattice: Lattice, single: Lattice, names: tuple[str, ...], grains: 
         else:
             classes[state] = kinds[kind]
     merged = _built(lattice, names, arcs, sums)
-    return replace(merged, scores={name: values for name, values in merged.scores.items() if name != _TOTAL})
+    return replace(
+        merged, scores={name: values for name, values in merged.scores.items() if name != _TOTAL}
+    )
 
 
 def _best_ahead(lattice: Lattice, columns: FloatArray) -> FloatArray:

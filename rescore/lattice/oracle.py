@@ -32,7 +32,7 @@ def oracle(lattice: Lattice, reference: Sequence[str]) -> Oracle:
     """Return the words of the lattice with the smallest edit distance to `reference`, in units of its symbols (pieces, where these are pieces).
 
     Exact: D[state, j] = fewest errors of a path to `state` against the first j words, O(A * len(reference)) with numpy over j. A lattice without
-    a path has the empty sequence. Raises FormatError for more than 2^28 cells of that table. Exact check: tests/test_lattice_oracle.py.
+    a path has the empty sequence. Raises FormatError for more than 2^28 cells of that table. Exact check: tests/lattice/test_lattice_oracle.py.
     """
     if lattice.states * (len(reference) + 1) > _MOST_CELLS:
         raise FormatError(
@@ -59,8 +59,12 @@ def _table(lattice: Lattice, words: IntArray, wanted: IntArray) -> IntArray:
     table = np.full((lattice.states, len(places)), np.iinfo(np.int32).max // 2, np.int32)
     table[0] = places
     closed = -1
-    for source, target, word in zip(lattice.source.tolist(), lattice.target.tolist(), words.tolist(), strict=True):
-        if source != closed:  # all arcs into it came before: now words of the reference may be left out
+    for source, target, word in zip(
+        lattice.source.tolist(), lattice.target.tolist(), words.tolist(), strict=True
+    ):
+        if (
+            source != closed
+        ):  # all arcs into it came before: now words of the reference may be left out
             table[source] = np.minimum.accumulate(table[source] - places) + places
             closed = source
         row, into = table[source], table[target]
@@ -87,7 +91,9 @@ def _traced(lattice: Lattice, words: IntArray, wanted: IntArray, table: IntArray
             counts["deletions"] += 1
             place -= 1
             continue
-        arc, kind = next(_explanations(table, lattice.source, words, wanted, into[state], place, here))
+        arc, kind = next(
+            _explanations(table, lattice.source, words, wanted, into[state], place, here)
+        )
         state = int(lattice.source[arc])
         if kind != "silent":
             spoken.append(int(lattice.word[arc]))
@@ -98,7 +104,15 @@ def _traced(lattice: Lattice, words: IntArray, wanted: IntArray, table: IntArray
     return Oracle(text, ErrorCounts(**counts, reference_words=len(wanted)))
 
 
-def _explanations(table: IntArray, source: IntArray, words: IntArray, wanted: IntArray, arcs: list[int], place: int, here: int) -> Iterator[tuple[int, str]]:
+def _explanations(
+    table: IntArray,
+    source: IntArray,
+    words: IntArray,
+    wanted: IntArray,
+    arcs: list[int],
+    place: int,
+    here: int,
+) -> Iterator[tuple[int, str]]:
     """Every arc whose source has the distance that is left, and what the arc does."""
     for arc in arcs:
         row = table[source[arc]]

@@ -26,14 +26,26 @@ from rescore.lattice.posteriors import FloatArray, backward, slack
 from rescore.lattice.symbols import text_of
 from rescore.types import Hypothesis, NBest
 
-__all__ = ["Chain", "Path", "Prefixes", "Reached", "as_nbest", "make_path", "n_best", "paths_of", "sample"]
+__all__ = [
+    "Chain",
+    "Path",
+    "Prefixes",
+    "Reached",
+    "as_nbest",
+    "make_path",
+    "n_best",
+    "paths_of",
+    "sample",
+]
 
 #: The arcs of a path, last first: (arc, the arcs before it).
 Chain: TypeAlias = tuple[int, Any]
 #: The states that a word prefix reaches: its best total to there, and that path.
 Reached: TypeAlias = dict[int, tuple[float, Chain | None]]
 
-_SPARE = 64  # prefixes held beyond twice the number wanted, so that they are not sorted out all the time
+_SPARE = (
+    64  # prefixes held beyond twice the number wanted, so that they are not sorted out all the time
+)
 
 
 @dataclass(frozen=True)
@@ -51,14 +63,20 @@ def make_path(lattice: Lattice, totals: FloatArray, arcs: Sequence[int]) -> Path
     """Return the path of these arcs."""
     rows = np.array(arcs, np.int64)
     words = lattice.word[rows]
-    return Path(tuple(arcs), tuple(words[words > 0].tolist()), float(lattice.am[rows].sum()), float(lattice.lm[rows].sum()), float(totals[rows].sum()))
+    return Path(
+        tuple(arcs),
+        tuple(words[words > 0].tolist()),
+        float(lattice.am[rows].sum()),
+        float(lattice.lm[rows].sum()),
+        float(totals[rows].sum()),
+    )
 
 
 def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
     """Return the `count` best different word sequences, best first, fewer where the lattice has fewer.
 
     Exact but for rounding: totals that differ by less than float64 can add up may change places.
-    Raises FormatError for a count below 1. Exact check: tests/test_lattice_paths.py::test_n_best_equals_enumeration.
+    Raises FormatError for a count below 1. Exact check: tests/lattice/test_lattice_paths.py::test_n_best_equals_enumeration.
     """
     _check_count(lattice, count)
     if not lattice.arcs:
@@ -68,7 +86,9 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
     margin, bound, ticket = slack(lattice, totals), -math.inf, 0
     found: list[Path] = []
     # A prefix, or a whole path where the set of states is missing: (minus its rank, a ticket for equal ranks, states, arcs)
-    waiting: list[tuple[float, int, Reached | None, Chain | None]] = [(-rest[0], 0, {0: (0.0, None)}, None)]
+    waiting: list[tuple[float, int, Reached | None, Chain | None]] = [
+        (-rest[0], 0, {0: (0.0, None)}, None)
+    ]
     while waiting and len(found) < count:
         _, _, reached, chain = heappop(waiting)
         if reached is None:
@@ -80,23 +100,37 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
             heappush(waiting, (-closed[prefixes.end][0], ticket, None, closed[prefixes.end][1]))
         for longer in prefixes.extended(closed, bound - margin).values():
             ticket += 1
-            heappush(waiting, (-max(value + rest[state] for state, (value, _) in longer.items()), ticket, longer, None))
+            heappush(
+                waiting,
+                (
+                    -max(value + rest[state] for state, (value, _) in longer.items()),
+                    ticket,
+                    longer,
+                    None,
+                ),
+            )
         wanted = count - len(found)
-        if len(waiting) > 2 * wanted + _SPARE:  # every prefix held leads to a word sequence of its own, so the others are not needed
+        if (
+            len(waiting) > 2 * wanted + _SPARE
+        ):  # every prefix held leads to a word sequence of its own, so the others are not needed
             waiting = nsmallest(wanted, waiting)
             bound = -waiting[-1][0]
             heapify(waiting)
     return sorted(found, key=lambda path: -path.total)
 
 
-def paths_of(lattice: Lattice, totals: FloatArray, sequences: Iterable[Sequence[int]]) -> list[Path | None]:
+def paths_of(
+    lattice: Lattice, totals: FloatArray, sequences: Iterable[Sequence[int]]
+) -> list[Path | None]:
     """Return the best path of each word sequence, in order, None where the lattice does not have it. Common prefixes are walked once."""
     wanted = [tuple(words) for words in sequences]
     if not lattice.arcs:
         return [None] * len(wanted)
     prefixes = Prefixes(lattice, totals)
     found: dict[tuple[int, ...], Path | None] = {}
-    walked: list[Reached] = [prefixes.closed({0: (0.0, None)})]  # of each prefix of the sequence before
+    walked: list[Reached] = [
+        prefixes.closed({0: (0.0, None)})
+    ]  # of each prefix of the sequence before
     before: tuple[int, ...] = ()
     for words in sorted(set(wanted)):
         common = _common(words, before)
@@ -109,7 +143,9 @@ def paths_of(lattice: Lattice, totals: FloatArray, sequences: Iterable[Sequence[
     return [found[words] for words in wanted]
 
 
-def sample(lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1.0, seed: int = 0) -> list[Path]:
+def sample(
+    lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1.0, seed: int = 0
+) -> list[Path]:
     """Draw `count` paths from P(path) proportional to exp(scale * total) and return their different word sequences, best first.
 
     Each sequence comes with its best path of the lattice, as after icefall's `Nbest.intersect`, not with the path drawn. The best sequence of the
@@ -119,7 +155,9 @@ def sample(lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1
     """
     _check_count(lattice, count)
     if not (scale > 0 and math.isfinite(scale)):
-        raise FormatError(f"{lattice.place()}: cannot sample with scale {scale}, expected a positive number")
+        raise FormatError(
+            f"{lattice.place()}: cannot sample with scale {scale}, expected a positive number"
+        )
     if not lattice.arcs:
         return []
     drawn = _drawn(lattice, scale * totals, count, np.random.default_rng(seed))
@@ -128,7 +166,14 @@ def sample(lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1
     return sorted(found, key=lambda path: -path.total)
 
 
-def as_nbest(lattice: Lattice, paths: Sequence[Path], text: Callable[[Sequence[int]], str] | None = None, *, ref: str | None = None, lm: str = "lm") -> NBest:
+def as_nbest(
+    lattice: Lattice,
+    paths: Sequence[Path],
+    text: Callable[[Sequence[int]], str] | None = None,
+    *,
+    ref: str | None = None,
+    lm: str = "lm",
+) -> NBest:
     """Return paths as a list with the scores `am` and `lm` (or the name given for it); of paths with equal texts the first. Default `text`: `text_of`.
 
     A lattice without a path is kept as a list of one empty hypothesis, whose scores are the sums over no arcs.
@@ -144,11 +189,17 @@ def as_nbest(lattice: Lattice, paths: Sequence[Path], text: Callable[[Sequence[i
 class Prefixes:
     """The word prefixes of a lattice, as sets of states. With `rest`, the best total from each state to the end, hopeless states are left out."""
 
-    def __init__(self, lattice: Lattice, totals: FloatArray, rest: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, lattice: Lattice, totals: FloatArray, rest: Sequence[float] | None = None
+    ) -> None:
         self._rest = rest if rest is not None else [0.0] * lattice.states
         self.end = lattice.states - 1
         self._begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1)).tolist()
-        self._targets, self._words, self._totals = lattice.target.tolist(), lattice.word.tolist(), totals.tolist()
+        self._targets, self._words, self._totals = (
+            lattice.target.tolist(),
+            lattice.word.tolist(),
+            totals.tolist(),
+        )
         silent = np.bincount(lattice.source[lattice.word == 0], minlength=lattice.states) > 0
         self._silent = silent.tolist()
 
@@ -217,7 +268,9 @@ def _unrolled(chain: Chain | None) -> list[int]:
     return arcs[::-1]
 
 
-def _drawn(lattice: Lattice, totals: FloatArray, count: int, random: np.random.Generator) -> list[list[int]]:
+def _drawn(
+    lattice: Lattice, totals: FloatArray, count: int, random: np.random.Generator
+) -> list[list[int]]:
     """The arcs of `count` random paths. All paths go one arc further in each step.
 
     `ladder` is source + P(this arc or one before it | source): a number drawn in [source, source + 1) falls into the arc taken.
@@ -228,13 +281,19 @@ def _drawn(lattice: Lattice, totals: FloatArray, count: int, random: np.random.G
     begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1))
     before = np.concatenate([[0.0], sums])[begins[lattice.source]]
     last = begins[lattice.source + 1] - 1
-    within = np.where(np.arange(lattice.arcs) == last, 1.0, np.minimum((sums - before) / (sums[last] - before), 1.0))
+    within = np.where(
+        np.arange(lattice.arcs) == last,
+        1.0,
+        np.minimum((sums - before) / (sums[last] - before), 1.0),
+    )
     ladder = lattice.source + within
     states, paths = np.zeros(count, np.int64), [list[int]() for _ in range(count)]
     going = np.arange(count)
     while len(going):
         chosen = np.searchsorted(ladder, states[going] + random.random(len(going)), side="right")
-        chosen = np.clip(chosen, begins[states[going]], begins[states[going] + 1] - 1)  # a large state number rounds the draw
+        chosen = np.clip(
+            chosen, begins[states[going]], begins[states[going] + 1] - 1
+        )  # a large state number rounds the draw
         for path, arc in zip(going.tolist(), chosen.tolist(), strict=True):
             paths[path].append(arc)
         states[going] = lattice.target[chosen]

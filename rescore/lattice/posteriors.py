@@ -3,7 +3,7 @@
 Every function takes the (A,) float64 totals of the arcs, which `arc_totals` makes. Work is O(A), a few numpy calls for each depth of the lattice.
 
 Letters in shapes: A arcs, S states. All scores are nats, higher is better.
-Exact checks: tests/test_lattice_posteriors.py (all paths of small lattices), tests/test_lattice_k2.py, tests/test_lattice_kaldifst.py.
+Exact checks: tests/lattice/test_lattice_posteriors.py (all paths of small lattices), tests/lattice/test_lattice_k2.py, tests/lattice/test_lattice_kaldifst.py.
 """
 
 from __future__ import annotations
@@ -19,18 +19,41 @@ from numpy.typing import NDArray
 from rescore.errors import FormatError
 from rescore.lattice.lattice import Lattice
 
-__all__ = ["Density", "arc_posteriors", "arc_totals", "backward", "best_through", "density", "forward", "prune", "slack", "take_arcs", "total_score"]
+__all__ = [
+    "Density",
+    "arc_posteriors",
+    "arc_totals",
+    "backward",
+    "best_through",
+    "density",
+    "forward",
+    "prune",
+    "slack",
+    "take_arcs",
+    "total_score",
+]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
 
-def arc_totals(lattice: Lattice, am_scale: float = 1.0, lm_scale: float = 1.0, word_bonus: float = 0.0) -> FloatArray:
+def arc_totals(
+    lattice: Lattice, am_scale: float = 1.0, lm_scale: float = 1.0, word_bonus: float = 0.0
+) -> FloatArray:
     """Return am_scale * am + lm_scale * lm + word_bonus on arcs with a word, (A,). Raises FormatError for a factor or a total that is not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
-        totals: FloatArray = am_scale * lattice.am + lm_scale * lattice.lm + word_bonus * (lattice.word > 0)
-    if not (math.isfinite(am_scale) and math.isfinite(lm_scale) and math.isfinite(word_bonus) and np.isfinite(totals).all()):
-        raise FormatError(f"{lattice.place()}: totals with scales {am_scale}, {lm_scale} and word bonus {word_bonus} are not finite; give finite ones")
+        totals: FloatArray = (
+            am_scale * lattice.am + lm_scale * lattice.lm + word_bonus * (lattice.word > 0)
+        )
+    if not (
+        math.isfinite(am_scale)
+        and math.isfinite(lm_scale)
+        and math.isfinite(word_bonus)
+        and np.isfinite(totals).all()
+    ):
+        raise FormatError(
+            f"{lattice.place()}: totals with scales {am_scale}, {lm_scale} and word bonus {word_bonus} are not finite; give finite ones"
+        )
     return totals
 
 
@@ -43,7 +66,13 @@ def backward(lattice: Lattice, totals: FloatArray, *, best: bool = False) -> Flo
     """Return the log-sum (or `best`) of all paths from each state to the end, (S,)."""
     last = lattice.states - 1
     order = np.argsort(last - lattice.target, kind="stable")
-    return _sweep((last - lattice.target)[order], (last - lattice.source)[order], totals[order], lattice.states, best)[::-1]
+    return _sweep(
+        (last - lattice.target)[order],
+        (last - lattice.source)[order],
+        totals[order],
+        lattice.states,
+        best,
+    )[::-1]
 
 
 def total_score(lattice: Lattice, totals: FloatArray, *, best: bool = False) -> float:
@@ -56,7 +85,9 @@ def arc_posteriors(lattice: Lattice, totals: FloatArray) -> FloatArray:
     if not lattice.arcs:
         return np.empty(0)
     before, after = forward(lattice, totals), backward(lattice, totals)
-    posteriors: FloatArray = np.minimum(before[lattice.source] + totals + after[lattice.target] - before[-1], 0.0)  # rounding may give more
+    posteriors: FloatArray = np.minimum(
+        before[lattice.source] + totals + after[lattice.target] - before[-1], 0.0
+    )  # rounding may give more
     return posteriors
 
 
@@ -71,17 +102,30 @@ def best_through(lattice: Lattice, totals: FloatArray) -> FloatArray:
 
 def slack(lattice: Lattice, totals: FloatArray) -> float:
     """Return by how much two sums of the same path, added in different orders, may differ: float64's epsilon for each arc of the longest path."""
-    return float(2 * np.finfo(np.float64).eps * lattice.states * total_score(lattice, np.abs(totals), best=True)) if lattice.arcs else 0.0
+    return (
+        float(
+            2
+            * np.finfo(np.float64).eps
+            * lattice.states
+            * total_score(lattice, np.abs(totals), best=True)
+        )
+        if lattice.arcs
+        else 0.0
+    )
 
 
-def prune(lattice: Lattice, totals: FloatArray, *, posterior: float = 0.0, beam: float = math.inf) -> Lattice:
+def prune(
+    lattice: Lattice, totals: FloatArray, *, posterior: float = 0.0, beam: float = math.inf
+) -> Lattice:
     """Keep the arcs of at least this `posterior` whose best path is at most `beam` nats below the best of all; the best path always stays.
 
     A beam keeps whole paths. A posterior may leave an arc without a way on, which is then taken away with it.
     Raises FormatError for a posterior outside [0, 1] or a negative beam.
     """
     if not 0 <= posterior <= 1 or not beam >= 0:
-        raise FormatError(f"{lattice.place()}: cannot prune to posterior {posterior} and beam {beam}, expected one in [0, 1] and a beam of 0 or more")
+        raise FormatError(
+            f"{lattice.place()}: cannot prune to posterior {posterior} and beam {beam}, expected one in [0, 1] and a beam of 0 or more"
+        )
     if not lattice.arcs:
         return lattice
     through = best_through(lattice, totals)
@@ -143,7 +187,9 @@ def density(lattice: Lattice, totals: FloatArray) -> Density:
     words = int((lattice.word[_best_arcs(lattice, totals)] > 0).sum())
     paths = total_score(lattice, np.zeros(lattice.arcs)) / math.log(10)
     seconds = None if lattice.times is None else float(lattice.times[-1] - lattice.times[0])
-    return Density(lattice.states, lattice.arcs, int((lattice.word > 0).sum()), words, paths, seconds)
+    return Density(
+        lattice.states, lattice.arcs, int((lattice.word > 0).sum()), words, paths, seconds
+    )
 
 
 def _best_arcs(lattice: Lattice, totals: FloatArray) -> list[int]:
@@ -158,7 +204,9 @@ def _best_arcs(lattice: Lattice, totals: FloatArray) -> list[int]:
     return arcs
 
 
-def _sweep(origin: IntArray, goal: IntArray, totals: FloatArray, states: int, best: bool) -> FloatArray:
+def _sweep(
+    origin: IntArray, goal: IntArray, totals: FloatArray, states: int, best: bool
+) -> FloatArray:
     """The log-sum or maximum over all paths from state 0, (S,). Arcs come sorted by `origin`, states are in topological order.
 
     All states of one depth (arcs of the longest path from the start) are reached from smaller ones, so each depth is one step.
@@ -179,7 +227,9 @@ def _sweep(origin: IntArray, goal: IntArray, totals: FloatArray, states: int, be
         highest = np.maximum.reduceat(sums, groups)
         if not best and len(sums) > len(groups):
             sizes = np.diff(bounds[first : stop + 1])
-            highest = highest + np.log(np.add.reduceat(np.exp(sums - np.repeat(highest, sizes)), groups))
+            highest = highest + np.log(
+                np.add.reduceat(np.exp(sums - np.repeat(highest, sizes)), groups)
+            )
         values[reached[first:stop]] = highest
     return values
 

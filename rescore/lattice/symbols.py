@@ -17,7 +17,16 @@ from rescore.formats.base import ascii_words
 from rescore.formats.files import PathLike, name_of, read_bytes, text_lines
 from rescore.formats.strict_json import short
 
-__all__ = ["Pieces", "SymbolTable", "Symbols", "Vocabulary", "chosen_symbols", "name_words", "number_words", "text_of"]
+__all__ = [
+    "Pieces",
+    "SymbolTable",
+    "Symbols",
+    "Vocabulary",
+    "chosen_symbols",
+    "name_words",
+    "number_words",
+    "text_of",
+]
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -25,7 +34,9 @@ _NUMBER = re.compile(r"[0-9]{1,18}")
 class Symbols(Sequence[str]):
     """The symbols of a recogniser, by the numbers it gives them. `self[0]` is "", no word."""
 
-    def __init__(self, numbers: np.ndarray, symbols: Sequence[str], name: str, nonwords: Collection[str] = ()) -> None:
+    def __init__(
+        self, numbers: np.ndarray, symbols: Sequence[str], name: str, nonwords: Collection[str] = ()
+    ) -> None:
         """`numbers` (N,) int64, rising, the first of them 0, belong to `symbols`; symbols among `nonwords` are no words."""
         self._numbers, self._symbols, self._name = numbers, symbols, name
         self._index = np.arange(len(symbols))
@@ -49,7 +60,9 @@ class Symbols(Sequence[str]):
         unknown = self._numbers[at] != labels
         if unknown.any():
             wrong = labels[unknown][0]
-            raise FormatError(f"{place}: label {wrong} is not in {self._name}, which has {self._range()}; pass the table that belongs to this lattice")
+            raise FormatError(
+                f"{place}: label {wrong} is not in {self._name}, which has {self._range()}; pass the table that belongs to this lattice"
+            )
         found: np.ndarray = self._index[at]
         return found
 
@@ -72,12 +85,21 @@ class SymbolTable(Symbols):
             if not fields:
                 continue
             if len(fields) != 2 or not _NUMBER.fullmatch(fields[1]):
-                raise FormatError(f'{name_of(path)}:{number}: the line is "{short(line)}", expected a word, a space and its number')
+                raise FormatError(
+                    f'{name_of(path)}:{number}: the line is "{short(line)}", expected a word, a space and its number'
+                )
             if table.setdefault(int(fields[1]), fields[0]) != fields[0]:
-                raise FormatError(f"{name_of(path)}:{number}: the number {fields[1]} is there twice; this is no table of symbols")
+                raise FormatError(
+                    f"{name_of(path)}:{number}: the number {fields[1]} is there twice; this is no table of symbols"
+                )
         table[0] = ""
         numbers = np.array(sorted(table), np.int64)
-        super().__init__(numbers, [table[number] for number in numbers.tolist()], f"the word table {name_of(path)}", nonwords)
+        super().__init__(
+            numbers,
+            [table[number] for number in numbers.tolist()],
+            f"the word table {name_of(path)}",
+            nonwords,
+        )
 
 
 class Pieces(Symbols):
@@ -92,7 +114,9 @@ class Pieces(Symbols):
             self._model.LoadFromSerializedProto(read_bytes(path))
             size = self._model.get_piece_size()
         except RuntimeError as error:
-            raise FormatError(f"{name_of(path)}: is not a sentencepiece model; pass the bpe.model of this recogniser") from error
+            raise FormatError(
+                f"{name_of(path)}: is not a sentencepiece model; pass the bpe.model of this recogniser"
+            ) from error
         symbols = ["", *(self._model.id_to_piece(i) for i in range(1, size))]
         super().__init__(np.arange(max(size, 1)), symbols, f"the model {name_of(path)}", nonwords)
 
@@ -117,16 +141,26 @@ class Vocabulary:
         return found
 
 
-def chosen_symbols(words: PathLike | None, bpe: PathLike | None, nonwords: Collection[str] = ()) -> Symbols | None:
+def chosen_symbols(
+    words: PathLike | None, bpe: PathLike | None, nonwords: Collection[str] = ()
+) -> Symbols | None:
     """Return the table or the model that was named; None if there is none or `words` is "none". Raises FormatError if there are two."""
     if words is not None and bpe is not None:
-        raise FormatError("both a word table and a sentencepiece model are given; the labels of a lattice are either words or pieces")
+        raise FormatError(
+            "both a word table and a sentencepiece model are given; the labels of a lattice are either words or pieces"
+        )
     if bpe is not None:
         return Pieces(bpe, nonwords)
     return None if words in (None, "none") else SymbolTable(str(words), nonwords)
 
 
-def name_words(vocabulary: Vocabulary, word: np.ndarray, symbols: Symbols | None, may_be_numbers: bool, place: str) -> tuple[np.ndarray, Sequence[str]]:
+def name_words(
+    vocabulary: Vocabulary,
+    word: np.ndarray,
+    symbols: Symbols | None,
+    may_be_numbers: bool,
+    place: str,
+) -> tuple[np.ndarray, Sequence[str]]:
     """Return `word` (A,) int64 and its symbols after the numbers that a text has for words, if it has, were looked up in `symbols`.
 
     Raises FormatError for a word that is no number of the table, and without a table if all words are numbers and they need not be.
@@ -134,16 +168,22 @@ def name_words(vocabulary: Vocabulary, word: np.ndarray, symbols: Symbols | None
     texts = vocabulary.symbols[1:]
     if symbols is None:
         if texts and not may_be_numbers and all(map(_NUMBER.fullmatch, texts)):
-            raise FormatError(f"{place}: all words are numbers; give the table that names them, words=words.txt, or words=none if they are words")
+            raise FormatError(
+                f"{place}: all words are numbers; give the table that names them, words=words.txt, or words=none if they are words"
+            )
         return word, vocabulary.symbols
     for text in texts:
         if not _NUMBER.fullmatch(text):
-            raise FormatError(f'{place}: the word "{short(text)}" is no number; leave the word table out if the words are there as text')
+            raise FormatError(
+                f'{place}: the word "{short(text)}" is no number; leave the word table out if the words are there as text'
+            )
     labels = np.array([0, *map(int, texts)], np.int64)
     return symbols.indices(labels, place)[word], symbols
 
 
-def number_words(labels: np.ndarray, symbols: Symbols | None, may_be_numbers: bool, place: str) -> tuple[np.ndarray, Sequence[str]]:
+def number_words(
+    labels: np.ndarray, symbols: Symbols | None, may_be_numbers: bool, place: str
+) -> tuple[np.ndarray, Sequence[str]]:
     """Return `word` (A,) int64 and its symbols for labels (A,) int64 where 0 is no word.
 
     Raises FormatError for a label that has no symbol, and without symbols unless the numbers may stand for themselves.
@@ -151,13 +191,21 @@ def number_words(labels: np.ndarray, symbols: Symbols | None, may_be_numbers: bo
     if symbols is not None:
         return symbols.indices(labels, place), symbols
     if not may_be_numbers:
-        raise FormatError(f"{place}: its labels are numbers; give the table that names them, words=words.txt, or bpe=bpe.model; words=none keeps the numbers")
+        raise FormatError(
+            f"{place}: its labels are numbers; give the table that names them, words=words.txt, or bpe=bpe.model; words=none keeps the numbers"
+        )
     known = np.unique(np.append(labels, 0))
     if known[0] < 0:
-        raise FormatError(f"{place}: label {known[0]} is negative, expected 0 for no word, or a word's number")
+        raise FormatError(
+            f"{place}: label {known[0]} is negative, expected 0 for no word, or a word's number"
+        )
     return np.searchsorted(known, labels), ["", *map(str, known[1:].tolist())]
 
 
 def text_of(symbols: Sequence[str], words: Iterable[int]) -> str:
     """Return the text of a sequence of a lattice's words."""
-    return symbols.text(words) if isinstance(symbols, Symbols) else " ".join(symbols[word] for word in words if word)
+    return (
+        symbols.text(words)
+        if isinstance(symbols, Symbols)
+        else " ".join(symbols[word] for word in words if word)
+    )

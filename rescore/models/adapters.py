@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.denoiser import Prediction
+from rescore.diffusion.queries import Prediction
 from rescore.errors import ModelError
 from rescore.models.checkpoint import Checkpoint
 from rescore.models.network import Network
@@ -15,12 +15,20 @@ __all__ = ["NetworkCausalLM", "NetworkDenoiser"]
 
 
 class NetworkDenoiser:
-    """`rescore.diffusion.denoiser.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
+    """`rescore.diffusion.queries.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
         if checkpoint.prediction == "causal":
             raise ModelError(f"objective {checkpoint.objective!r} is no denoiser; use --scorer ar")
-        self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
+        self.network: Network = checkpoint.network.to(
+            device=torch.device(device), dtype=dtype
+        ).eval()
         if compiled:
             self.network.compile_body()
         self.vocab_size = self.network.config.vocab_size
@@ -49,10 +57,20 @@ class NetworkDenoiser:
 class NetworkCausalLM:
     """`rescore.scorers.ar.CausalLM` on a checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", dtype: torch.dtype = torch.float32, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
         if checkpoint.prediction != "causal":
-            raise ModelError(f"objective {checkpoint.objective!r} is not causal; use --scorer {checkpoint.objective}")
-        self.network: Network = checkpoint.network.to(device=torch.device(device), dtype=dtype).eval()
+            raise ModelError(
+                f"objective {checkpoint.objective!r} is not causal; use --scorer {checkpoint.objective}"
+            )
+        self.network: Network = checkpoint.network.to(
+            device=torch.device(device), dtype=dtype
+        ).eval()
         if compiled:
             self.network.compile_body()
         self.vocab_size = self.network.config.vocab_size

@@ -22,7 +22,9 @@ def write_arpa(model: NgramModel, path: PathLike) -> None:
     """Write a model as an ARPA file (`.gz`: compressed), with the nine digits that give every float32 back. Raises FormatError if it cannot be written."""
     words = np.array(model.words, dtype=object)
     with atomic_writer(path) as out:
-        counts = "".join(f"ngram {n}={len(values)}\n" for n, values in enumerate(model.log_probs, 1))
+        counts = "".join(
+            f"ngram {n}={len(values)}\n" for n, values in enumerate(model.log_probs, 1)
+        )
         out.write(f"\\data\\\n{counts}".encode())
         for n, values in enumerate(model.log_probs, 1):
             out.write(f"\n\\{n}-grams:\n".encode())
@@ -32,7 +34,10 @@ def write_arpa(model: NgramModel, path: PathLike) -> None:
                 logs = _log10(values[entries])
                 if n < model.order:
                     backoffs = _log10(model.backoffs[n - 1][entries])
-                    lines = [f"{a:.9g}\t{text}\t{b:.9g}\n" for a, text, b in zip(logs, texts, backoffs, strict=True)]
+                    lines = [
+                        f"{a:.9g}\t{text}\t{b:.9g}\n"
+                        for a, text, b in zip(logs, texts, backoffs, strict=True)
+                    ]
                 else:
                     lines = [f"{a:.9g}\t{text}\n" for a, text in zip(logs, texts, strict=True)]
                 out.write("".join(lines).encode())
@@ -66,7 +71,9 @@ class _Lines:
             self.number = number
             if stripped := line.strip():
                 return stripped
-        raise ModelError(f"{self._name}: ends after line {self.number}, expected {expected}; the file is cut off or no ARPA file")
+        raise ModelError(
+            f"{self._name}: ends after line {self.number}, expected {expected}; the file is cut off or no ARPA file"
+        )
 
     def error(self, message: str, number: int | None = None) -> ModelError:
         """An error in a line, by default in the one read last."""
@@ -110,16 +117,23 @@ def _read(lines: _Lines) -> NgramModel:
             keys.append(own[order])
             values = values[:, order]
             if (twice := np.flatnonzero(np.diff(keys[-1]) == 0)).size:
-                raise lines.error(f"this {n}-gram was there already, at line {numbers[order[twice[0]]]}", int(numbers[order[twice[0] + 1]]))
+                raise lines.error(
+                    f"this {n}-gram was there already, at line {numbers[order[twice[0]]]}",
+                    int(numbers[order[twice[0] + 1]]),
+                )
         log_probs.append((values[0] * _LN10).astype(np.float32))
         backoffs.append((values[1] * _LN10).astype(np.float32))
         line = lines.next("\\end\\" if n == len(counts) else f"\\{n + 1}-grams:")
     if line != b"\\end\\":
         raise lines.error(f"got {_shown(line)}, expected \\end\\")
-    return NgramModel(_vocabulary(lines, words), tuple(log_probs), tuple(backoffs[:-1]), tuple(keys))
+    return NgramModel(
+        _vocabulary(lines, words), tuple(log_probs), tuple(backoffs[:-1]), tuple(keys)
+    )
 
 
-def _section(lines: _Lines, n: int, count: int, order: int, words: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _section(
+    lines: _Lines, n: int, count: int, order: int, words: dict[bytes, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Base-10 logs and back-offs (2, count), word numbers (count, n) and line numbers (count,); the unigrams fill `words`."""
     values, grams, numbers = array("d"), array("i"), array("q")
     allowed = (n + 1, n + 2) if n < order else (n + 1,)
@@ -139,23 +153,34 @@ def _section(lines: _Lines, n: int, count: int, order: int, words: dict[bytes, i
         try:
             grams.extend([words[word] for word in fields[1 : n + 1]])
         except KeyError as error:
-            raise lines.error(f"the word {_shown(error.args[0])} is not among the 1-grams") from error
+            raise lines.error(
+                f"the word {_shown(error.args[0])} is not among the 1-grams"
+            ) from error
         numbers.append(lines.number)
     table = np.frombuffer(values, dtype=np.float64) if count else np.empty(0)
-    return table.reshape(count, 2).T, np.array(grams, dtype=np.int64).reshape(count, n), np.array(numbers, dtype=np.int64)
+    return (
+        table.reshape(count, 2).T,
+        np.array(grams, dtype=np.int64).reshape(count, n),
+        np.array(numbers, dtype=np.int64),
+    )
 
 
 def _number(field: bytes, at: str, what: str) -> float:
     return parse_number(field.decode(errors="replace"), at, what)
 
 
-def _keys(lines: _Lines, grams: np.ndarray, keys: list[np.ndarray], size: int, numbers: np.ndarray) -> np.ndarray:
+def _keys(
+    lines: _Lines, grams: np.ndarray, keys: list[np.ndarray], size: int, numbers: np.ndarray
+) -> np.ndarray:
     """The key of every n-gram. Raises ModelError for one whose context is not there: its probability could never be reached."""
     entries = grams[:, 0]
     for column, lower in enumerate(keys, 1):
         entries = find(lower, entries * size + grams[:, column])
         if (missing := np.flatnonzero(entries < 0)).size:
-            raise lines.error(f"the first {column + 1} words of this {grams.shape[1]}-gram are not among the {column + 1}-grams", int(numbers[missing[0]]))
+            raise lines.error(
+                f"the first {column + 1} words of this {grams.shape[1]}-gram are not among the {column + 1}-grams",
+                int(numbers[missing[0]]),
+            )
     found: np.ndarray = entries * size + grams[:, -1]
     return found
 
@@ -164,12 +189,16 @@ def _vocabulary(lines: _Lines, words: dict[bytes, int]) -> list[str]:
     try:
         decoded = [word.decode() for word in words]
     except UnicodeDecodeError as error:
-        raise ModelError(f"{lines._name}: the word {_shown(error.object)} is {not_utf8(error)}") from error
+        raise ModelError(
+            f"{lines._name}: the word {_shown(error.object)} is {not_utf8(error)}"
+        ) from error
     if UNK not in decoded:
         decoded = [UNK if word == "<UNK>" else word for word in decoded]
     for special in (BOS, EOS):
         if special not in decoded:
-            raise ModelError(f"{lines._name}: the 1-grams lack {special}; sentences could not be scored")
+            raise ModelError(
+                f"{lines._name}: the 1-grams lack {special}; sentences could not be scored"
+            )
     return decoded
 
 

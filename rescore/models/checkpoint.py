@@ -35,7 +35,11 @@ Objective = Literal["mdlm", "usdm", "ar"]
 Prediction = Literal["masked", "leave_one_out", "posterior", "causal"]
 
 #: What each objective's network may predict; the first is what the trainer makes.
-PREDICTIONS: dict[Objective, tuple[Prediction, ...]] = {"mdlm": ("masked",), "usdm": ("leave_one_out", "posterior"), "ar": ("causal",)}
+PREDICTIONS: dict[Objective, tuple[Prediction, ...]] = {
+    "mdlm": ("masked",),
+    "usdm": ("leave_one_out", "posterior"),
+    "ar": ("causal",),
+}
 
 _FORMAT, _VERSION = "dlmrescore-model", 1
 
@@ -59,7 +63,10 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """16 hex digits over weights, vocabulary and meaning: the model's part of a score's signature."""
-        state = {name: weight.detach().cpu().contiguous() for name, weight in self.network.state_dict().items()}
+        state = {
+            name: weight.detach().cpu().contiguous()
+            for name, weight in self.network.state_dict().items()
+        }
         whole = hashlib.blake2b(safetensors.torch.save(dict(sorted(state.items()))), digest_size=8)
         whole.update(self.tokenizer.serialized)
         whole.update(f"{self.objective} {self.prediction} {self.normalizer}".encode())
@@ -69,7 +76,10 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a checkpoint directory; each file appears whole or not at all, config.json last."""
     directory.mkdir(parents=True, exist_ok=True)
-    weights = {name: weight.detach().to(dtype).contiguous() for name, weight in checkpoint.network.state_dict().items()}
+    weights = {
+        name: weight.detach().to(dtype).contiguous()
+        for name, weight in checkpoint.network.state_dict().items()
+    }
     config = {
         "format": _FORMAT, "version": _VERSION, "objective": checkpoint.objective, "prediction": checkpoint.prediction,
         "normalizer": checkpoint.normalizer, "network": dataclasses.asdict(checkpoint.network.config), "card": dict(checkpoint.card),
@@ -95,10 +105,14 @@ def load(directory: Path, objective: Objective | None = None) -> Checkpoint:
     found = cast(Objective, config["objective"])
     network = Network(config["network"])
     _load_weights(network, directory / "model.safetensors")
-    checkpoint = Checkpoint(network.eval(), tokenizer, found, config["prediction"], config["normalizer"], config["card"])
+    checkpoint = Checkpoint(
+        network.eval(), tokenizer, found, config["prediction"], config["normalizer"], config["card"]
+    )
     rows = tokenizer.size + (found == "mdlm")
     if network.config.vocab_size != rows:
-        raise ModelError(f"{directory}: the network has {network.config.vocab_size} output rows, its tokenizer needs {rows}; files of two models are mixed")
+        raise ModelError(
+            f"{directory}: the network has {network.config.vocab_size} output rows, its tokenizer needs {rows}; files of two models are mixed"
+        )
     return checkpoint
 
 
@@ -112,7 +126,9 @@ def _read(directory: Path, objective: Objective | None) -> tuple[dict[str, Any],
     config = _read_config(directory / "config.json")
     found = config["objective"]
     if objective is not None and found != objective:
-        raise ModelError(f"{directory}: checkpoint holds objective {found!r}, expected {objective!r}; pass --scorer {found} or another --model")
+        raise ModelError(
+            f"{directory}: checkpoint holds objective {found!r}, expected {objective!r}; pass --scorer {found} or another --model"
+        )
     return config, read_tokenizer(directory / "tokenizer.model")
 
 
@@ -120,21 +136,35 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the model's configuration ({error.strerror}); give a checkpoint directory") from error
+        raise ModelError(
+            f"{path}: cannot read the model's configuration ({error.strerror}); give a checkpoint directory"
+        ) from error
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise ModelError(f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm or --scorer ar with its id or path")
+        raise ModelError(
+            f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm or --scorer ar with its id or path"
+        )
     if config.get("version") != _VERSION:
-        raise ModelError(f"{path}: checkpoint version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore")
+        raise ModelError(
+            f"{path}: checkpoint version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore"
+        )
     objective, prediction = config.get("objective"), config.get("prediction")
     if objective not in PREDICTIONS or prediction not in PREDICTIONS[objective]:
-        raise ModelError(f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; known: {PREDICTIONS}")
+        raise ModelError(
+            f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; known: {PREDICTIONS}"
+        )
     try:
         normalizer(config["normalizer"])
-        return {**config, "network": NetworkConfig(**config["network"]), "card": dict(config.get("card") or {})}
+        return {
+            **config,
+            "network": NetworkConfig(**config["network"]),
+            "card": dict(config.get("card") or {}),
+        }
     except (KeyError, TypeError, RescoreError) as error:
-        raise ModelError(f"{path}: the configuration does not fit ({error}); restore the file") from error
+        raise ModelError(
+            f"{path}: the configuration does not fit ({error}); restore the file"
+        ) from error
 
 
 def _load_weights(network: Network, path: Path) -> None:
@@ -147,8 +177,12 @@ def _load_weights(network: Network, path: Path) -> None:
         if name not in weights:
             raise ModelError(f"{path}: tensor {name!r} is missing; restore the file")
         if weights[name].shape != tensor.shape:
-            raise ModelError(f"{path}: tensor {name!r} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}; files of two models are mixed")
+            raise ModelError(
+                f"{path}: tensor {name!r} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}; files of two models are mixed"
+            )
     spare = sorted(set(weights) - set(expected))
     if spare:
-        raise ModelError(f"{path}: tensor {spare[0]!r} belongs to no part of the network; files of two models are mixed")
+        raise ModelError(
+            f"{path}: tensor {spare[0]!r} belongs to no part of the network; files of two models are mixed"
+        )
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})

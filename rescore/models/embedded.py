@@ -41,5 +41,7 @@ def open_vocabulary(model: str | None, objective: Objective) -> tuple[Tokenizer,
 def _directory(model: str | None, objective: Objective) -> Path:
     directory = EMBEDDED / objective if model is None else Path(model)
     if not directory.is_dir():
-        raise ModelError(f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded ones, `dlmrescore train` makes one")
+        raise ModelError(
+            f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded ones, `dlmrescore train` makes one"
+        )
     return directory

@@ -48,7 +48,9 @@ def chunks(parents: np.ndarray, size: int) -> Chunks:
     """Ranges of `size` nodes each; the number of nodes must be a multiple of `size`."""
     starts = np.arange(0, len(parents), size)
     own = starts[:, None] + np.arange(size)
-    keys = np.concatenate((_pad([_ancestors(parents, start) for start in starts.tolist()]), own), axis=1)
+    keys = np.concatenate(
+        (_pad([_ancestors(parents, start) for start in starts.tolist()]), own), axis=1
+    )
     return Chunks(np.maximum(keys, 0), _sees(parents, own, keys))
 
 
@@ -63,7 +65,9 @@ def packed(parents: np.ndarray, size: int) -> Packed:
         start = end
     nodes = _pad(rows)
     own = (np.arange(nodes.shape[1]) >= np.array(above)[:, None]) & (nodes >= 0)
-    return Packed(np.maximum(nodes, 0), own, _sees(parents, nodes, nodes) | np.eye(nodes.shape[1], dtype=bool))
+    return Packed(
+        np.maximum(nodes, 0), own, _sees(parents, nodes, nodes) | np.eye(nodes.shape[1], dtype=bool)
+    )
 
 
 def leaf_paths(parents: np.ndarray) -> list[np.ndarray]:
@@ -100,5 +104,7 @@ def _pad(rows: list[np.ndarray]) -> np.ndarray:
 def _sees(parents: np.ndarray, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """(ranges, q) queries and (ranges, k) keys, -1 = padding -> (ranges, q, k) bool."""
     ends = np.where(keys < 0, -1, _ends(parents)[keys])
-    seen: np.ndarray = (keys[:, None, :] <= queries[:, :, None]) & (queries[:, :, None] < ends[:, None, :])
+    seen: np.ndarray = (keys[:, None, :] <= queries[:, :, None]) & (
+        queries[:, :, None] < ends[:, None, :]
+    )
     return seen

@@ -17,13 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.batches import Budget, length_batches, pad
-from rescore.diffusion.denoiser import Prediction
+from rescore.batching import Budget, length_batches, pad
+from rescore.diffusion.queries import Prediction
 from rescore.errors import ModelError
 from rescore.models import forest
 from rescore.models.masked_head import UNFIT, masked_head
 
-__all__ = ["HubCausalLM", "HubMaskedLM", "HubTokenizer", "load_causal", "load_masked", "load_tokenizer"]
+__all__ = [
+    "HubCausalLM",
+    "HubMaskedLM",
+    "HubTokenizer",
+    "load_causal",
+    "load_masked",
+    "load_tokenizer",
+]
 
 logger = logging.getLogger("rescore")
 
@@ -58,14 +65,20 @@ def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
     try:
         import transformers  # noqa: PLC0415 - heavy and optional
     except ImportError as error:
-        raise ModelError("this scorer needs transformers; install it with `pip install dlmrescore[hf]`") from error
+        raise ModelError(
+            "this scorer needs transformers; install it with `pip install dlmrescore[hf]`"
+        ) from error
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code)
         network = _with_attention(getattr(transformers, kind), model, remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         first = " ".join(str(error).split())[:300]
-        looked = "cannot load a Hugging Face model" if Path(model).is_dir() else "there is no directory of this name, and the Hugging Face Hub gave none"
+        looked = (
+            "cannot load a Hugging Face model"
+            if Path(model).is_dir()
+            else "there is no directory of this name, and the Hugging Face Hub gave none"
+        )
         raise ModelError(f"{model}: {looked} ({first}); {_ADVICE}") from error
     return network, tokenizer
 
@@ -73,7 +86,9 @@ def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
 def _with_attention(kind: Any, model: str, remote_code: bool) -> Any:
     """The network with the fused attention of torch where its architecture has that, else with transformers' plain one."""
     try:
-        return kind.from_pretrained(model, trust_remote_code=remote_code, attn_implementation="sdpa")
+        return kind.from_pretrained(
+            model, trust_remote_code=remote_code, attn_implementation="sdpa"
+        )
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
@@ -85,7 +100,9 @@ def _digest(network: torch.nn.Module, tokenizer: Any) -> str:
     whole = hashlib.blake2b(digest_size=8)
     for name, weight in sorted(network.state_dict().items()):
         whole.update(name.encode())
-        whole.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        whole.update(
+            weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
     whole.update(repr(sorted(tokenizer.get_vocab().items())).encode())
     return whole.hexdigest()
 
@@ -98,14 +115,22 @@ class HubTokenizer:
         bos = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
         eos = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
         if eos is None:
-            raise ModelError(f"{model}: the tokenizer has neither an end-of-sentence nor a separator token; set eos_token in its configuration")
+            raise ModelError(
+                f"{model}: the tokenizer has neither an end-of-sentence nor a separator token; set eos_token in its configuration"
+            )
         self.eos_id: int = eos
         self.bos_id: int = eos if bos is None else bos  # GPT-2's custom: one symbol for both ends
-        self.unk_id: int | None = tokenizer.unk_token_id if tokenizer.unk_token_id not in (self.bos_id, self.eos_id) else None
+        self.unk_id: int | None = (
+            tokenizer.unk_token_id
+            if tokenizer.unk_token_id not in (self.bos_id, self.eos_id)
+            else None
+        )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
-        return [list(map(int, self._tokenizer.encode(text, add_special_tokens=False))) for text in texts]
+        return [
+            list(map(int, self._tokenizer.encode(text, add_special_tokens=False))) for text in texts
+        ]
 
     def words(self, tokens: Sequence[int]) -> np.ndarray:
         """The word index of every token: a word goes on through `##` pieces, or until the next piece with a word-start mark."""
@@ -113,7 +138,8 @@ class HubTokenizer:
         special = {self.bos_id, self.eos_id}
         marked = any(piece.startswith(("\u2581", "\u0120")) for piece in pieces)
         starts = [
-            token in special or (piece.startswith(("\u2581", "\u0120")) if marked else not piece.startswith("##"))
+            token in special
+            or (piece.startswith(("\u2581", "\u0120")) if marked else not piece.startswith("##"))
             for token, piece in zip(tokens, pieces, strict=True)
         ]
         if marked and len(starts) > 1:
@@ -123,7 +149,10 @@ class HubTokenizer:
 
     def pieces(self, tokens: Sequence[int]) -> list[str]:
         """Each token as the vocabulary writes it."""
-        return [str(piece) for piece in self._tokenizer.convert_ids_to_tokens([int(token) for token in tokens])]
+        return [
+            str(piece)
+            for piece in self._tokenizer.convert_ids_to_tokens([int(token) for token in tokens])
+        ]
 
 
 class HubMaskedLM:
@@ -135,23 +164,38 @@ class HubMaskedLM:
 
     prediction: Prediction = "masked"
 
-    def __init__(self, network: Any, tokenizer: Any, model: str, device: str, dtype: torch.dtype) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, model: str, device: str, dtype: torch.dtype
+    ) -> None:
         if tokenizer.mask_token_id is None:
-            raise ModelError(f"{model}: the tokenizer has no mask token; use --scorer ar for a causal model")
+            raise ModelError(
+                f"{model}: the tokenizer has no mask token; use --scorer ar for a causal model"
+            )
         self.network = network.to(device=torch.device(device), dtype=dtype).eval()
         self.mask_id: int | None = int(tokenizer.mask_token_id)
         self.vocab_size: int = int(network.config.vocab_size)
-        tokens = torch.arange(2 * _PROBE_LENGTH, device=device).view(2, _PROBE_LENGTH) * (self.vocab_size - 1) // (2 * _PROBE_LENGTH)
+        tokens = (
+            torch.arange(2 * _PROBE_LENGTH, device=device).view(2, _PROBE_LENGTH)
+            * (self.vocab_size - 1)
+            // (2 * _PROBE_LENGTH)
+        )
         self._head = masked_head(self.network, tokens)
         if self._head is None:
-            logger.debug("%s: the head cannot be taken alone; logits are computed at every position", type(network).__name__)
+            logger.debug(
+                "%s: the head cannot be taken alone; logits are computed at every position",
+                type(network).__name__,
+            )
 
     @torch.no_grad()
     def encode(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
         """Hidden states (batch, length, width), or logits where the head cannot be taken alone."""
         del noise
         inputs = {"input_ids": noisy, "attention_mask": (~padding).long()}
-        hidden: Tensor = self.network(**inputs).logits if self._head is None else self.network.base_model(**inputs)[0]
+        hidden: Tensor = (
+            self.network(**inputs).logits
+            if self._head is None
+            else self.network.base_model(**inputs)[0]
+        )
         return hidden
 
     @torch.no_grad()
@@ -183,7 +227,10 @@ class HubCausalLM:
         self._head = _output_layer(self.network, tokens[None])
         self.sees_trees = self._try_trees(tokens)
         if not self.sees_trees:
-            logger.debug("%s does not follow a mask of ancestors: hypotheses are scored row by row", type(network).__name__)
+            logger.debug(
+                "%s does not follow a mask of ancestors: hypotheses are scored row by row",
+                type(network).__name__,
+            )
 
     @torch.no_grad()
     def encode(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
@@ -200,17 +247,27 @@ class HubCausalLM:
         return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
 
     def _encode_packed(self, tokens: Tensor, depth: np.ndarray, layout: forest.Packed) -> Tensor:
-        nodes, own, seen = (torch.from_numpy(array).to(tokens.device) for array in (layout.nodes, layout.own, layout.seen))
+        nodes, own, seen = (
+            torch.from_numpy(array).to(tokens.device)
+            for array in (layout.nodes, layout.own, layout.seen)
+        )
         dtype = self.network.dtype
-        mask = torch.zeros(seen.shape, dtype=dtype, device=tokens.device).masked_fill_(~seen, torch.finfo(dtype).min)
+        mask = torch.zeros(seen.shape, dtype=dtype, device=tokens.device).masked_fill_(
+            ~seen, torch.finfo(dtype).min
+        )
         positions = torch.from_numpy(depth).to(tokens.device)[nodes]
-        return self._run(input_ids=tokens[nodes], attention_mask=mask[:, None], position_ids=positions)[own]
+        return self._run(
+            input_ids=tokens[nodes], attention_mask=mask[:, None], position_ids=positions
+        )[own]
 
     def _encode_rows(self, tokens: Tensor, paths: list[np.ndarray]) -> Tensor:
         """Batches of at most as many padded tokens as the forest has nodes (or of one row); padding is on the right and is never seen."""
         found: Tensor | None = None
         for batch in length_batches([len(path) for path in paths], Budget(len(tokens))):
-            nodes, padding = (torch.from_numpy(array).to(tokens.device) for array in pad([paths[i] for i in batch]))
+            nodes, padding = (
+                torch.from_numpy(array).to(tokens.device)
+                for array in pad([paths[i] for i in batch])
+            )
             hidden = self._run(input_ids=tokens[nodes], attention_mask=(~padding).long())
             found = hidden.new_empty(len(tokens), hidden.shape[-1]) if found is None else found
             found[nodes[~padding]] = hidden[~padding]
@@ -218,7 +275,11 @@ class HubCausalLM:
 
     def _run(self, **inputs: Tensor) -> Tensor:
         """Hidden states (rows, length, width), or logits where the output layer cannot be taken alone."""
-        hidden: Tensor = self.network(**inputs).logits if self._head is None else self.network.base_model(**inputs)[0]
+        hidden: Tensor = (
+            self.network(**inputs).logits
+            if self._head is None
+            else self.network.base_model(**inputs)[0]
+        )
         return hidden
 
     @torch.no_grad()
@@ -229,7 +290,11 @@ class HubCausalLM:
         try:
             rows = self.readout(self._encode_rows(tokens, forest.leaf_paths(_PROBE)))
             other = self.readout(self._encode_rows(tokens, [np.arange(len(_PROBE))]))
-            tree = self.readout(self._encode_packed(tokens, forest.depths(_PROBE), forest.packed(_PROBE, len(_PROBE))))
+            tree = self.readout(
+                self._encode_packed(
+                    tokens, forest.depths(_PROBE), forest.packed(_PROBE, len(_PROBE))
+                )
+            )
         except UNFIT:
             return False
         tolerance = {torch.float64: 1e-9, torch.float32: 1e-4}.get(self.network.dtype, 0.05)
@@ -238,8 +303,15 @@ class HubCausalLM:
 
 def _span(config: Any) -> int:
     """The longest row on which tokens see each other without regard to their order in the row: positions, and local attention where there is some."""
-    local = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
-    windows = [size for size in local if isinstance(size, int) and size > 0] if getattr(config, "use_sliding_window", True) else []
+    local = [
+        getattr(config, name, None)
+        for name in ("sliding_window", "window_size", "attention_chunk_size")
+    ]
+    windows = (
+        [size for size in local if isinstance(size, int) and size > 0]
+        if getattr(config, "use_sliding_window", True)
+        else []
+    )
     return min([max_length(config), *windows])
 
 
@@ -248,7 +320,9 @@ def _output_layer(network: Any, tokens: Tensor) -> Any:
     """The layer that makes the logits of the hidden states of `network.base_model`, bit by bit; None where no such layer is found."""
     try:
         head = network.get_output_embeddings()
-        same = torch.equal(head(network.base_model(input_ids=tokens)[0]), network(input_ids=tokens).logits)
+        same = torch.equal(
+            head(network.base_model(input_ids=tokens)[0]), network(input_ids=tokens).logits
+        )
     except UNFIT:
         return None
     return head if same else None
@@ -256,28 +330,54 @@ def _output_layer(network: Any, tokens: Tensor) -> Any:
 
 def max_length(config: Any) -> int:
     """The longest sequence the network's positions allow; 512 where its configuration does not say."""
-    length = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or 512
+    length = (
+        getattr(config, "max_position_embeddings", None)
+        or getattr(config, "n_positions", None)
+        or 512
+    )
     pad = getattr(config, "pad_token_id", None)
     # RoBERTa's positions start behind the padding id
-    return int(length) - (int(pad) + 1 if config.model_type in ("roberta", "camembert", "xlm-roberta") and pad is not None else 0)
+    return int(length) - (
+        int(pad) + 1
+        if config.model_type in ("roberta", "camembert", "xlm-roberta") and pad is not None
+        else 0
+    )
 
 
 def load_masked(
-    model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, remote_code: bool = False
+    model: str,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    remote_code: bool = False,
 ) -> tuple[HubMaskedLM, HubTokenizer, int, str]:
     """(denoiser, tokenizer, longest sequence, digest) of a masked LM. Raises ModelError."""
     network, tokenizer = _load("AutoModelForMaskedLM", model, remote_code)
     digest = _digest(network, tokenizer)
-    return HubMaskedLM(network, tokenizer, model, device, dtype), HubTokenizer(tokenizer, model), max_length(network.config), digest
+    return (
+        HubMaskedLM(network, tokenizer, model, device, dtype),
+        HubTokenizer(tokenizer, model),
+        max_length(network.config),
+        digest,
+    )
 
 
 def load_causal(
-    model: str, *, device: str = "cpu", dtype: torch.dtype = torch.float32, remote_code: bool = False
+    model: str,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    remote_code: bool = False,
 ) -> tuple[HubCausalLM, HubTokenizer, int, str]:
     """(causal LM, tokenizer, longest sequence, digest). Raises ModelError."""
     network, tokenizer = _load("AutoModelForCausalLM", model, remote_code)
     digest = _digest(network, tokenizer)
-    return HubCausalLM(network, device, dtype), HubTokenizer(tokenizer, model), max_length(network.config), digest
+    return (
+        HubCausalLM(network, device, dtype),
+        HubTokenizer(tokenizer, model),
+        max_length(network.config),
+        digest,
+    )
 
 
 def load_tokenizer(model: str, *, remote_code: bool = False) -> tuple[HubTokenizer, int]:

@@ -33,19 +33,27 @@ class KenlmModel:
         try:
             import kenlm  # noqa: PLC0415 - optional
         except ImportError as error:
-            raise ModelError(f"{path}: a KenLM binary needs the kenlm package; pip install 'dlmrescore[kenlm]', or give the ARPA file") from error
+            raise ModelError(
+                f"{path}: a KenLM binary needs the kenlm package; pip install 'dlmrescore[kenlm]', or give the ARPA file"
+            ) from error
         try:
             self._model: Any = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
-            raise ModelError(f"{path}: KenLM cannot read it ({error}); build it again with this machine's build_binary") from error
+            raise ModelError(
+                f"{path}: KenLM cannot read it ({error}); build it again with this machine's build_binary"
+            ) from error
         self.order = int(self._model.order)
         self.digest = _digest(path)
 
     def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Nats of every word and of `</s>`, sentence after sentence: (words + sentences,) float64; and bool, True where a word is unknown."""
-        texts = (" ".join(UNK if word in (BOS, EOS) else word for word in words) for words in sentences)
+        texts = (
+            " ".join(UNK if word in (BOS, EOS) else word for word in words) for words in sentences
+        )
         rows = [row for text in texts for row in self._model.full_scores(text)]
-        return np.array([row[0] for row in rows]) * np.log(10), np.array([row[2] for row in rows], dtype=bool)
+        return np.array([row[0] for row in rows]) * np.log(10), np.array(
+            [row[2] for row in rows], dtype=bool
+        )
 
 
 def _digest(path: Path) -> str:

@@ -25,7 +25,9 @@ _ROUNDING = {torch.float64: 1e-11, torch.float32: 1e-5}
 class _Identity(nn.Module):
     """Stands in for a base model: what is embedded already is the last hidden state."""
 
-    def forward(self, input_ids: Tensor | None = None, *, inputs_embeds: Tensor, **_: object) -> Any:
+    def forward(
+        self, input_ids: Tensor | None = None, *, inputs_embeds: Tensor, **_: object
+    ) -> Any:
         """The output of a base model whose last hidden state is `inputs_embeds` (batch, length, width)."""
         from transformers.modeling_outputs import BaseModelOutput  # noqa: PLC0415 - heavy and optional
 

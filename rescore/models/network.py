@@ -44,7 +44,9 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ModelError(f"network: width {self.width} must be heads ({self.heads}) times an even number; change width or heads")
+            raise ModelError(
+                f"network: width {self.width} must be heads ({self.heads}) times an even number; change width or heads"
+            )
         if min(self.vocab_size, self.layers, self.heads, self.feed_forward) < 1:
             raise ModelError(f"network: every size must be positive, got {self}")
 
@@ -71,7 +73,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Softmax attention; `mask` is True where a key may be seen. (B, H, L, K) -> (B, H, L, K)."""
     if hasattr(functional, "scaled_dot_product_attention"):
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None)
+        return functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal and mask is None
+        )
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     if mask is None and causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
@@ -83,8 +87,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) 
 def _attend_forest(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, keys: Tensor) -> Tensor:
     """(1, H, N, K) -> (1, H, N, K): each range of nodes with its own `keys` (ranges, k); mask (1, ranges, q, k)."""
     ranges, heads, size = len(keys), q.shape[1], q.shape[-1]
-    k, v = (x.squeeze(0).index_select(1, keys.flatten()).view(heads, ranges, -1, size) for x in (k, v))
-    return _attend(q.view(heads, ranges, -1, size), k, v, mask, causal=False).reshape(1, heads, -1, size)
+    k, v = (
+        x.squeeze(0).index_select(1, keys.flatten()).view(heads, ranges, -1, size) for x in (k, v)
+    )
+    return _attend(q.view(heads, ranges, -1, size), k, v, mask, causal=False).reshape(
+        1, heads, -1, size
+    )
 
 
 class Block(nn.Module):
@@ -101,7 +109,14 @@ class Block(nn.Module):
         self.down = nn.Linear(config.feed_forward, width, bias=False)
         self.modulation = nn.Linear(_TIME_FEATURES, 4 * width) if config.time_input else None
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, time: Tensor | None, keys: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        time: Tensor | None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
         """(B, L, D) -> (B, L, D). With `keys` (ranges, k), the nodes each range of a forest may look at: (1, N, D) -> (1, N, D)."""
         a, shift_scale = self.attention_norm(x), None
         if self.modulation is not None and time is not None:
@@ -115,11 +130,21 @@ class Block(nn.Module):
         out: Tensor = x + self.down(functional.silu(gate) * up)
         return out
 
-    def _attention(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, keys: Tensor | None) -> Tensor:
+    def _attention(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, keys: Tensor | None
+    ) -> Tensor:
         batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # (3, B, H, L, K)
+        qkv = (
+            self.qkv(x)
+            .view(batch, length, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )  # (3, B, H, L, K)
         (q, k), v = _rotate(qkv[:2], *rotation).to(qkv.dtype), qkv[2]
-        out = _attend(q, k, v, mask, self.causal) if keys is None else _attend_forest(q, k, v, mask, keys)
+        out = (
+            _attend(q, k, v, mask, self.causal)
+            if keys is None
+            else _attend_forest(q, k, v, mask, keys)
+        )
         mixed: Tensor = self.attention_out(out.transpose(1, 2).reshape(batch, length, width))
         return mixed
 
@@ -134,7 +159,11 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = RMSNorm(config.width)
         if config.time_input:
-            self.time = nn.Sequential(nn.Linear(_TIME_FEATURES, 2 * _TIME_FEATURES), nn.SiLU(), nn.Linear(2 * _TIME_FEATURES, _TIME_FEATURES))
+            self.time = nn.Sequential(
+                nn.Linear(_TIME_FEATURES, 2 * _TIME_FEATURES),
+                nn.SiLU(),
+                nn.Linear(2 * _TIME_FEATURES, _TIME_FEATURES),
+            )
         self._initialise()
 
     def _initialise(self) -> None:
@@ -148,7 +177,9 @@ class Network(nn.Module):
             elif ".modulation." in name:
                 nn.init.zeros_(weight)
 
-    def encode(self, tokens: Tensor, noise: Tensor | None = None, padding: Tensor | None = None) -> Tensor:
+    def encode(
+        self, tokens: Tensor, noise: Tensor | None = None, padding: Tensor | None = None
+    ) -> Tensor:
         """Hidden states.
 
         tokens (B, L) int64; noise (B,) noise level 1 - alpha in [0, 1], needed iff the network has a time input; padding (B, L) bool, True =
@@ -160,7 +191,14 @@ class Network(nn.Module):
         time = self._time(noise, x) if self.config.time_input else None
         return self.body(x, rotation, mask, time)
 
-    def body(self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, time: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+    def body(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        time: Tensor | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
         """All blocks and the final norm: (B, L, D) -> (B, L, D). What `torch.compile` is given, for everything that depends on the data is done before."""
         for block in self.blocks:
             x = block(x, rotation, mask, time, keys)
@@ -170,7 +208,9 @@ class Network(nn.Module):
     def compile_body(self) -> None:
         """Let torch.compile make `body` faster (measured on a CPU: 1.3 to 1.4 times, after half a minute); values change by rounding. Not pickled."""
         if not hasattr(torch, "compile"):
-            raise ModelError(f"network: torch {torch.__version__} cannot compile; leave --compile out, or use torch 2")
+            raise ModelError(
+                f"network: torch {torch.__version__} cannot compile; leave --compile out, or use torch 2"
+            )
         self.body = torch.compile(self.body, dynamic=True)  # type: ignore[method-assign]
 
     def __getstate__(self) -> dict[str, object]:
@@ -184,18 +224,25 @@ class Network(nn.Module):
         count = len(parents)
         ranges = -(-count // _FOREST_RANGE)
         size = -(-count // ranges)
-        parents = np.append(parents, np.full(ranges * size - count, -1))  # lone roots fill the last range
+        parents = np.append(
+            parents, np.full(ranges * size - count, -1)
+        )  # lone roots fill the last range
         layout = forest.chunks(parents, size)
         x = self.embedding(functional.pad(tokens, (0, ranges * size - count)))[None]
         rotation = self._rotation(torch.from_numpy(forest.depths(parents)).to(x.device), x)
-        keys, seen = torch.from_numpy(layout.keys).to(x.device), torch.from_numpy(layout.seen).to(x.device)
+        keys, seen = (
+            torch.from_numpy(layout.keys).to(x.device),
+            torch.from_numpy(layout.seen).to(x.device),
+        )
         return self.body(x, rotation, seen[None], None, keys)[0, :count]
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Raw logits (..., V) of hidden states (..., D), by the tied embedding."""
         return functional.linear(hidden, self.embedding.weight)
 
-    def forward(self, tokens: Tensor, noise: Tensor | None = None, padding: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, noise: Tensor | None = None, padding: Tensor | None = None
+    ) -> Tensor:
         """Raw logits (B, L, V): `readout(encode(...))`, for tests and small uses."""
         return self.readout(self.encode(tokens, noise, padding))
 
@@ -219,9 +266,13 @@ class Network(nn.Module):
     def _time(self, noise: Tensor | None, like: Tensor) -> Tensor:
         """(B, 64) features of the noise level: sines and cosines of itself and of its log."""
         if noise is None:
-            raise ModelError("network: this model has a time input; pass the noise level 1 - alpha of every sequence")
+            raise ModelError(
+                "network: this model has a time input; pass the noise level 1 - alpha of every sequence"
+            )
         noise = noise.to(like.dtype)[:, None]
-        frequency = 2.0 ** (torch.arange(_TIME_FEATURES // 4, device=like.device, dtype=like.dtype) / 2) * (math.pi / 16)
+        frequency = 2.0 ** (
+            torch.arange(_TIME_FEATURES // 4, device=like.device, dtype=like.dtype) / 2
+        ) * (math.pi / 16)
         log_angle = torch.log(noise.clamp(min=1e-5)) * (frequency / 8)[None]
         angle = noise * frequency[None]
         features = torch.cat((angle.sin(), angle.cos(), log_angle.sin(), log_angle.cos()), dim=-1)

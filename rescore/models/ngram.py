@@ -55,12 +55,18 @@ class NgramModel:
     @cached_property
     def numbers(self) -> dict[str, int]:
         """The number of every word that a text may have, `<unk>` and the ends of sentences left out."""
-        return {word: number for number, word in enumerate(self.words) if word not in (UNK, BOS, EOS)}
+        return {
+            word: number for number, word in enumerate(self.words) if word not in (UNK, BOS, EOS)
+        }
 
     @cached_property
     def special(self) -> tuple[int, int, int]:
         """The numbers of `<unk>` (-1: the model has none), `<s>` and `</s>`."""
-        return self.words.index(UNK) if UNK in self.words else -1, self.words.index(BOS), self.words.index(EOS)
+        return (
+            self.words.index(UNK) if UNK in self.words else -1,
+            self.words.index(BOS),
+            self.words.index(EOS),
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -77,7 +83,14 @@ class NgramModel:
         An unknown word is `<unk>`; where the model has none its value is -inf.
         """
         (unknown, bos, eos), known = self.special, self.numbers
-        tokens = np.array([n for words in sentences for n in (bos, *(known.get(word, unknown) for word in words), eos)], dtype=np.int64)
+        tokens = np.array(
+            [
+                n
+                for words in sentences
+                for n in (bos, *(known.get(word, unknown) for word in words), eos)
+            ],
+            dtype=np.int64,
+        )
         inside = tokens != bos
         return self._values(tokens, inside)[inside], tokens[inside] == unknown
 
@@ -85,11 +98,15 @@ class NgramModel:
         """(length,) float64 nats of every token; `inside` is False at the beginnings of sentences."""
         values = np.where(tokens < 0, -np.inf, self.log_probs[0][tokens]).astype(np.float64)
         entries = tokens  # of the n-grams that end here, -1: the model has none
-        for keys, log_probs, backoffs in zip(self.keys, self.log_probs[1:], self.backoffs, strict=True):
+        for keys, log_probs, backoffs in zip(
+            self.keys, self.log_probs[1:], self.backoffs, strict=True
+        ):
             contexts = np.where(inside, np.roll(entries, 1), -1)
             has_context = contexts >= 0
             values[has_context] += backoffs[contexts[has_context]]
-            entries = find(keys, np.where(has_context & (tokens >= 0), contexts * len(self.words) + tokens, -1))
+            entries = find(
+                keys, np.where(has_context & (tokens >= 0), contexts * len(self.words) + tokens, -1)
+            )
             found = entries >= 0
             values[found] = log_probs[entries[found]]
         return values
@@ -99,7 +116,9 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The places of `wanted` (length,) int64 in the ascending `keys`, -1 where it is not there; -1 is never there."""
     if not len(keys):
         return np.full(len(wanted), -1)
-    values, inverse = np.unique(wanted, return_inverse=True)  # in order, and each once: the search stays in the cache
+    values, inverse = np.unique(
+        wanted, return_inverse=True
+    )  # in order, and each once: the search stays in the cache
     places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
     places[keys[places] != values] = -1
     return places[inverse]
@@ -107,8 +126,16 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _tensors(model: NgramModel) -> dict[str, np.ndarray]:
     """The arrays by their names in the file, in a fixed order."""
-    named = [("keys", 2, model.keys), ("log_probs", 1, model.log_probs), ("backoffs", 1, model.backoffs)]
-    return {f"{name}.{order}": array for name, first, arrays in named for order, array in enumerate(arrays, first)}
+    named = [
+        ("keys", 2, model.keys),
+        ("log_probs", 1, model.log_probs),
+        ("backoffs", 1, model.backoffs),
+    ]
+    return {
+        f"{name}.{order}": array
+        for name, first, arrays in named
+        for order, array in enumerate(arrays, first)
+    }
 
 
 def make_directory(directory: Path) -> None:
@@ -116,7 +143,9 @@ def make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ModelError(f"{directory}: cannot be made ({error.strerror}); write to another directory") from error
+        raise ModelError(
+            f"{directory}: cannot be made ({error.strerror}); write to another directory"
+        ) from error
 
 
 def save(model: NgramModel, directory: Path) -> None:
@@ -149,13 +178,24 @@ def load(directory: Path) -> NgramModel:
         raise ModelError(f"{error}") from error
     arrays = _read_arrays(directory / "model.safetensors")
     order = int(config["order"])
-    expected = [f"keys.{n}" for n in range(2, order + 1)] + [f"log_probs.{n}" for n in range(1, order + 1)] + [f"backoffs.{n}" for n in range(1, order)]
+    expected = (
+        [f"keys.{n}" for n in range(2, order + 1)]
+        + [f"log_probs.{n}" for n in range(1, order + 1)]
+        + [f"backoffs.{n}" for n in range(1, order)]
+    )
     if set(arrays) != set(expected):
-        raise ModelError(f"{directory / 'model.safetensors'}: holds {', '.join(sorted(arrays))}, expected {', '.join(sorted(expected))}; restore the file")
-    keys, log_probs, backoffs = (tuple(arrays[name] for name in expected if name.startswith(kind)) for kind in ("keys", "log_probs", "backoffs"))
+        raise ModelError(
+            f"{directory / 'model.safetensors'}: holds {', '.join(sorted(arrays))}, expected {', '.join(sorted(expected))}; restore the file"
+        )
+    keys, log_probs, backoffs = (
+        tuple(arrays[name] for name in expected if name.startswith(kind))
+        for kind in ("keys", "log_probs", "backoffs")
+    )
     model = NgramModel(words, log_probs, backoffs, keys, config["normalizer"], config["card"])
     if model.digest != config["digest"]:
-        raise ModelError(f"{directory}: its files do not belong together (digest {model.digest}, expected {config['digest']}); restore or train it again")
+        raise ModelError(
+            f"{directory}: its files do not belong together (digest {model.digest}, expected {config['digest']}); restore or train it again"
+        )
     return model
 
 
@@ -163,20 +203,35 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the model's configuration ({error.strerror}); give a model directory, an ARPA file or a KenLM binary") from error
+        raise ModelError(
+            f"{path}: cannot read the model's configuration ({error.strerror}); give a model directory, an ARPA file or a KenLM binary"
+        ) from error
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise ModelError(f"{path}: not a {_FORMAT} configuration; give what `dlmrescore train --objective ngram` made")
+        raise ModelError(
+            f"{path}: not a {_FORMAT} configuration; give what `dlmrescore train --objective ngram` made"
+        )
     if config.get("objective") != "ngram":
-        raise ModelError(f"{path.parent}: holds objective {config.get('objective')!r}, expected 'ngram'; pass --scorer {config.get('objective')}")
+        raise ModelError(
+            f"{path.parent}: holds objective {config.get('objective')!r}, expected 'ngram'; pass --scorer {config.get('objective')}"
+        )
     if config.get("version") != _VERSION:
-        raise ModelError(f"{path}: model version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore")
+        raise ModelError(
+            f"{path}: model version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore"
+        )
     try:
         normalizer(config["normalizer"])
-        return {**config, "order": int(config["order"]), "digest": str(config["digest"]), "card": dict(config.get("card") or {})}
+        return {
+            **config,
+            "order": int(config["order"]),
+            "digest": str(config["digest"]),
+            "card": dict(config.get("card") or {}),
+        }
     except (KeyError, TypeError, ValueError, RescoreError) as error:
-        raise ModelError(f"{path}: the configuration does not fit ({error}); restore the file") from error
+        raise ModelError(
+            f"{path}: the configuration does not fit ({error}); restore the file"
+        ) from error
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -27,15 +27,21 @@ class Tokenizer:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{where}: not a SentencePiece model ({error}); restore the file or train the vocabulary again") from error
+            raise ModelError(
+                f"{where}: not a SentencePiece model ({error}); restore the file or train the vocabulary again"
+            ) from error
         self.serialized = serialized
         self.size: int = self._processor.get_piece_size()
         self.pad_id, self.unk_id, self.bos_id, self.eos_id = (
             self._processor.pad_id(), self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id()
         )  # fmt: skip
         if min(self.pad_id, self.unk_id, self.bos_id, self.eos_id) < 0:
-            raise ModelError(f"{where}: the vocabulary lacks pad, unk, bos or eos; train it with all four")
-        self._starts = np.array([self._processor.id_to_piece(i).startswith(_WORD_START) for i in range(self.size)])
+            raise ModelError(
+                f"{where}: the vocabulary lacks pad, unk, bos or eos; train it with all four"
+            )
+        self._starts = np.array(
+            [self._processor.id_to_piece(i).startswith(_WORD_START) for i in range(self.size)]
+        )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without BOS and EOS."""
@@ -83,7 +89,9 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int, sample: int = 400_000
             shuffle_input_sentence=True, num_threads=1, minloglevel=2,
         )  # fmt: skip
     except RuntimeError as error:
-        raise ModelError(f"vocabulary of {vocab_size} pieces cannot be trained on this text ({error}); give more text or a smaller --vocab-size") from error
+        raise ModelError(
+            f"vocabulary of {vocab_size} pieces cannot be trained on this text ({error}); give more text or a smaller --vocab-size"
+        ) from error
     return Tokenizer(model.getvalue())
 
 
@@ -92,4 +100,6 @@ def read_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer(path.read_bytes(), str(path))
     except OSError as error:
-        raise ModelError(f"{path}: cannot read the tokenizer ({error.strerror}); restore the file") from error
+        raise ModelError(
+            f"{path}: cannot read the tokenizer ({error.strerror}); restore the file"
+        ) from error

@@ -42,15 +42,22 @@ class Cache:
     Raises FormatError if the directory cannot be used. A file that is damaged is named in a warning, set aside and begun anew.
     """
 
-    def __init__(self, folder: PathLike, signature: str, kind: ScoreKind, *, per_token: bool = False) -> None:
+    def __init__(
+        self, folder: PathLike, signature: str, kind: ScoreKind, *, per_token: bool = False
+    ) -> None:
         about = f"{signature}|per_token" if per_token else signature
-        self.path = Path(folder) / f"{signature.partition('|')[0]}-{blake2b(about.encode(), digest_size=8).hexdigest()}.sqlite"
+        self.path = (
+            Path(folder)
+            / f"{signature.partition('|')[0]}-{blake2b(about.encode(), digest_size=8).hexdigest()}.sqlite"
+        )
         self._signature, self._kind, self._about = signature, kind, about
         self._rows = 0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FormatError(f"{self.path.parent}: cannot be a cache: {error.strerror}; name a directory that can be written") from error
+            raise FormatError(
+                f"{self.path.parent}: cannot be a cache: {error.strerror}; name a directory that can be written"
+            ) from error
         self._open()
 
     def snapshot(self) -> tuple[str, int]:
@@ -93,12 +100,17 @@ class Cache:
             if self._connection.execute("pragma quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("its pages do not fit together")
             self._connection.executescript(_SCHEMA)
-            self._connection.executemany("insert or ignore into about values (?, ?)", [("signature", self._about), ("token", secrets.token_hex(8))])
+            self._connection.executemany(
+                "insert or ignore into about values (?, ?)",
+                [("signature", self._about), ("token", secrets.token_hex(8))],
+            )
             self._connection.commit()
             if self._of("signature") != self._about:
                 raise sqlite3.DatabaseError("it holds scores of another signature")
         except sqlite3.OperationalError as error:  # no permission, no space, locked: not damage
-            raise FormatError(f"{self.path}: cannot be used as a cache ({error}); name another directory") from error
+            raise FormatError(
+                f"{self.path}: cannot be used as a cache ({error}); name another directory"
+            ) from error
         except sqlite3.DatabaseError as error:
             self._anew(error)
 
@@ -107,7 +119,12 @@ class Cache:
         self.close()
         aside = self.path.with_suffix(".damaged")
         self.path.replace(aside)
-        logger.warning("%s: is damaged (%s); it was moved to %s and the cache is made anew", self.path, error, aside.name)
+        logger.warning(
+            "%s: is damaged (%s); it was moved to %s and the cache is made anew",
+            self.path,
+            error,
+            aside.name,
+        )
         self._rows = 0
         self._open()
 
@@ -116,23 +133,34 @@ class Cache:
         try:
             return action()
         except sqlite3.OperationalError as error:
-            raise FormatError(f"{self.path}: cannot be written ({error}); free some space, or run without the cache") from error
+            raise FormatError(
+                f"{self.path}: cannot be written ({error}); free some space, or run without the cache"
+            ) from error
         except sqlite3.DatabaseError as error:
             self._anew(error)
             return action()
 
     def _of(self, key: str) -> str:
-        (value,) = self._connection.execute("select value from about where key = ?", (key,)).fetchone()
+        (value,) = self._connection.execute(
+            "select value from about where key = ?", (key,)
+        ).fetchone()
         return str(value)
 
     def _count(self) -> int:
-        (count,) = self._connection.execute("select coalesce(max(number), 0) from scores").fetchone()
+        (count,) = self._connection.execute(
+            "select coalesce(max(number), 0) from scores"
+        ).fetchone()
         return int(count)
 
     def _get(self, key: bytes) -> Score | None:
         if not self._rows:
             return None
-        row = self._try(lambda: self._connection.execute("select checksum, value from scores where key = ? and number <= ?", (key, self._rows)).fetchone())
+        row = self._try(
+            lambda: self._connection.execute(
+                "select checksum, value from scores where key = ? and number <= ?",
+                (key, self._rows),
+            ).fetchone()
+        )
         if row is None:
             return None
         if row[0] != crc32(row[1]):
@@ -143,7 +171,12 @@ class Cache:
 
     def _add(self, key: bytes, score: Score) -> None:
         value = msgspec.json.encode(stored(score))
-        self._try(lambda: self._connection.execute("insert or ignore into scores (key, checksum, value) values (?, ?, ?)", (key, crc32(value), value)))
+        self._try(
+            lambda: self._connection.execute(
+                "insert or ignore into scores (key, checksum, value) values (?, ?, ?)",
+                (key, crc32(value), value),
+            )
+        )
 
 
 def _key(*parts: str) -> bytes:

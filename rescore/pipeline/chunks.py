@@ -34,7 +34,12 @@ _LOCAL = ("LOCAL_RANK", "SLURM_LOCALID")  # which of the processes of this machi
 
 def bucket(utterance: str) -> int:
     """The bucket of an utterance id, 0..BUCKETS - 1, the same everywhere."""
-    return int.from_bytes(blake2b(utterance.encode(), digest_size=8, person=b"bucket").digest(), "little") % BUCKETS
+    return (
+        int.from_bytes(
+            blake2b(utterance.encode(), digest_size=8, person=b"bucket").digest(), "little"
+        )
+        % BUCKETS
+    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= BUCKETS or not 0 <= self.index < self.count:
-            raise RescoreError(f"shard {self.index}/{self.count}: expected I/N with I from 0 to N - 1 and N at most {BUCKETS}; split larger work by file")
+            raise RescoreError(
+                f"shard {self.index}/{self.count}: expected I/N with I from 0 to N - 1 and N at most {BUCKETS}; split larger work by file"
+            )
 
     @classmethod
     def parse(cls, text: str, environment: Mapping[str, str] | None = None) -> Shard:
@@ -68,15 +75,30 @@ class Shard:
             if number in environment and count in environment:
                 values = [environment[number], environment[count], environment.get(first, "0")]
                 if not all(re.fullmatch(r"\d{1,9}", value, re.ASCII) for value in values):
-                    raise RescoreError(f"shard env: {number}={values[0]}, {count}={values[1]} are not numbers; give the shard as I/N")
-                local = next((int(environment[name]) for name in _LOCAL if environment.get(name, "").isdecimal()), None)
+                    raise RescoreError(
+                        f"shard env: {number}={values[0]}, {count}={values[1]} are not numbers; give the shard as I/N"
+                    )
+                local = next(
+                    (
+                        int(environment[name])
+                        for name in _LOCAL
+                        if environment.get(name, "").isdecimal()
+                    ),
+                    None,
+                )
                 return cls(int(values[0]) - int(values[2]), int(values[1]), local)
         wanted = ", ".join(f"{number} and {count}" for number, count, _ in _ENVIRONMENTS)
-        raise RescoreError(f"shard env: the environment has none of {wanted}; run this under torchrun or SLURM, or give the shard as I/N")
+        raise RescoreError(
+            f"shard env: the environment has none of {wanted}; run this under torchrun or SLURM, or give the shard as I/N"
+        )
 
     def device(self, device: str, count: int) -> str:
         """Which of `count` GPUs `cuda` stands for; any other device stays what it is."""
-        return f"cuda:{self.local % count}" if device == "cuda" and self.local is not None and count else device
+        return (
+            f"cuda:{self.local % count}"
+            if device == "cuda" and self.local is not None and count
+            else device
+        )
 
     def __contains__(self, utterance: str) -> bool:
         return bucket(utterance) % self.count == self.index
@@ -85,7 +107,9 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-def chunks(items: Iterable[T], id_of: Callable[[T], str], cost: Callable[[T], int], size: int) -> Iterator[list[T]]:
+def chunks(
+    items: Iterable[T], id_of: Callable[[T], str], cost: Callable[[T], int], size: int
+) -> Iterator[list[T]]:
     """Items of one bucket, as they come, until they cost `size` together; at the end what is left, bucket after bucket.
 
     At most about BUCKETS x size of cost are held. A single item may cost more than `size`; it ends its chunk.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from rescore.pipeline.chunks import BUCKETS, Shard, chunks
-from rescore.pipeline.engine import chunked_scorer
-from rescore.pipeline.known import missing
+from rescore.pipeline.lookup import missing
 from rescore.scorers import Scorer
 from rescore.scorers.options import CHUNK, ChunkScorer, Cost, in_chunks
+from rescore.scorers.whole import chunked_scorer
 from rescore.types import NBest
 
 __all__ = ["Forecast", "forecast"]
@@ -63,7 +63,10 @@ def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = No
         if shard is not None and nbest.id not in shard:
             continue
         utterances, hypotheses = utterances + 1, hypotheses + len(nbest.hyps)
-        evaluations, words = built.evaluations(nbest), sum(len(hyp.words) + 1 for hyp in nbest.hyps) / len(nbest.hyps)
+        evaluations, words = (
+            built.evaluations(nbest),
+            sum(len(hyp.words) + 1 for hyp in nbest.hyps) / len(nbest.hyps),
+        )
         is_looked_at = waiting < SAMPLE
         if is_looked_at:
             sample.append(nbest)
@@ -72,13 +75,31 @@ def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = No
             weights[part][0] += evaluations
             weights[part][1] += evaluations * words
     is_sampled = len(sample) < utterances
-    cost = _cost(built, in_chunks(built, sample, CHUNK) if is_sampled else chunks(sample, lambda nbest: nbest.id, built.evaluations, CHUNK))
-    more, longer = (whole / max(1.0, part) for whole, part in zip(weights["all"], weights["sample"], strict=True))
+    cost = _cost(
+        built,
+        in_chunks(built, sample, CHUNK)
+        if is_sampled
+        else chunks(sample, lambda nbest: nbest.id, built.evaluations, CHUNK),
+    )
+    more, longer = (
+        whole / max(1.0, part)
+        for whole, part in zip(weights["all"], weights["sample"], strict=True)
+    )
     speed = _speed(built, sample)
     tokens = round(cost.tokens * longer)
     padding = cost.padding / max(1, cost.tokens)
     memory = _peak(scorer) + _BYTES * min(hypotheses, _held(built, sample))
-    return Forecast(utterances, hypotheses, round(cost.evaluations * more), tokens, padding, memory, tokens / speed, speed, is_sampled)
+    return Forecast(
+        utterances,
+        hypotheses,
+        round(cost.evaluations * more),
+        tokens,
+        padding,
+        memory,
+        tokens / speed,
+        speed,
+        is_sampled,
+    )
 
 
 def _cost(scorer: ChunkScorer, found: Iterable[Sequence[NBest]]) -> Cost:
@@ -91,7 +112,9 @@ def _cost(scorer: ChunkScorer, found: Iterable[Sequence[NBest]]) -> Cost:
 
 def _speed(scorer: ChunkScorer, sample: Sequence[NBest]) -> float:
     """Padded tokens a second of the second trial; the first one warms up."""
-    trials = list(islice(in_chunks(scorer, (_short(scorer, nbest) for nbest in sample[:_TRIAL]), _TRIAL), 2))
+    trials = list(
+        islice(in_chunks(scorer, (_short(scorer, nbest) for nbest in sample[:_TRIAL]), _TRIAL), 2)
+    )
     speed = float("inf")
     for trial in [trials[0], trials[-1]] if trials else []:
         tokens = scorer.cost(scorer.prepare(trial)).tokens
@@ -110,7 +133,13 @@ def _short(scorer: ChunkScorer, nbest: NBest) -> NBest:
 def _held(scorer: ChunkScorer, sample: Sequence[NBest]) -> int:
     """Hypotheses that wait for the chunks of their buckets to fill, and for their turn in the output."""
     hypotheses = sum(len(nbest.hyps) for nbest in sample)
-    return 2 * BUCKETS * CHUNK * hypotheses // max(1, sum(scorer.evaluations(nbest) for nbest in sample))
+    return (
+        2
+        * BUCKETS
+        * CHUNK
+        * hypotheses
+        // max(1, sum(scorer.evaluations(nbest) for nbest in sample))
+    )
 
 
 def _peak(scorer: Scorer) -> int:
@@ -118,7 +147,9 @@ def _peak(scorer: Scorer) -> int:
     import torch  # noqa: PLC0415 - loaded by the scorer already
 
     device = str(getattr(scorer, "device", "cpu"))
-    return _peak_of_process() + (int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else 0)
+    return _peak_of_process() + (
+        int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else 0
+    )
 
 
 def _peak_of_process() -> int:

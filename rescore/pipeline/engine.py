@@ -20,20 +20,24 @@ from typing import Any, Protocol
 from rescore.errors import ScoreError
 from rescore.formats.files import PathLike
 from rescore.formats.record import check_score, refuse_existing, with_score
-from rescore.fusion import RANK, TOTAL
+from rescore.fusion.totals import RANK, TOTAL
+from rescore.fusion.tuning import WORD_BONUS
 from rescore.pipeline.cache import Cache
 from rescore.pipeline.chunks import Shard, chunks, digest
 from rescore.pipeline.journal import Journal
-from rescore.pipeline.known import Missing, missing
+from rescore.pipeline.lookup import Missing, missing
 from rescore.scorers import ChunkScorer, Scorer, ScorerOptions, load_scorer
 from rescore.scorers import options as scorer_options
-from rescore.scorers.options import Cost
-from rescore.tuning import WORD_BONUS
+from rescore.scorers.whole import chunked_scorer
 from rescore.types import NBest, Score
 
-__all__ = ["Evaluator", "Local", "Work", "chunked_scorer", "score"]
+__all__ = ["Evaluator", "Local", "Work", "score"]
 
-_RESERVED = {RANK: "the place in the list", TOTAL: "what `fuse` adds", WORD_BONUS: "the weight of the number of words"}
+_RESERVED = {
+    RANK: "the place in the list",
+    TOTAL: "what `fuse` adds",
+    WORD_BONUS: "the weight of the number of words",
+}
 
 
 @dataclass
@@ -118,7 +122,9 @@ def score(
     built = load_scorer(scorer, ScorerOptions(**options)) if isinstance(scorer, str) else scorer
     name = name or built.name
     if name in _RESERVED:
-        raise ScoreError(f'a score cannot be called "{name}": that is {_RESERVED[name]}; choose another name (--name)')
+        raise ScoreError(
+            f'a score cannot be called "{name}": that is {_RESERVED[name]}; choose another name (--name)'
+        )
     with ExitStack() as stack:
         run = _Run(built, evaluator, journal, cache, stack)
         passed: deque[_Item] = deque()
@@ -139,7 +145,9 @@ class _Item:
     score: Score | None = None
 
 
-def _items(lists: Iterable[NBest], name: str, overwrite: bool, shard: Shard | None, passed: deque[_Item]) -> Iterator[_Item]:
+def _items(
+    lists: Iterable[NBest], name: str, overwrite: bool, shard: Shard | None, passed: deque[_Item]
+) -> Iterator[_Item]:
     """Lists of the shard, checked before the network is paid for them, remembered in their order."""
     for nbest in lists:
         if shard is not None and nbest.id not in shard:
@@ -154,12 +162,21 @@ class _Run:
     """One scorer over one stream, with what it may look up."""
 
     def __init__(
-        self, scorer: Scorer, evaluator: Callable[[ChunkScorer], Evaluator], journal: Journal | None, cache: PathLike | None, stack: ExitStack
+        self,
+        scorer: Scorer,
+        evaluator: Callable[[ChunkScorer], Evaluator],
+        journal: Journal | None,
+        cache: PathLike | None,
+        stack: ExitStack,
     ) -> None:
         self.scorer = chunked_scorer(scorer)
         self.journal = journal
         per_token = bool(getattr(scorer, "per_token", False))
-        self.cache = None if cache is None else Cache(cache, scorer.signature, scorer.kind, per_token=per_token)
+        self.cache = (
+            None
+            if cache is None
+            else Cache(cache, scorer.signature, scorer.kind, per_token=per_token)
+        )
         if self.cache is not None:
             stack.callback(self.cache.close)
         self._begin(per_token)
@@ -170,7 +187,9 @@ class _Run:
         """See the cache as it was when the run began, which may have been in a process before this one."""
         state: Any = {"cache": None if self.cache is None else self.cache.snapshot()}
         if self.journal is not None:
-            state = self.journal.begin(self.scorer.signature, self.scorer.kind, {"per_token": per_token}, **state)
+            state = self.journal.begin(
+                self.scorer.signature, self.scorer.kind, {"per_token": per_token}, **state
+            )
             budget = getattr(self.scorer, "budget", None)
             if budget is not None and self.journal.tokens:
                 budget.tokens = self.journal.tokens
@@ -181,7 +200,12 @@ class _Run:
         """Chunks of items and their scores."""
         waiting: deque[tuple[list[_Item], Callable[[], list[Score]]]] = deque()
         size = scorer_options.CHUNK
-        for chunk in chunks(items, lambda item: item.nbest.id, lambda item: self.scorer.evaluations(item.nbest), size):
+        for chunk in chunks(
+            items,
+            lambda item: item.nbest.id,
+            lambda item: self.scorer.evaluations(item.nbest),
+            size,
+        ):
             waiting.append((chunk, self._begun([item.nbest for item in chunk])))
             if len(waiting) > self.evaluator.ahead:
                 yield _paired(*waiting.popleft())
@@ -199,12 +223,16 @@ class _Run:
         wait = self.evaluator.submit(wanted.lists) if wanted.lists else list
         return lambda: self._ended(key, lists, wanted, wait())
 
-    def _ended(self, key: str, lists: Sequence[NBest], wanted: Missing, found: list[Score]) -> list[Score]:
+    def _ended(
+        self, key: str, lists: Sequence[NBest], wanted: Missing, found: list[Score]
+    ) -> list[Score]:
         scores = wanted.filled(found)
         for nbest, one in zip(lists, scores, strict=True):
             check_score(nbest, self.scorer.name, one)  # before it is on disk
         if self.journal is not None:
-            self.journal.add(key, getattr(getattr(self.scorer, "budget", None), "tokens", 0), scores)
+            self.journal.add(
+                key, getattr(getattr(self.scorer, "budget", None), "tokens", 0), scores
+            )
         if self.cache is not None:
             wanted.keep(self.cache, lists, scores)
         return scores
@@ -212,51 +240,3 @@ class _Run:
 
 def _paired(chunk: list[_Item], wait: Callable[[], list[Score]]) -> list[tuple[_Item, Score]]:
     return list(zip(chunk, wait(), strict=True))
-
-
-def chunked_scorer(scorer: Scorer) -> ChunkScorer:
-    """The scorer itself, or one that scores whole lists with it."""
-    return scorer if isinstance(scorer, ChunkScorer) else _Whole(scorer)
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """A scorer of another package, which says nothing about its costs and scores whole lists."""
-
-    scorer: Scorer
-    is_stochastic: bool = True
-
-    @property
-    def name(self) -> str:
-        return self.scorer.name
-
-    @property
-    def kind(self) -> Any:
-        return self.scorer.kind
-
-    @property
-    def signature(self) -> str:
-        return self.scorer.signature
-
-    @property
-    def per_token(self) -> bool:
-        return bool(getattr(self.scorer, "per_token", False))
-
-    def evaluations(self, nbest: NBest) -> int:
-        return len(nbest.hyps)
-
-    def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
-        return self.scorer.score(lists)
-
-    def prepare(self, lists: Sequence[NBest]) -> Sequence[NBest]:
-        return lists
-
-    def evaluate(self, prepared: Sequence[NBest]) -> list[Score]:
-        return list(self.scorer.score(prepared))
-
-    def cost(self, prepared: Sequence[NBest]) -> Cost:
-        words = sum(len(hyp.words) + 1 for nbest in prepared for hyp in nbest.hyps)
-        return Cost(sum(map(self.evaluations, prepared)), words, 0)
-
-    def warn(self) -> None:
-        pass

@@ -67,14 +67,21 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __len__(self) -> int:
         """The number of chunks."""
         return len(self._places)
 
-    def begin(self, signature: str, kind: ScoreKind, settings: Mapping[str, Any], **state: Any) -> Mapping[str, Any]:
+    def begin(
+        self, signature: str, kind: ScoreKind, settings: Mapping[str, Any], **state: Any
+    ) -> Mapping[str, Any]:
         """Read what is there. `settings` must be those it was begun with; returns the `state` of that first time, which is now's for a new journal.
 
         Raises FormatError naming the first setting that differs.
@@ -93,7 +100,9 @@ class Journal:
         for name, here in own.items():
             there = header["settings"].get(name)
             if there != here:
-                raise FormatError(f"{self.path}: is of another run, with {name} {_short(there)} and not {_short(here)}; finish that run, or delete the file")
+                raise FormatError(
+                    f"{self.path}: is of another run, with {name} {_short(there)} and not {_short(here)}; finish that run, or delete the file"
+                )
         self._is_ours = True
         for number, payload, place in content:
             self._index(number, payload, place)
@@ -155,21 +164,31 @@ class Journal:
                 rest = rest[os.write(self._output, rest) :]
             os.fsync(self._output)
         except OSError as error:
-            raise FormatError(f"{self.path}: cannot be written: {error.strerror}; run the same command again when it can") from error
+            raise FormatError(
+                f"{self.path}: cannot be written: {error.strerror}; run the same command again when it can"
+            ) from error
         if isinstance(record, _Entry):
             self._places[bytes.fromhex(record.chunk)] = (start, len(line))
 
 
 def stored(score: Score) -> Stored:
     """What is written of a score."""
-    errors = None if score.std_errors is None else tuple(None if math.isnan(error) else float(error) for error in score.std_errors)
+    errors = (
+        None
+        if score.std_errors is None
+        else tuple(None if math.isnan(error) else float(error) for error in score.std_errors)
+    )
     tokens = score.token_scores
     return Stored(tuple(map(float, score.values)), score.evaluations, errors, tokens)
 
 
 def restored(stored: Stored, signature: str, kind: ScoreKind) -> Score:
     """The score that was written."""
-    errors = None if stored.std_errors is None else tuple(math.nan if error is None else error for error in stored.std_errors)
+    errors = (
+        None
+        if stored.std_errors is None
+        else tuple(math.nan if error is None else error for error in stored.std_errors)
+    )
     return Score(stored.values, signature, kind, stored.evaluations, errors, stored.token_scores)
 
 
@@ -181,7 +200,11 @@ def _payload(line: bytes) -> bytes | None:
 
 def _header(payload: bytes | None) -> dict[str, Any] | None:
     header = json.loads(payload) if payload is not None else None
-    is_header = isinstance(header, dict) and isinstance(header.get("settings"), dict) and isinstance(header.get("state"), dict)
+    is_header = (
+        isinstance(header, dict)
+        and isinstance(header.get("settings"), dict)
+        and isinstance(header.get("state"), dict)
+    )
     return header if is_header else None
 
 
@@ -191,10 +214,14 @@ def _locked(path: Path) -> int:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
-            raise FormatError(f"{path}: cannot be opened: {error.strerror}; a run's journal lies beside its output, where files can be written") from error
+            raise FormatError(
+                f"{path}: cannot be opened: {error.strerror}; a run's journal lies beside its output, where files can be written"
+            ) from error
         if not is_held(descriptor):
             os.close(descriptor)
-            raise FormatError(f"{path}: another run is writing this output; wait for it or choose another output")
+            raise FormatError(
+                f"{path}: another run is writing this output; wait for it or choose another output"
+            )
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from rescore.errors import ModelError, RescoreError, ScoreError
-from rescore.pipeline.engine import Evaluator, chunked_scorer
+from rescore.pipeline.engine import Evaluator
 from rescore.scorers import ChunkScorer, ScorerOptions, load_scorer
+from rescore.scorers.whole import chunked_scorer
 from rescore.types import NBest, Score
 
 __all__ = ["RayPool", "ray_pool"]
@@ -45,18 +46,24 @@ _PATIENCE = 60.0
 _ANSWER = 10.0
 
 
-def ray_pool(scorer: str, options: ScorerOptions, workers: int, address: str | None = None) -> Callable[[ChunkScorer], Evaluator]:
+def ray_pool(
+    scorer: str, options: ScorerOptions, workers: int, address: str | None = None
+) -> Callable[[ChunkScorer], Evaluator]:
     """The `evaluator` of `score` that evaluates in `workers` Ray actors, each of which builds the scorer called `scorer` by itself.
 
     `address`: of a running cluster; None starts one on this machine for the time of the run, or takes the one this process is connected to.
     On a GPU every worker has one of its own, and the number in `options.device` means nothing. Raises RescoreError if Ray is not installed.
     """
     if not isinstance(scorer, str):
-        raise ScoreError(f"ray_pool was given a {type(scorer).__name__}, expected a scorer's name: workers build it themselves, models do not travel")
+        raise ScoreError(
+            f"ray_pool was given a {type(scorer).__name__}, expected a scorer's name: workers build it themselves, models do not travel"
+        )
     if workers < 1:
         raise RescoreError(f"Ray: {workers} workers were asked for, expected at least 1")
     _ray()
-    if options.model is not None and Path(options.model).exists():  # a worker may have another working directory
+    if (
+        options.model is not None and Path(options.model).exists()
+    ):  # a worker may have another working directory
         options = replace(options, model=str(Path(options.model).absolute()))
     options = replace(options, device=options.device.partition(":")[0])
     return partial(RayPool, name=scorer, options=options, workers=workers, address=address)
@@ -69,18 +76,35 @@ class RayPool:
     is raised here. Raises RescoreError if the cluster cannot be reached or is too small, ModelError if a worker's scorer has another signature than this one.
     """
 
-    def __init__(self, scorer: ChunkScorer, *, name: str, options: ScorerOptions, workers: int, address: str | None) -> None:
+    def __init__(
+        self,
+        scorer: ChunkScorer,
+        *,
+        name: str,
+        options: ScorerOptions,
+        workers: int,
+        address: str | None,
+    ) -> None:
         if bool(getattr(scorer, "per_token", False)) != options.per_token:
-            raise ScoreError(f"Ray workers would be built with per_token={options.per_token}, and the scorer of this run is not; give both the same options")
+            raise ScoreError(
+                f"Ray workers would be built with per_token={options.per_token}, and the scorer of this run is not; give both the same options"
+            )
         self._ray, self.ahead = _ray(), 2 * workers
         self._budget = getattr(scorer, "budget", None)
         self._under_way: dict[Any, int] = {}
         self._workers: list[Any] = []
-        self._is_ours = _connected(self._ray, address)  # close() may come twice, and must not end a later cluster
+        self._is_ours = _connected(
+            self._ray, address
+        )  # close() may come twice, and must not end a later cluster
         try:
             needs = _needs(self._ray, workers, options.device)
-            actor = self._ray.remote(_Worker).options(max_restarts=-1, max_task_retries=RETRIES, max_concurrency=2, **needs)
-            self._workers = [actor.remote(name, options, scorer.signature, needs["num_cpus"]) for _ in range(workers)]
+            actor = self._ray.remote(_Worker).options(
+                max_restarts=-1, max_task_retries=RETRIES, max_concurrency=2, **needs
+            )
+            self._workers = [
+                actor.remote(name, options, scorer.signature, needs["num_cpus"])
+                for _ in range(workers)
+            ]
             self._wait_for_room()
         except BaseException:
             self.close()
@@ -89,7 +113,9 @@ class RayPool:
     def submit(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
         """Send lists to a worker; what is returned waits for their scores."""
         waiting = list(self._under_way)
-        done, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
+        done, _ = (
+            self._ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
+        )
         for ref in done:
             del self._under_way[ref]
         load = list(self._under_way.values())
@@ -100,7 +126,9 @@ class RayPool:
 
     def warn(self) -> None:
         """Log what each worker noticed over all its lists."""
-        for number, messages in enumerate(self._get([worker.warn.remote() for worker in self._workers], "at the end of the run")):
+        for number, messages in enumerate(
+            self._get([worker.warn.remote() for worker in self._workers], "at the end of the run")
+        ):
             _log(number, messages)
 
     def close(self) -> None:
@@ -114,9 +142,13 @@ class RayPool:
         self._under_way.clear()
 
     def _scores(self, ref: Any, number: int, place: str, count: int) -> list[Score]:
-        scores, tokens, messages = self._get(ref, f"{place}: in the chunk of {count} lists that begins here, or in one beside it")
+        scores, tokens, messages = self._get(
+            ref, f"{place}: in the chunk of {count} lists that begins here, or in one beside it"
+        )
         _log(number, messages)
-        if self._budget is not None and tokens:  # memory ran out there: the chunks to come are smaller everywhere, and the journal says so
+        if (
+            self._budget is not None and tokens
+        ):  # memory ran out there: the chunks to come are smaller everywhere, and the journal says so
             self._budget.tokens = min(self._budget.tokens, tokens)
         found: list[Score] = scores
         return found
@@ -139,7 +171,11 @@ class RayPool:
         starting = [worker.start.remote() for worker in self._workers]
         ready, _ = self._ray.wait(starting, num_returns=len(starting), timeout=_PATIENCE)
         if len(ready) < len(starting):
-            logger.warning("Ray has started %d of %d workers so far; the others wait until the cluster has room", len(ready), len(starting))
+            logger.warning(
+                "Ray has started %d of %d workers so far; the others wait until the cluster has room",
+                len(ready),
+                len(starting),
+            )
         self._get(starting, "at the start of the run")
 
     def _tokens(self) -> int:
@@ -226,7 +262,9 @@ def _ray() -> Any:
     try:
         import ray  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise RescoreError(f"Ray is asked for and cannot be imported ({error}); pip install 'dlmrescore[ray]'") from error
+        raise RescoreError(
+            f"Ray is asked for and cannot be imported ({error}); pip install 'dlmrescore[ray]'"
+        ) from error
     return ray
 
 
@@ -236,13 +274,21 @@ def _connected(ray: Any, address: str | None) -> bool:
         return False
     if address not in (None, "local", "auto"):
         _check_reachable(str(address))
-    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE} if address in (None, "local") else {}
+    own: dict[str, Any] = (
+        {"include_dashboard": False, "object_store_memory": _STORE}
+        if address in (None, "local")
+        else {}
+    )
     try:
         with _our_signals():
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+            ray.init(
+                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise RescoreError(f"Ray at {address or 'this machine'}: cannot be used ({reason}); start it with `ray start`, or mend the address") from error
+        raise RescoreError(
+            f"Ray at {address or 'this machine'}: cannot be used ({reason}); start it with `ray start`, or mend the address"
+        ) from error
     return True
 
 
@@ -250,11 +296,15 @@ def _check_reachable(address: str) -> None:
     """Ray itself waits for a head that is not there, for many minutes and deaf to Ctrl-C."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
-        raise RescoreError(f"Ray at {address}: no such address; expected HOST:PORT as `ray start --head` says it, or auto")
+        raise RescoreError(
+            f"Ray at {address}: no such address; expected HOST:PORT as `ray start --head` says it, or auto"
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
     except (OSError, OverflowError) as error:
-        raise RescoreError(f"Ray at {address}: does not answer ({error}); start it with `ray start --head`, or mend the address") from error
+        raise RescoreError(
+            f"Ray at {address}: does not answer ({error}); start it with `ray start --head`, or mend the address"
+        ) from error
 
 
 @contextmanager
@@ -273,12 +323,23 @@ def _our_signals() -> Iterator[None]:
 def _needs(ray: Any, workers: int, device: str) -> dict[str, int]:
     """What each worker takes of the cluster: a GPU, or an equal share of the CPUs."""
     what = "GPU" if device == "cuda" else "CPU"
-    share = _share([int(node["Resources"].get(what, 0)) for node in ray.nodes() if node["Alive"]], workers)
+    share = _share(
+        [int(node["Resources"].get(what, 0)) for node in ray.nodes() if node["Alive"]], workers
+    )
     if not share:
-        raise RescoreError(f"Ray: {workers} workers need a {what} each, and the cluster has {int(ray.cluster_resources().get(what, 0))}; ask for fewer workers")
+        raise RescoreError(
+            f"Ray: {workers} workers need a {what} each, and the cluster has {int(ray.cluster_resources().get(what, 0))}; ask for fewer workers"
+        )
     return {"num_gpus": 1, "num_cpus": 1} if what == "GPU" else {"num_cpus": share}
 
 
 def _share(capacities: Sequence[int], workers: int) -> int:
     """The most that each of `workers` can have where none goes across two machines; 0 if there is not enough."""
-    return next((share for share in range(max(capacities, default=0), 0, -1) if sum(capacity // share for capacity in capacities) >= workers), 0)
+    return next(
+        (
+            share
+            for share in range(max(capacities, default=0), 0, -1)
+            if sum(capacity // share for capacity in capacities) >= workers
+        ),
+        0,
+    )

@@ -18,15 +18,23 @@ __all__ = ["BLUE", "DARK", "GREY", "ORANGE", "check_plot", "new_figure", "save_f
 # Okabe and Ito's palette, which readers with any colour vision tell apart.
 BLUE, ORANGE, GREY, DARK = "#0072B2", "#D55E00", "#5F5F5F", "#35456C"
 
-_SUFFIXES = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # and what would make two equal plots differ
+_SUFFIXES = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}  # and what would make two equal plots differ
 
 
 def check_plot(path: PathLike) -> None:
     """Raise before any work is done: FormatError for a name that is not a plot's, RescoreError without matplotlib."""
     if name_of(path).rpartition(".")[2] not in _SUFFIXES:
-        raise FormatError(f"{name_of(path)}: not a name for a plot; expected one that ends in .{', .'.join(_SUFFIXES)}")
+        raise FormatError(
+            f"{name_of(path)}: not a name for a plot; expected one that ends in .{', .'.join(_SUFFIXES)}"
+        )
     if find_spec("matplotlib") is None:
-        raise RescoreError("plots need matplotlib, which is not installed; run: pip install 'dlmrescore[plot]'")
+        raise RescoreError(
+            "plots need matplotlib, which is not installed; run: pip install 'dlmrescore[plot]'"
+        )
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

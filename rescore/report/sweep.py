@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rescore.formats.files import PathLike
-from rescore.grid import Sweep
+from rescore.fusion.sweep import Sweep
 from rescore.report.figures import BLUE, DARK, GREY, ORANGE, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -39,12 +39,29 @@ def sweep_csv(result: Sweep) -> str:
     names = [*(name for name in every if name != "word_bonus"), "word_bonus"]
     table.writerow(["point", *names, *_AFTER, rate, "above_low", "above_high"])
 
-    def row(point: str, weights: Mapping[str, float], errors: int, words: int, *above: float) -> None:
-        table.writerow([point, *({**result.held, **weights}[name] for name in names), errors, words, errors / words if words else "", *above])
+    def row(
+        point: str, weights: Mapping[str, float], errors: int, words: int, *above: float
+    ) -> None:
+        table.writerow(
+            [
+                point,
+                *({**result.held, **weights}[name] for name in names),
+                errors,
+                words,
+                errors / words if words else "",
+                *above,
+            ]
+        )
 
     for index in np.ndindex(result.errors.shape):
-        above = () if result.above_low is None or result.above_high is None else (float(result.above_low[index]), float(result.above_high[index]))
-        row("grid", result.weights(index), int(result.errors[index]), result.reference_words, *above)
+        above = (
+            ()
+            if result.above_low is None or result.above_high is None
+            else (float(result.above_low[index]), float(result.above_high[index]))
+        )
+        row(
+            "grid", result.weights(index), int(result.errors[index]), result.reference_words, *above
+        )
     row("line_search", result.optimum, result.optimum_errors, result.reference_words)
     for number, fold in enumerate(result.folds, 1):
         row(f"fold_{number}", fold.weights, fold.errors, fold.reference_words)
@@ -68,9 +85,20 @@ class _Table:
         weights = header[1 : header.index("errors")]
 
         def columns(kind: str) -> dict[str, FloatArray]:
-            chosen = [row + [""] * (len(header) - len(row)) for row in rows if row[0].partition("_")[0] == kind]
-            found = {name: np.array([float(row[k] or "nan") for row in chosen]) for k, name in enumerate(header) if k}
-            return {name: 100 * values if name in (rate, "above_low", "above_high") else values for name, values in found.items()}
+            chosen = [
+                row + [""] * (len(header) - len(row))
+                for row in rows
+                if row[0].partition("_")[0] == kind
+            ]
+            found = {
+                name: np.array([float(row[k] or "nan") for row in chosen])
+                for k, name in enumerate(header)
+                if k
+            }
+            return {
+                name: 100 * values if name in (rate, "above_low", "above_high") else values
+                for name, values in found.items()
+            }
 
         best = {name: float(values[0]) for name, values in columns("line").items()}
         return cls(rate, weights, columns("grid"), best, columns("fold"))
@@ -90,13 +118,20 @@ class _Table:
 
     def title(self, shown: list[str], part: dict[str, FloatArray]) -> str:
         """What stays as it is, and the held-out error rate."""
-        held = ", ".join(f"{_label(name)} {part[name][0]:.4g}" for name in self.weights if name not in shown)
+        held = ", ".join(
+            f"{_label(name)} {part[name][0]:.4g}" for name in self.weights if name not in shown
+        )
         others = [name for name in self.axes if name not in shown]
-        lines = [f"held: {held}" + (f" (best of the grid: {', '.join(map(_label, others))})" if others else "")]
+        lines = [
+            f"held: {held}"
+            + (f" (best of the grid: {', '.join(map(_label, others))})" if others else "")
+        ]
         if len(self.folds["errors"]):
             held_out = 100 * self.folds["errors"].sum() / self.folds["reference_words"].sum()
             folds = len(self.folds["errors"])
-            lines.append(f"choosing on the grid: {part[self.rate].min():.2f} % on these lists, {held_out:.2f} % held out ({folds} folds)")
+            lines.append(
+                f"choosing on the grid: {part[self.rate].min():.2f} % on these lists, {held_out:.2f} % held out ({folds} folds)"
+            )
         return "\n".join(lines)
 
 
@@ -112,7 +147,11 @@ def plot_sweep(text: str, path: PathLike) -> None:
     draw = _curve if len(shown) == 1 else _heat_map
     draw(axes, table, shown, part)
     axes.set_title(table.title(shown, part), fontsize=8, color=GREY, loc="left")
-    dark = {"facecolor": DARK, "labelcolor": "white", "framealpha": 1, "edgecolor": DARK} if len(shown) > 1 else {"frameon": False}
+    dark = (
+        {"facecolor": DARK, "labelcolor": "white", "framealpha": 1, "edgecolor": DARK}
+        if len(shown) > 1
+        else {"frameon": False}
+    )
     figure.legend(loc="outside lower center", ncols=1 if len(shown) > 1 else 2, fontsize=8, **dark)
     save_figure(figure, path)
 
@@ -128,15 +167,41 @@ def _axis_label(name: str) -> str:
 def _curve(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
     (name,) = shown
     at, rate = part[name], table.rate.upper()
-    axes.plot(at, part[table.rate], color=BLUE, linewidth=1.5, label=f"{rate} at each setting", zorder=3)
+    axes.plot(
+        at, part[table.rate], color=BLUE, linewidth=1.5, label=f"{rate} at each setting", zorder=3
+    )
     if not np.isnan(part["above_low"]).any():
         low, high = (table.best[table.rate] + part[end] for end in ("above_low", "above_high"))
-        axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label="95 % interval of the distance to the optimum")
+        axes.fill_between(
+            at,
+            low,
+            high,
+            color=BLUE,
+            alpha=0.2,
+            linewidth=0,
+            label="95 % interval of the distance to the optimum",
+        )
     axes.axhline(table.best[table.rate], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-    axes.plot(table.best[name], table.best[table.rate], "D", color=ORANGE, markersize=7, zorder=5, label=_optimum_label(table))
+    axes.plot(
+        table.best[name],
+        table.best[table.rate],
+        "D",
+        color=ORANGE,
+        markersize=7,
+        zorder=5,
+        label=_optimum_label(table),
+    )
     if len(table.folds[name]):
         floor = np.full(len(table.folds[name]), 0.015)
-        axes.plot(table.folds[name], floor, "^", color="black", markersize=5, transform=axes.get_xaxis_transform(), label="chosen without one fold")
+        axes.plot(
+            table.folds[name],
+            floor,
+            "^",
+            color="black",
+            markersize=5,
+            transform=axes.get_xaxis_transform(),
+            label="chosen without one fold",
+        )
     axes.set_xlabel(_axis_label(name))
     axes.set_ylabel(f"{rate} (%)")
     axes.set_xlim(at.min(), at.max())
@@ -151,17 +216,48 @@ def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, Float
 
     rates = image(table.rate)
     top = float(np.quantile(rates, 0.9))
-    mesh = axes.pcolormesh(x, y, rates, cmap="cividis", shading="nearest", vmin=rates.min(), vmax=top if top > rates.min() else None, rasterized=True)
+    mesh = axes.pcolormesh(
+        x,
+        y,
+        rates,
+        cmap="cividis",
+        shading="nearest",
+        vmin=rates.min(),
+        vmax=top if top > rates.min() else None,
+        rasterized=True,
+    )
     bar = axes.figure.colorbar(mesh, ax=axes, extend="max" if top < rates.max() else "neither")
     bar.set_label(f"{table.rate.upper()} (%)")
     low = image("above_low")
     if not np.isnan(low).any() and low.min() <= 0 < low.max():
         axes.contour(x, y, low > 0, levels=[0.5], colors="white", linewidths=1.2)
-        axes.plot([], [], color="white", linewidth=1.2, label="border of what is not told apart from the optimum (95 %)")
+        axes.plot(
+            [],
+            [],
+            color="white",
+            linewidth=1.2,
+            label="border of what is not told apart from the optimum (95 %)",
+        )
     if len(table.folds[shown[0]]):
         places = (table.folds[name] for name in shown)
-        axes.plot(*places, "o", markerfacecolor="none", markeredgecolor="white", markersize=8, label="chosen without one fold", clip_on=False)
-    axes.plot(*(table.best[name] for name in shown), "D", color=ORANGE, markeredgecolor="white", markersize=8, label=_optimum_label(table), clip_on=False)
+        axes.plot(
+            *places,
+            "o",
+            markerfacecolor="none",
+            markeredgecolor="white",
+            markersize=8,
+            label="chosen without one fold",
+            clip_on=False,
+        )
+    axes.plot(
+        *(table.best[name] for name in shown),
+        "D",
+        color=ORANGE,
+        markeredgecolor="white",
+        markersize=8,
+        label=_optimum_label(table),
+        clip_on=False,
+    )
     axes.set_xlabel(_axis_label(shown[0]))
     axes.set_ylabel(_axis_label(shown[1]))
 

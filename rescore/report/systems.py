@@ -16,7 +16,7 @@ import numpy as np
 
 from rescore.formats.files import PathLike
 from rescore.report.figures import BLUE, GREY, ORANGE, new_figure, save_figure
-from rescore.wer import Evaluation
+from rescore.wer.evaluation import Evaluation
 
 __all__ = ["System", "plot_systems", "systems_csv", "systems_table"]
 
@@ -41,12 +41,41 @@ def systems_csv(systems: Sequence[System], oracle_dev: float) -> str:
     rate = "wer" if systems[0].test.unit == "word" else "cer"
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(["system", "scores", f"dev_{rate}", rate, "low", "high", "probability_better", "gap_closed", "evaluations"])
+    table.writerow(
+        [
+            "system",
+            "scores",
+            f"dev_{rate}",
+            rate,
+            "low",
+            "high",
+            "probability_better",
+            "gap_closed",
+            "evaluations",
+        ]
+    )
     for system in systems:
         against = system.test.comparison
-        better, closed = (None, None) if against is None else (against.probability_better, against.oracle_gap_closed)
-        table.writerow([system.name, " ".join(system.scores), system.dev_wer, system.test.wer, *system.test.ci95, better, closed, system.evaluations])
-    table.writerow(["oracle of the lists", "", oracle_dev, systems[0].test.oracle_wer, "", "", "", "", ""])
+        better, closed = (
+            (None, None)
+            if against is None
+            else (against.probability_better, against.oracle_gap_closed)
+        )
+        table.writerow(
+            [
+                system.name,
+                " ".join(system.scores),
+                system.dev_wer,
+                system.test.wer,
+                *system.test.ci95,
+                better,
+                closed,
+                system.evaluations,
+            ]
+        )
+    table.writerow(
+        ["oracle of the lists", "", oracle_dev, systems[0].test.oracle_wer, "", "", "", "", ""]
+    )
     return out.getvalue()
 
 
@@ -54,12 +83,45 @@ def systems_table(systems: Sequence[System]) -> str:
     """The systems as a Markdown table with rates in percent, the oracle of the lists last, and a line that explains two columns."""
     rate = "WER" if systems[0].test.unit == "word" else "CER"
     wide = max(len(name) for name in ("oracle of the lists", *(system.name for system in systems)))
-    heads = ["system".ljust(wide), f"{rate} %", "95 % interval ", "better", "closed", "evaluations", "seconds"]
-    rows = [heads, ["-" * wide, "----:", "-------------:", "-----:", "-----:", "----------:", "------:"], *(_cells(system, wide) for system in systems)]
-    rows.append(["oracle of the lists".ljust(wide), f"{100 * systems[0].test.oracle_wer:5.2f}", "", "", "", "", ""])
-    lines = ["| " + " | ".join(cell.rjust(len(head)) for cell, head in zip(row, heads, strict=True)) + " |" for row in rows]
+    heads = [
+        "system".ljust(wide),
+        f"{rate} %",
+        "95 % interval ",
+        "better",
+        "closed",
+        "evaluations",
+        "seconds",
+    ]
+    rows = [
+        heads,
+        ["-" * wide, "----:", "-------------:", "-----:", "-----:", "----------:", "------:"],
+        *(_cells(system, wide) for system in systems),
+    ]
+    rows.append(
+        [
+            "oracle of the lists".ljust(wide),
+            f"{100 * systems[0].test.oracle_wer:5.2f}",
+            "",
+            "",
+            "",
+            "",
+            "",
+        ]
+    )
+    lines = [
+        "| "
+        + " | ".join(cell.rjust(len(head)) for cell, head in zip(row, heads, strict=True))
+        + " |"
+        for row in rows
+    ]
     note = "better: share of paired bootstrap resamples with fewer errors than the retuned recogniser; closed: share of its gap to the oracle;"
-    return "\n".join([*lines, "", f"{note}\nevaluations: network passes a hypothesis; seconds: for the scores of the test lists."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{note}\nevaluations: network passes a hypothesis; seconds: for the scores of the test lists.",
+        ]
+    )
 
 
 def _cells(system: System, wide: int) -> list[str]:
@@ -67,10 +129,20 @@ def _cells(system: System, wide: int) -> list[str]:
     against, better, closed = system.test.comparison, "", ""
     if against is not None:
         better = f"{against.probability_better:.3f}"
-        closed = "" if against.oracle_gap_closed is None else f"{100 * against.oracle_gap_closed:.0f} %"
+        closed = (
+            "" if against.oracle_gap_closed is None else f"{100 * against.oracle_gap_closed:.0f} %"
+        )
     cost = "" if system.evaluations is None else f"{system.evaluations:.1f}"
     seconds = "" if system.seconds is None else f"{system.seconds:.0f}"
-    return [system.name.ljust(wide), f"{100 * system.test.wer:5.2f}", f"[{100 * low:.2f}, {100 * high:.2f}]", better, closed, cost, seconds]
+    return [
+        system.name.ljust(wide),
+        f"{100 * system.test.wer:5.2f}",
+        f"[{100 * low:.2f}, {100 * high:.2f}]",
+        better,
+        closed,
+        cost,
+        seconds,
+    ]
 
 
 def plot_systems(text: str, path: PathLike) -> None:
@@ -82,18 +154,50 @@ def plot_systems(text: str, path: PathLike) -> None:
     rate = "wer" if "wer" in oracle else "cer"
     figure, axes = new_figure(7.2, 1.5 + 0.36 * len(rows))
     at = np.arange(len(rows))[::-1]
-    rates, low, high = (100 * np.array([float(row[name]) for row in rows]) for name in (rate, "low", "high"))
-    axes.hlines(at, low, high, color=BLUE, linewidth=2, label="95 % interval of the rate (bootstrap over utterances)")
+    rates, low, high = (
+        100 * np.array([float(row[name]) for row in rows]) for name in (rate, "low", "high")
+    )
+    axes.hlines(
+        at,
+        low,
+        high,
+        color=BLUE,
+        linewidth=2,
+        label="95 % interval of the rate (bootstrap over utterances)",
+    )
     axes.plot(rates, at, "o", color=BLUE, markersize=6)
     best = 100 * float(oracle[rate])
-    axes.axvline(best, color=ORANGE, linewidth=1.2, linestyle="--", label=f"oracle of the lists ({best:.2f} %)")
+    axes.axvline(
+        best,
+        color=ORANGE,
+        linewidth=1.2,
+        linestyle="--",
+        label=f"oracle of the lists ({best:.2f} %)",
+    )
     for place, value, row in zip(at, rates, rows, strict=True):
-        better = f"   better: {float(row['probability_better']):.3f}" if row["probability_better"] else ""
-        axes.annotate(f"{value:.2f}{better}", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=GREY, annotation_clip=False)
+        better = (
+            f"   better: {float(row['probability_better']):.3f}"
+            if row["probability_better"]
+            else ""
+        )
+        axes.annotate(
+            f"{value:.2f}{better}",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            color=GREY,
+            annotation_clip=False,
+        )
     axes.set_yticks(at, [row["system"] for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(f"{rate.upper()} on the test lists (%)")
-    axes.set_title("better: share of bootstrap resamples with fewer errors than the retuned recogniser", fontsize=8, color=GREY, loc="left")
+    axes.set_title(
+        "better: share of bootstrap resamples with fewer errors than the retuned recogniser",
+        fontsize=8,
+        color=GREY,
+        loc="left",
+    )
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
     figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.batches import Budget, halve, is_out_of_memory
-from rescore.diffusion.denoiser import READOUT_ROWS, sums
+from rescore.batching import Budget, halve, is_out_of_memory
+from rescore.diffusion.queries import READOUT_ROWS, sums
 from rescore.errors import ScoreError
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_checkpoint
@@ -22,7 +22,7 @@ from rescore.models.hub import load_causal
 from rescore.scorers.options import Cost, ScorerOptions, score_lists
 from rescore.scorers.prefix_tree import Batch, PrefixTree
 from rescore.scorers.sequences import Encoder, Sequencer, TokenSequence
-from rescore.scorers.settings import WINDOW, budget, signature, torch_dtype
+from rescore.scorers.signature import WINDOW, budget, signature, torch_dtype
 from rescore.text import normalizer
 from rescore.types import NBest, Score, ScoreKind
 
@@ -47,13 +47,25 @@ class CausalLM(Protocol):
         """Hidden states (n, width) -> log-probabilities (n, vocab_size) of the next token."""
 
 
-def log_prob(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", budget: Budget | None = None) -> np.ndarray:
+def log_prob(
+    model: CausalLM,
+    sequences: list[TokenSequence],
+    *,
+    device: str = "cpu",
+    budget: Budget | None = None,
+) -> np.ndarray:
     """sum over the scored tokens of log p(x_i | x_<i), (sequences,) float64 nats. The first token of a sequence is never scored."""
     return sums(token_log_probs(model, sequences, device=device, budget=budget))
 
 
 @torch.no_grad()
-def token_log_probs(model: CausalLM, sequences: list[TokenSequence], *, device: str = "cpu", budget: Budget | None = None) -> list[np.ndarray]:
+def token_log_probs(
+    model: CausalLM,
+    sequences: list[TokenSequence],
+    *,
+    device: str = "cpu",
+    budget: Budget | None = None,
+) -> list[np.ndarray]:
     """log p(x_i | x_<i) of the scored tokens of each sequence, (scored,) float64 nats. The first token of a sequence is never scored.
 
     The network sees the prefix tree of all sequences, in batches of at most `budget.tokens` nodes: each prefix once, and none that only leads to
@@ -74,17 +86,26 @@ def token_log_probs(model: CausalLM, sequences: list[TokenSequence], *, device: 
 def _tree(sequences: Sequence[TokenSequence]) -> tuple[PrefixTree, list[np.ndarray]]:
     """The tree of the sequences up to their last scored tokens, and the scored positions of each."""
     scored = [np.flatnonzero(sequence.scored[1:]) + 1 for sequence in sequences]
-    return PrefixTree.of([sequence.tokens[: own[-1] + 1] for sequence, own in zip(sequences, scored, strict=True)]), scored
+    return PrefixTree.of(
+        [sequence.tokens[: own[-1] + 1] for sequence, own in zip(sequences, scored, strict=True)]
+    ), scored
 
 
-def _evaluated(model: CausalLM, tree: PrefixTree, wanted: np.ndarray, limit: Budget, device: str) -> Iterator[tuple[Batch, np.ndarray]]:
+def _evaluated(
+    model: CausalLM, tree: PrefixTree, wanted: np.ndarray, limit: Budget, device: str
+) -> Iterator[tuple[Batch, np.ndarray]]:
     """Batches of the tree and the values of their wanted children; a batch that does not fit in memory is halved, and so are later ones."""
     start = 0
     while start < tree.inner:
         batch = tree.batch(start, limit.tokens)
         asked = wanted[batch.children]
         try:
-            yield batch, _evaluate(model, batch, batch.rows[asked], tree.tokens[batch.children[asked]], device)
+            yield (
+                batch,
+                _evaluate(
+                    model, batch, batch.rows[asked], tree.tokens[batch.children[asked]], device
+                ),
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -93,7 +114,9 @@ def _evaluated(model: CausalLM, tree: PrefixTree, wanted: np.ndarray, limit: Bud
             start = batch.end
 
 
-def _evaluate(model: CausalLM, batch: Batch, rows: np.ndarray, tokens: np.ndarray, device: str) -> np.ndarray:
+def _evaluate(
+    model: CausalLM, batch: Batch, rows: np.ndarray, tokens: np.ndarray, device: str
+) -> np.ndarray:
     """log p(token | the prefix at its row), (m,) float64, for ascending rows (m,) of the batch: each row is read out once."""
     hidden = model.encode(torch.from_numpy(batch.tokens).to(device), batch.parents)
     read, row = np.unique(rows, return_inverse=True)
@@ -101,7 +124,12 @@ def _evaluate(model: CausalLM, batch: Batch, rows: np.ndarray, tokens: np.ndarra
     for at in range(0, len(read), READOUT_ROWS):
         first, last = np.searchsorted(row, (at, at + READOUT_ROWS))
         log_probs = model.readout(hidden[torch.from_numpy(read[at : at + READOUT_ROWS]).to(device)])
-        parts.append(log_probs[torch.from_numpy(row[first:last] - at).to(device), torch.from_numpy(tokens[first:last]).to(device)])
+        parts.append(
+            log_probs[
+                torch.from_numpy(row[first:last] - at).to(device),
+                torch.from_numpy(tokens[first:last]).to(device),
+            ]
+        )
     return torch.cat(parts).double().cpu().numpy() if parts else np.empty(0)
 
 
@@ -133,11 +161,16 @@ class CausalScorer:
 
     def evaluate(self, prepared: Prepared) -> list[Score]:
         """One Score per list. Raises ScoreError naming utterance and hypothesis where a value is not finite."""
-        values = iter(token_log_probs(self.model, _windows(prepared), device=self.device, budget=self.budget))
+        values = iter(
+            token_log_probs(self.model, _windows(prepared), device=self.device, budget=self.budget)
+        )
         found = [[[next(values) for _ in hyp] for hyp in hyps] for _, hyps in prepared]
         totals = [[float(sums(own).sum()) for own in hyps] for hyps in found]
         self._refuse_non_finite(prepared, totals)
-        return [self._score(hyps, own, total) for (_, hyps), own, total in zip(prepared, found, totals, strict=True)]
+        return [
+            self._score(hyps, own, total)
+            for (_, hyps), own, total in zip(prepared, found, totals, strict=True)
+        ]
 
     def cost(self, prepared: Prepared) -> Cost:
         """What `evaluate` would take: nodes of the tree, and what its parts repeat."""
@@ -152,21 +185,48 @@ class CausalScorer:
         """Say how many tokens the vocabulary did not know."""
         self.sequencer.warn()
 
-    def _score(self, hyps: list[list[TokenSequence]], values: list[list[np.ndarray]], totals: list[float]) -> Score:
-        tokens = (self.sequencer.token_scores(windows, np.concatenate(own)) for windows, own in zip(hyps, values, strict=True))
-        return Score(tuple(totals), self.signature, self.kind, sum(map(len, hyps)), token_scores=tuple(tokens) if self.per_token else None)
+    def _score(
+        self, hyps: list[list[TokenSequence]], values: list[list[np.ndarray]], totals: list[float]
+    ) -> Score:
+        tokens = (
+            self.sequencer.token_scores(windows, np.concatenate(own))
+            for windows, own in zip(hyps, values, strict=True)
+        )
+        return Score(
+            tuple(totals),
+            self.signature,
+            self.kind,
+            sum(map(len, hyps)),
+            token_scores=tuple(tokens) if self.per_token else None,
+        )
 
     def _refuse_non_finite(self, group: Prepared, totals: list[list[float]]) -> None:
         """Raise ScoreError that names a hypothesis which has no finite score by itself: in a tree, one NaN spreads to its neighbours."""
-        places = [(i, j) for i, own in enumerate(totals) for j, total in enumerate(own) if not math.isfinite(total)]
+        places = [
+            (i, j)
+            for i, own in enumerate(totals)
+            for j, total in enumerate(own)
+            if not math.isfinite(total)
+        ]
         if not places:
             return
-        i, j = next((place for place in places if not math.isfinite(self._alone(group[place[0]][1][place[1]]))), places[0])
+        i, j = next(
+            (
+                place
+                for place in places
+                if not math.isfinite(self._alone(group[place[0]][1][place[1]]))
+            ),
+            places[0],
+        )
         where = group[i][0].place(j)
-        raise ScoreError(f'{where}: score "{self.name}" is {totals[i][j]}, expected a finite number; check the model and its dtype')
+        raise ScoreError(
+            f'{where}: score "{self.name}" is {totals[i][j]}, expected a finite number; check the model and its dtype'
+        )
 
     def _alone(self, windows: list[TokenSequence]) -> float:
-        return float(sum(log_prob(self.model, [window], device=self.device)[0] for window in windows))
+        return float(
+            sum(log_prob(self.model, [window], device=self.device)[0] for window in windows)
+        )
 
 
 def _windows(prepared: Prepared) -> list[TokenSequence]:
@@ -174,7 +234,7 @@ def _windows(prepared: Prepared) -> list[TokenSequence]:
 
 
 def _trial(model: CausalLM, tokens: Tensor, padding: Tensor) -> object:
-    """One call of the network, for `rescore.scorers.settings.budget`: rows of tokens as chains."""
+    """One call of the network, for `rescore.scorers.signature.budget`: rows of tokens as chains."""
     del padding
     parents = np.arange(tokens.numel()) - 1
     parents[:: tokens.shape[1]] = -1
@@ -184,13 +244,22 @@ def _trial(model: CausalLM, tokens: Tensor, padding: Tensor) -> object:
 def build(options: ScorerOptions) -> CausalScorer:
     """The scorer of a checkpoint with objective `ar` (by default the embedded one) or of a Hugging Face causal LM (a Hub id, or a directory of one)."""
     if options.estimator is not None:
-        raise ScoreError(f"--scorer ar has no estimators, got {options.estimator!r}; leave --estimator out")
+        raise ScoreError(
+            f"--scorer ar has no estimators, got {options.estimator!r}; leave --estimator out"
+        )
     ours = options.model is None or is_ours(Path(options.model))
     model, encoder, window, digest, normal = _ours(options) if ours else _hub(options)
-    sequencer = Sequencer(encoder, normalizer(options.normalizer or normal), min(options.window or window, window) if not ours else window, options.score_eos)
+    sequencer = Sequencer(
+        encoder,
+        normalizer(options.normalizer or normal),
+        min(options.window or window, window) if not ours else window,
+        options.score_eos,
+    )
     made = signature("ar", digest, "log_prob", {}, sequencer, options)
     found = budget(options.device, partial(_trial, model))
-    return CausalScorer(made, model, sequencer, options.device, per_token=options.per_token, budget=found)
+    return CausalScorer(
+        made, model, sequencer, options.device, per_token=options.per_token, budget=found
+    )
 
 
 def is_ours(path: Path) -> bool:
@@ -208,5 +277,10 @@ def _ours(options: ScorerOptions) -> tuple[CausalLM, Encoder, int, str, str]:
 
 def _hub(options: ScorerOptions) -> tuple[CausalLM, Encoder, int, str, str]:
     options.refuse_compiled()
-    model, tokenizer, longest, digest = load_causal(str(options.model), device=options.device, dtype=torch_dtype(options), remote_code=options.remote_code)
+    model, tokenizer, longest, digest = load_causal(
+        str(options.model),
+        device=options.device,
+        dtype=torch_dtype(options),
+        remote_code=options.remote_code,
+    )
     return model, tokenizer, longest, digest, "none"

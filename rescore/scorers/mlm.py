@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rescore.errors import ModelError
 from rescore.models.hub import load_masked
-from rescore.scorers.diffusion import DiffusionScorer
+from rescore.scorers.denoising import DiffusionScorer
 from rescore.scorers.mdlm import masked_scorer
 from rescore.scorers.options import ScorerOptions
 from rescore.scorers.sequences import Sequencer
-from rescore.scorers.settings import torch_dtype
+from rescore.scorers.signature import torch_dtype
 from rescore.text import normalizer
 
 __all__ = ["build"]
@@ -19,7 +19,14 @@ def build(options: ScorerOptions) -> DiffusionScorer:
     if options.model is None:
         raise ModelError("--scorer mlm needs --model: a Hugging Face id or a directory")
     options.refuse_compiled()
-    denoiser, tokenizer, longest, digest = load_masked(options.model, device=options.device, dtype=torch_dtype(options), remote_code=options.remote_code)
+    denoiser, tokenizer, longest, digest = load_masked(
+        options.model,
+        device=options.device,
+        dtype=torch_dtype(options),
+        remote_code=options.remote_code,
+    )
     window = min(options.window or longest, longest)
-    sequencer = Sequencer(tokenizer, normalizer(options.normalizer or "none"), window, options.score_eos)
+    sequencer = Sequencer(
+        tokenizer, normalizer(options.normalizer or "none"), window, options.score_eos
+    )
     return masked_scorer("mlm", digest, denoiser, sequencer, options.estimator or "pll", options)

@@ -82,7 +82,9 @@ class NgramScorer:
 
     def prepare(self, lists: Sequence[NBest]) -> list[tuple[NBest, list[list[str]]]]:
         """The words of every hypothesis."""
-        return [(nbest, [self.normalize(hyp.text).split() for hyp in nbest.hyps]) for nbest in lists]
+        return [
+            (nbest, [self.normalize(hyp.text).split() for hyp in nbest.hyps]) for nbest in lists
+        ]
 
     def cost(self, prepared: list[tuple[NBest, list[list[str]]]]) -> Cost:
         """What `evaluate` would take: a token is a word or the end."""
@@ -92,7 +94,11 @@ class NgramScorer:
     def warn(self) -> None:
         """Say how many words the model does not know."""
         if self.unknown:
-            logger.warning("%d of %d words are unknown to the model and were scored as <unk>; are its words spelled like these?", self.unknown, self.words)
+            logger.warning(
+                "%d of %d words are unknown to the model and were scored as <unk>; are its words spelled like these?",
+                self.unknown,
+                self.words,
+            )
 
     def evaluate(self, prepared: list[tuple[NBest, list[list[str]]]]) -> list[Score]:
         """One Score per list. Raises ScoreError naming utterance and hypothesis where a value is not finite."""
@@ -107,12 +113,23 @@ class NgramScorer:
         if not self.score_eos:
             values[ends[sizes > 1]] = 0.0  # an empty hypothesis is </s> alone, and scored
         starts = ends - sizes + 1
-        totals, parts = iter(np.add.reduceat(values, starts).tolist()), iter(np.split(values, starts[1:]))
+        totals, parts = (
+            iter(np.add.reduceat(values, starts).tolist()),
+            iter(np.split(values, starts[1:])),
+        )
         return [self._score(nbest, hyps, totals, parts) for nbest, hyps in prepared]
 
-    def _score(self, nbest: NBest, hyps: list[list[str]], totals: Iterator[float], parts: Iterator[np.ndarray]) -> Score:
+    def _score(
+        self,
+        nbest: NBest,
+        hyps: list[list[str]],
+        totals: Iterator[float],
+        parts: Iterator[np.ndarray],
+    ) -> Score:
         scores = tuple(self._checked(next(totals), nbest, number) for number in range(len(hyps)))
-        tokens = tuple(self._tokens(words, next(parts)) for words in hyps) if self.per_token else None
+        tokens = (
+            tuple(self._tokens(words, next(parts)) for words in hyps) if self.per_token else None
+        )
         return Score(scores, self.signature, self.kind, len(hyps), token_scores=tokens)
 
     def _tokens(self, words: Sequence[str], values: np.ndarray) -> TokenScores:
@@ -122,19 +139,30 @@ class NgramScorer:
 
     def _checked(self, total: float, nbest: NBest, number: int) -> float:
         if not math.isfinite(total):
-            raise ScoreError(f"{nbest.place(number)}: a word is unknown and the model has no <unk>, so its score is {total}; use a model with <unk>")
+            raise ScoreError(
+                f"{nbest.place(number)}: a word is unknown and the model has no <unk>, so its score is {total}; use a model with <unk>"
+            )
         return total
 
 
 def build(options: ScorerOptions) -> NgramScorer:
     """The scorer of a model directory, an ARPA file (.gz too) or a KenLM binary. Raises ModelError without one, ScoreError for options it has not."""
     if options.estimator is not None or options.window is not None:
-        raise ScoreError("--scorer ngram has no estimators and no window; leave --estimator and --window out")
+        raise ScoreError(
+            "--scorer ngram has no estimators and no window; leave --estimator and --window out"
+        )
     options.refuse_compiled()
     if options.model is None:
-        raise ModelError("--scorer ngram needs --model: what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary")
+        raise ModelError(
+            "--scorer ngram needs --model: what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary"
+        )
     model = open_ngram(Path(options.model))
-    return NgramScorer(model, normalizer(options.normalizer or model.normalizer), options.score_eos, options.per_token)
+    return NgramScorer(
+        model,
+        normalizer(options.normalizer or model.normalizer),
+        options.score_eos,
+        options.per_token,
+    )
 
 
 def open_ngram(path: Path) -> WordModel:
@@ -142,5 +170,7 @@ def open_ngram(path: Path) -> WordModel:
     if path.is_dir():
         return load(path)
     if not path.is_file():
-        raise ModelError(f"{path}: no such file or directory; give what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary")
+        raise ModelError(
+            f"{path}: no such file or directory; give what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary"
+        )
     return KenlmModel(path) if is_kenlm(path) else read_arpa(path)

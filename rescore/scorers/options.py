@@ -11,13 +11,27 @@ from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.registry import SCORERS, lookup
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["CHUNK", "DTYPES", "ChunkScorer", "Cost", "DType", "Scorer", "ScorerOptions", "in_chunks", "load_scorer", "parse_spec", "score_lists"]
+__all__ = [
+    "CHUNK",
+    "DTYPES",
+    "ChunkScorer",
+    "Cost",
+    "DType",
+    "Scorer",
+    "ScorerOptions",
+    "in_chunks",
+    "load_scorer",
+    "parse_spec",
+    "score_lists",
+]
 
 #: Of a network's body; log-probabilities are float32 or wider in any case. auto: bfloat16 on a GPU that computes in it, float32 elsewhere.
 DType = Literal["auto", "float32", "bfloat16", "float64"]
 DTYPES = get_args(DType)
 
-_SPEC = re.compile(r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?")
+_SPEC = re.compile(
+    r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?"
+)
 
 #: Network evaluations of lists that are batched together, more or less: enough to sort by length, little enough to lose to a kill.
 CHUNK = 2000
@@ -55,7 +69,11 @@ class Cost:
     padding: int
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.evaluations + other.evaluations, self.tokens + other.tokens, self.padding + other.padding)
+        return Cost(
+            self.evaluations + other.evaluations,
+            self.tokens + other.tokens,
+            self.padding + other.padding,
+        )
 
 
 @runtime_checkable
@@ -133,7 +151,9 @@ class ScorerOptions:
     def refuse_compiled(self) -> None:
         """Raise ScoreError if `compile` is asked for; for scorers whose networks are not ours."""
         if self.compile:
-            raise ScoreError("--compile is for the networks of this package (mdlm, usdm, ar); leave it out")
+            raise ScoreError(
+                "--compile is for the networks of this package (mdlm, usdm, ar); leave it out"
+            )
 
     def __post_init__(self) -> None:
         if self.draws < 1:
@@ -144,15 +164,23 @@ class ScorerOptions:
             raise ScoreError(f"window must be at least 8 tokens, got {self.window}")
 
 
-def parse_spec(spec: str, options: ScorerOptions | None = None) -> tuple[str | None, str, ScorerOptions]:
+def parse_spec(
+    spec: str, options: ScorerOptions | None = None
+) -> tuple[str | None, str, ScorerOptions]:
     """(name of the score or None, scorer, its options) of `[NAME=]SCORER[:ESTIMATOR][@MODEL]`; all else as in `options`.
 
     Raises RescoreError for what is not written like this.
     """
     found = _SPEC.fullmatch(spec.strip())
     if found is None:
-        raise RescoreError(f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL], such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2")
-    return found["name"], found["scorer"], replace(options or ScorerOptions(), model=found["model"], estimator=found["estimator"])
+        raise RescoreError(
+            f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL], such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2"
+        )
+    return (
+        found["name"],
+        found["scorer"],
+        replace(options or ScorerOptions(), model=found["model"], estimator=found["estimator"]),
+    )
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -166,9 +194,13 @@ def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     _check_device(options.device)
     scorer = build(options)
     if not isinstance(scorer, Scorer):
-        raise ScoreError(f"scorer {name!r} was built as a {type(scorer).__name__}, expected an object with name, kind, signature and score(lists)")
+        raise ScoreError(
+            f"scorer {name!r} was built as a {type(scorer).__name__}, expected an object with name, kind, signature and score(lists)"
+        )
     if options.per_token and not getattr(scorer, "per_token", False):
-        raise ScoreError(f"--scorer {name} does not say what each token adds to its score; leave --per-token out")
+        raise ScoreError(
+            f"--scorer {name} does not say what each token adds to its score; leave --per-token out"
+        )
     return scorer
 
 
@@ -179,4 +211,6 @@ def _check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu or a device that torch has") from error
+        raise ModelError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); use cpu or a device that torch has"
+        ) from error

@@ -31,7 +31,9 @@ class PrefixTree:
     @classmethod
     def of(cls, rows: Sequence[np.ndarray]) -> PrefixTree:
         """The tree of rows of token ids (length,), not negative and below 2^32. Equal rows share all their nodes."""
-        keys = [row.astype(">u4").tobytes() for row in rows]  # bytes in the order of the ids: neighbours in sorted order share the longest prefixes
+        keys = [
+            row.astype(">u4").tobytes() for row in rows
+        ]  # bytes in the order of the ids: neighbours in sorted order share the longest prefixes
         paths: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(rows)
         fresh, above, count = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], 0
         last, path = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -41,9 +43,13 @@ class PrefixTree:
             path = np.concatenate((path[:shared], np.arange(count, count + size)))
             if size:
                 fresh.append(row[shared:])
-                above.append(np.concatenate((path[shared - 1 : shared] if shared else [-1], path[shared:-1])))
+                above.append(
+                    np.concatenate((path[shared - 1 : shared] if shared else [-1], path[shared:-1]))
+                )
             paths[i], last, count = path, row, count + size
-        return cls(np.concatenate(fresh).astype(np.int64), np.concatenate(above).astype(np.int64), paths)
+        return cls(
+            np.concatenate(fresh).astype(np.int64), np.concatenate(above).astype(np.int64), paths
+        )
 
     @property
     def inner(self) -> int:
@@ -66,7 +72,9 @@ class PrefixTree:
         parents = self.parents[nodes]
         local = np.where(parents < 0, -1, np.searchsorted(nodes, parents))
         children = self._children[self._edges[start] : self._edges[end]]
-        return Batch(self.tokens[nodes], local, children, np.searchsorted(nodes, self.parents[children]), end)
+        return Batch(
+            self.tokens[nodes], local, children, np.searchsorted(nodes, self.parents[children]), end
+        )
 
     @cached_property
     def _inner(self) -> np.ndarray:
@@ -81,7 +89,9 @@ class PrefixTree:
     @cached_property
     def _edges(self) -> np.ndarray:
         """Where in `_children` those of each inner node begin, and the end."""
-        return np.append(np.searchsorted(self.parents[self._children], self._inner), len(self._children))
+        return np.append(
+            np.searchsorted(self.parents[self._children], self._inner), len(self._children)
+        )
 
     def _ancestors(self, node: int) -> np.ndarray:
         found = []

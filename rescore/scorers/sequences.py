@@ -59,7 +59,13 @@ class TokenSequence:
     offsets: np.ndarray
 
     def __getitem__(self, part: slice) -> TokenSequence:
-        return TokenSequence(self.tokens[part], self.scored[part], self.words[part], self.anchors[part], self.offsets[part])
+        return TokenSequence(
+            self.tokens[part],
+            self.scored[part],
+            self.words[part],
+            self.anchors[part],
+            self.offsets[part],
+        )
 
 
 def align(first: Sequence[int], tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +90,10 @@ def cut(length: int, window: int) -> list[tuple[int, int, int, int]]:
     stride = window // 2
     starts = [*range(0, length - window, stride), length - window]
     edges = [0, *((a + window + b) // 2 for a, b in itertools.pairwise(starts)), length]
-    return [(start, start + window, a, b) for start, a, b in zip(starts, edges[:-1], edges[1:], strict=True)]
+    return [
+        (start, start + window, a, b)
+        for start, a, b in zip(starts, edges[:-1], edges[1:], strict=True)
+    ]
 
 
 @dataclass
@@ -107,26 +116,40 @@ class Sequencer:
         rows = [[self.encoder.bos_id, *tokens, self.encoder.eos_id] for tokens in encoded]
         return [self._windows(row, *align(rows[0], row)) for row in rows]
 
-    def _windows(self, row: list[int], anchors: np.ndarray, offsets: np.ndarray) -> list[TokenSequence]:
+    def _windows(
+        self, row: list[int], anchors: np.ndarray, offsets: np.ndarray
+    ) -> list[TokenSequence]:
         scored = np.ones(len(row), dtype=bool)
         scored[0] = False
         scored[-1] = self.score_eos or len(row) == 2
-        whole = TokenSequence(np.array(row, dtype=np.int64), scored, self.encoder.words(row), anchors, offsets)
+        whole = TokenSequence(
+            np.array(row, dtype=np.int64), scored, self.encoder.words(row), anchors, offsets
+        )
         windows = []
         for start, end, first, last in cut(len(row), self.window):
             central = np.zeros(len(row), dtype=bool)
             central[first:last] = True
-            part = TokenSequence(whole.tokens, scored & central, whole.words, anchors, offsets)[start:end]
+            part = TokenSequence(whole.tokens, scored & central, whole.words, anchors, offsets)[
+                start:end
+            ]
             if part.scored.any():
                 windows.append(part)
         return windows
 
     def token_scores(self, windows: Sequence[TokenSequence], values: np.ndarray) -> TokenScores:
         """The scored tokens of a hypothesis, window after window, each with its value of `values` (scored tokens,)."""
-        pieces = self.encoder.pieces([token for window in windows for token in window.tokens[window.scored].tolist()])
-        return tuple(zip(pieces, (values + 0.0).tolist(), strict=True))  # + 0.0: no token adds minus zero
+        pieces = self.encoder.pieces(
+            [token for window in windows for token in window.tokens[window.scored].tolist()]
+        )
+        return tuple(
+            zip(pieces, (values + 0.0).tolist(), strict=True)
+        )  # + 0.0: no token adds minus zero
 
     def warn(self) -> None:
         """Say once how many tokens the vocabulary did not know."""
         if self.unknown:
-            logger.warning("%d of %d tokens are unknown to the model's vocabulary and were scored as its unknown token", self.unknown, self.tokens)
+            logger.warning(
+                "%d of %d tokens are unknown to the model's vocabulary and were scored as its unknown token",
+                self.unknown,
+                self.tokens,
+            )

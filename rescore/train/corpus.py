@@ -54,14 +54,18 @@ def read_text(paths: Sequence[Path], normalize: Normalizer) -> Iterator[str]:
                     if text:
                         yield text
         except OSError as error:
-            raise TrainError(f"{path}: cannot read the training text ({error.strerror}); check --text") from error
+            raise TrainError(
+                f"{path}: cannot read the training text ({error.strerror}); check --text"
+            ) from error
 
 
 def _decode(line: bytes, path: Path, number: int) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise TrainError(f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}); convert the text to UTF-8") from error
+        raise TrainError(
+            f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}); convert the text to UTF-8"
+        ) from error
 
 
 def joined(lines: Iterable[str], probability: float, seed: int) -> Iterator[str]:
@@ -81,7 +85,9 @@ def joined(lines: Iterable[str], probability: float, seed: int) -> Iterator[str]
         yield " ".join(held)
 
 
-def encode_corpus(lines: Iterable[str], tokenizer: Tokenizer, directory: Path, chunk: int = 50_000) -> Corpus:
+def encode_corpus(
+    lines: Iterable[str], tokenizer: Tokenizer, directory: Path, chunk: int = 50_000
+) -> Corpus:
     """Tokenise lines into `directory` and return the corpus memory-mapped. Memory is bounded by `chunk` lines."""
     directory.mkdir(parents=True, exist_ok=True)
     kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
@@ -92,7 +98,9 @@ def encode_corpus(lines: Iterable[str], tokenizer: Tokenizer, directory: Path, c
             encoded = [part for tokens in tokenizer.encode(block) for part in _cut(tokens)]
             words += sum(len(line.split()) for line in block)
             lengths.append(np.array([len(tokens) for tokens in encoded], dtype=np.int64))
-            out.write(np.array([token for tokens in encoded for token in tokens], dtype=kind).tobytes())
+            out.write(
+                np.array([token for tokens in encoded for token in tokens], dtype=kind).tobytes()
+            )
     if not sum(map(len, lengths)):
         raise TrainError("the text holds no words; check --text and --valid")
     offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
@@ -108,7 +116,11 @@ def _cut(tokens: list[int]) -> Iterator[list[int]]:
 def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
     """The corpus that `encode_corpus` wrote, memory-mapped; its words are not counted again."""
     kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
-    return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), np.load(directory / "offsets.npy", mmap_mode="r"), 0)
+    return Corpus(
+        np.memmap(directory / "tokens.bin", dtype=kind, mode="r"),
+        np.load(directory / "offsets.npy", mmap_mode="r"),
+        0,
+    )
 
 
 def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
@@ -122,13 +134,17 @@ def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
         yield block
 
 
-def batches(corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: int) -> list[np.ndarray]:
+def batches(
+    corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: int
+) -> list[np.ndarray]:
     """One epoch of batches: arrays of sentence numbers of nearly equal length, at most `tokens_per_batch` padded tokens each, shuffled by `seed`.
 
     A sentence that is longer than that is alone. Raises TrainError if the corpus does not fill one batch.
     """
     if int(corpus.lengths.sum()) < tokens_per_batch:
-        raise TrainError(f"the corpus has {int(corpus.lengths.sum())} tokens, fewer than one batch of {tokens_per_batch}; give more text or smaller batches")
+        raise TrainError(
+            f"the corpus has {int(corpus.lengths.sum())} tokens, fewer than one batch of {tokens_per_batch}; give more text or smaller batches"
+        )
     chance = np.random.default_rng(seed)
     order = chance.permutation(len(corpus))
     order = order[np.argsort((corpus.lengths[order] + 3) // 4, kind="stable")]

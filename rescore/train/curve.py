@@ -18,7 +18,9 @@ def read_log(path: Path) -> dict[str, list[float]]:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name]) for row in rows] for name in rows[0]}
     except (OSError, ValueError, TypeError, IndexError) as error:
-        raise TrainError(f"{path}: not the log of a run ({error}); give the log.csv of a run directory") from error
+        raise TrainError(
+            f"{path}: not the log of a run ({error}); give the log.csv of a run directory"
+        ) from error
 
 
 def plot_curves(logs: Mapping[str, Path], output: Path) -> bool:
@@ -33,9 +35,18 @@ def plot_curves(logs: Mapping[str, Path], output: Path) -> bool:
     for name, path in logs.items():
         log = read_log(path)
         millions = [tokens / 1e6 for tokens in log["tokens"]]
-        (line,) = axes.plot(millions, log["valid_nats_per_token"], marker=".", label=f"{name}, validation")
+        (line,) = axes.plot(
+            millions, log["valid_nats_per_token"], marker=".", label=f"{name}, validation"
+        )
         if len(logs) == 1:
-            axes.plot(millions, log["train_nats_per_token"], color=line.get_color(), linewidth=0.8, alpha=0.6, label=f"{name}, training")
+            axes.plot(
+                millions,
+                log["train_nats_per_token"],
+                color=line.get_color(),
+                linewidth=0.8,
+                alpha=0.6,
+                label=f"{name}, training",
+            )
     axes.set_xlabel("tokens trained on, millions")
     axes.set_ylabel("nats a token (a bound for diffusion)")
     axes.grid(alpha=0.3)

@@ -6,7 +6,7 @@ number of different words to the left. D(1), D(2), D(3+) come from the counts of
 An n-gram that is pruned gives its whole count to gamma, so probabilities still sum to 1; discounts are those of all n-grams.
 
 Source: Chen and Goodman 1998, TR-10-98, section 3 (interpolated form); pruning as in Heafield et al. 2013 (KenLM).
-Exact check: tests/test_kneser_ney.py::test_equals_the_formulas.
+Exact check: tests/train/test_kneser_ney.py::test_equals_the_formulas.
 """
 
 from __future__ import annotations
@@ -53,9 +53,14 @@ def encode(lines: Iterable[str], min_count: int = 1) -> tuple[list[str], np.ndar
     if not sentences:
         raise TrainError("the text holds no words; check --text")
     if counts[_BOS] != sentences or counts[_BOS + 1] != sentences:
-        raise TrainError(f"the text has {BOS} or {EOS} as words; give a sentence a line without them")
+        raise TrainError(
+            f"the text has {BOS} or {EOS} as words; give a sentence a line without them"
+        )
     words = list(numbers)
-    kept = sorted((number for number in range(len(_SPECIAL), len(words)) if counts[number] >= min_count), key=lambda number: (-counts[number], words[number]))
+    kept = sorted(
+        (number for number in range(len(_SPECIAL), len(words)) if counts[number] >= min_count),
+        key=lambda number: (-counts[number], words[number]),
+    )
     if not kept:
         raise TrainError(f"no word comes {min_count} times; give more text or a lower --min-count")
     renumbered = np.zeros(len(words), dtype=np.int32)
@@ -87,7 +92,9 @@ class _Grams:
     is_initial: np.ndarray
 
 
-def _count(tokens: np.ndarray, entries: np.ndarray, size: int, below: _Grams, *, is_last: bool) -> tuple[_Grams, np.ndarray]:
+def _count(
+    tokens: np.ndarray, entries: np.ndarray, size: int, below: _Grams, *, is_last: bool
+) -> tuple[_Grams, np.ndarray]:
     """Count the n-grams that extend those of the order below by one word; `entries` says which of those ends at each token (-1: none).
 
     Returns the n-grams and their own `entries`, empty where `is_last`.
@@ -133,7 +140,11 @@ class _Builder:
         found = discounts(adjusted)
         if found is None:
             found = FALLBACK
-            logger.warning("too few %d-grams to estimate their discounts; %s, %s and %s are used", len(self.discounts) + 1, *FALLBACK)
+            logger.warning(
+                "too few %d-grams to estimate their discounts; %s, %s and %s are used",
+                len(self.discounts) + 1,
+                *FALLBACK,
+            )
         self.discounts.append(found)
         each: np.ndarray = np.array([0.0, *found])[np.minimum(adjusted, 3)]
         return each
@@ -158,7 +169,9 @@ class _Builder:
         gamma = np.divide(left, total, out=np.ones(contexts), where=total > 0)
         context = grams.contexts[kept]
         probs = np.full(len(is_kept), np.nan)
-        probs[kept] = (adjusted[kept] - discount[kept]) / total[context] + gamma[context] * self.probs[grams.suffixes[kept]]
+        probs[kept] = (adjusted[kept] - discount[kept]) / total[context] + gamma[
+            context
+        ] * self.probs[grams.suffixes[kept]]
         self.log_probs.append(np.log(probs[kept]).astype(np.float32))
         self.backoffs.append(np.log(gamma[self.kept]).astype(np.float32))
         self.keys.append(np.searchsorted(self.kept, context) * self.size + grams.words[kept])
@@ -172,12 +185,18 @@ def thresholds(prune: Sequence[int], order: int) -> list[int]:
     """
     limits = [*prune, *[prune[-1] if prune else 0] * order][:order]
     if limits[0] != 0 or any(b < a for a, b in itertools.pairwise(limits)):
-        raise TrainError(f"--prune {','.join(map(str, prune))}: expected numbers that begin with 0 and never fall, such as 0,0,1")
+        raise TrainError(
+            f"--prune {','.join(map(str, prune))}: expected numbers that begin with 0 and never fall, such as 0,0,1"
+        )
     return limits
 
 
 def estimate(
-    words: Sequence[str], tokens: np.ndarray, order: int, prune: Sequence[int] = (), advance: Callable[[], object] = lambda: None
+    words: Sequence[str],
+    tokens: np.ndarray,
+    order: int,
+    prune: Sequence[int] = (),
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[NgramModel, list[tuple[float, float, float]]]:
     """The model of an encoded text, and the discounts of its orders.
 
@@ -186,7 +205,13 @@ def estimate(
     limits = thresholds(prune, order)
     builder = _Builder(words)
     everything = np.arange(len(words), dtype=np.int32)
-    grams = _Grams(np.zeros_like(everything), everything, np.bincount(tokens, minlength=len(words)), np.zeros_like(everything), everything == _BOS)
+    grams = _Grams(
+        np.zeros_like(everything),
+        everything,
+        np.bincount(tokens, minlength=len(words)),
+        np.zeros_like(everything),
+        everything == _BOS,
+    )
     entries = tokens
     for n in range(2, order + 1):
         longer, entries = _count(tokens, entries, len(words), grams, is_last=n == order)
@@ -199,4 +224,6 @@ def estimate(
         advance()
     builder.add(grams, grams.counts, limits[-1])
     advance()
-    return NgramModel(list(words), tuple(builder.log_probs), tuple(builder.backoffs), tuple(builder.keys)), builder.discounts
+    return NgramModel(
+        list(words), tuple(builder.log_probs), tuple(builder.backoffs), tuple(builder.keys)
+    ), builder.discounts

@@ -54,7 +54,9 @@ class Perplexity:
     @property
     def per_known_token(self) -> float:
         """The same without unknown words."""
-        return math.exp((self.nats - self.unknown_nats) / (self.words + self.sentences - self.unknown))
+        return math.exp(
+            (self.nats - self.unknown_nats) / (self.words + self.sentences - self.unknown)
+        )
 
     def __str__(self) -> str:
         return (
@@ -78,7 +80,11 @@ def perplexity(model: NgramModel, lines: Iterable[str], chunk: int = 2000) -> Pe
 
 
 def train_ngram(
-    text: Sequence[Path], valid: Sequence[Path], directory: Path, options: NgramOptions, card: Mapping[str, Any]
+    text: Sequence[Path],
+    valid: Sequence[Path],
+    directory: Path,
+    options: NgramOptions,
+    card: Mapping[str, Any],
 ) -> tuple[NgramModel, dict[str, Perplexity]]:
     """Estimate a model of `text`, write it into `directory` with the perplexities of `valid` in its card, and return both.
 
@@ -95,9 +101,24 @@ def train_ngram(
     words, tokens = encode(joined(lines, options.join, 0), options.min_count)
     with tqdm(total=options.order, desc="estimate", unit="order") as progress:
         model, discounts = estimate(words, tokens, options.order, options.prune, progress.update)
-    found = {"lines": perplexity(model, held_out), "joined": perplexity(model, joined(held_out, options.join, 0))}
-    training = {**asdict(options), "words": len(tokens) - 2 * int((tokens == 1).sum()), "entries": list(map(len, model.log_probs)), "discounts": discounts}
-    report = {name: {**asdict(cost), "valid_perplexity_per_word": cost.per_word} for name, cost in found.items()}
-    model = replace(model, normalizer=options.normalizer, card={**card, "training": training, "validation": report})
+    found = {
+        "lines": perplexity(model, held_out),
+        "joined": perplexity(model, joined(held_out, options.join, 0)),
+    }
+    training = {
+        **asdict(options),
+        "words": len(tokens) - 2 * int((tokens == 1).sum()),
+        "entries": list(map(len, model.log_probs)),
+        "discounts": discounts,
+    }
+    report = {
+        name: {**asdict(cost), "valid_perplexity_per_word": cost.per_word}
+        for name, cost in found.items()
+    }
+    model = replace(
+        model,
+        normalizer=options.normalizer,
+        card={**card, "training": training, "validation": report},
+    )
     save(model, directory)
     return model, found

@@ -33,16 +33,29 @@ class Optimizers:
     inside the blocks, with steps scaled to AdamW's so that learning rates carry over; AdamW for the rest. Raises TrainError where torch has no Muon.
     """
 
-    def __init__(self, network: nn.Module, name: OptimizerName, learning_rate: float, weight_decay: float) -> None:
+    def __init__(
+        self, network: nn.Module, name: OptimizerName, learning_rate: float, weight_decay: float
+    ) -> None:
         named = dict(network.named_parameters())
-        inner = [key for key, weight in named.items() if name == "muon" and weight.ndim == 2 and key.startswith("blocks.")]
+        inner = [
+            key
+            for key, weight in named.items()
+            if name == "muon" and weight.ndim == 2 and key.startswith("blocks.")
+        ]
         outer = [weight for key, weight in named.items() if key not in inner]
         groups = [
-            {"params": [weight for weight in outer if weight.ndim > 1], "weight_decay": weight_decay},
+            {
+                "params": [weight for weight in outer if weight.ndim > 1],
+                "weight_decay": weight_decay,
+            },
             {"params": [weight for weight in outer if weight.ndim <= 1], "weight_decay": 0.0},
         ]
-        fused: dict[str, Any] = {"fused": True} if next(iter(named.values())).is_cuda else {}  # torch 1.13 does not know the word
-        self._parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8, **fused)]
+        fused: dict[str, Any] = (
+            {"fused": True} if next(iter(named.values())).is_cuda else {}
+        )  # torch 1.13 does not know the word
+        self._parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8, **fused)
+        ]
         if inner:
             self._parts.append(_muon([named[key] for key in inner], learning_rate, weight_decay))
         self._learning_rate = learning_rate
@@ -62,13 +75,25 @@ class Optimizers:
     def load(self, state: list[dict[str, Any]]) -> None:
         """Take back what `state` gave."""
         for part, moments in zip(self._parts, state, strict=True):
-            part.load_state_dict({"state": moments, "param_groups": part.state_dict()["param_groups"]})
+            part.load_state_dict(
+                {"state": moments, "param_groups": part.state_dict()["param_groups"]}
+            )
 
 
-def _muon(weights: list[nn.Parameter], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+def _muon(
+    weights: list[nn.Parameter], learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
     if not hasattr(torch.optim, "Muon"):
-        raise TrainError(f"torch {torch.__version__} has no Muon optimiser; use --optimizer adamw or torch 2.9 or later")
-    return torch.optim.Muon(weights, lr=learning_rate, weight_decay=weight_decay, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+        raise TrainError(
+            f"torch {torch.__version__} has no Muon optimiser; use --optimizer adamw or torch 2.9 or later"
+        )
+    return torch.optim.Muon(
+        weights,
+        lr=learning_rate,
+        weight_decay=weight_decay,
+        momentum=0.95,
+        adjust_lr_fn="match_rms_adamw",
+    )
 
 
 class Average:
@@ -85,7 +110,9 @@ class Average:
         kept = min(self._decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         torch._foreach_mul_(self.values, kept)
-        torch._foreach_add_(self.values, [weight.detach() for weight in self._weights], alpha=1 - kept)
+        torch._foreach_add_(
+            self.values, [weight.detach() for weight in self._weights], alpha=1 - kept
+        )
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -33,4 +33,6 @@ def step_flops(network: Network, batch: int, length: int, read_out: int) -> floa
     config = network.config
     weights = config.layers * (4 * config.width**2 + 3 * config.width * config.feed_forward)
     attention = config.layers * 2 * length * config.width
-    return 6.0 * (batch * length * (weights + attention) + read_out * config.width * config.vocab_size)
+    return 6.0 * (
+        batch * length * (weights + attention) + read_out * config.width * config.vocab_size
+    )

@@ -27,7 +27,15 @@ from rescore.models.embedded import EMBEDDED
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
 from rescore.text import normalizer
-from rescore.train.corpus import Corpus, batches, collate, encode_corpus, joined, open_corpus, read_text
+from rescore.train.corpus import (
+    Corpus,
+    batches,
+    collate,
+    encode_corpus,
+    joined,
+    open_corpus,
+    read_text,
+)
 from rescore.train.objectives import loss_of
 from rescore.train.optimizers import Average, OptimizerName, Optimizers, schedule
 from rescore.train.speed import matmul_peak, step_flops
@@ -53,7 +61,9 @@ class TrainOptions:
     """
 
     objective: Objective
-    prediction: Prediction | None = None  # usdm: leave_one_out (its bound is trained) or posterior (cross-entropy); None: the objective's first
+    prediction: Prediction | None = (
+        None  # usdm: leave_one_out (its bound is trained) or posterior (cross-entropy); None: the objective's first
+    )
     steps: int = 3000
     batch_tokens: int = 4096
     optimizer: OptimizerName = "adamw"
@@ -79,22 +89,42 @@ class TrainOptions:
 
 
 def prepare(
-    text: Sequence[Path], valid: Sequence[Path], directory: Path, *, vocab_size: int, tokenizer_path: Path | None, join: float, seed: int, normalize: str
+    text: Sequence[Path],
+    valid: Sequence[Path],
+    directory: Path,
+    *,
+    vocab_size: int,
+    tokenizer_path: Path | None,
+    join: float,
+    seed: int,
+    normalize: str,
 ) -> None:
     """Train or copy the vocabulary and tokenise the text into `directory`; nothing is done twice.
 
     `join` is the probability that a line continues the text before it. Raises TrainError or ModelError on unusable text.
     """
-    settings = {"text": list(map(str, text)), "valid": list(map(str, valid)), "join": join, "seed": seed, "normalizer": normalize}
+    settings = {
+        "text": list(map(str, text)),
+        "valid": list(map(str, valid)),
+        "join": join,
+        "seed": seed,
+        "normalizer": normalize,
+    }
     settings |= {"tokenizer": str(tokenizer_path)} if tokenizer_path else {"vocab_size": vocab_size}
     ready = directory / "ready.json"
     if ready.exists():
         if json.loads(ready.read_text(encoding="utf-8")) != settings:
-            raise TrainError(f"{ready}: this corpus was prepared from other text or settings; use the same ones or another --corpus folder")
+            raise TrainError(
+                f"{ready}: this corpus was prepared from other text or settings; use the same ones or another --corpus folder"
+            )
         return
     directory.mkdir(parents=True, exist_ok=True)
     clean = normalizer(normalize)
-    tokenizer = read_tokenizer(tokenizer_path) if tokenizer_path else _trained_tokenizer(read_text(text, clean), vocab_size)
+    tokenizer = (
+        read_tokenizer(tokenizer_path)
+        if tokenizer_path
+        else _trained_tokenizer(read_text(text, clean), vocab_size)
+    )
     (directory / "tokenizer.model").write_bytes(tokenizer.serialized)
     encode_corpus(joined(read_text(text, clean), join, seed), tokenizer, directory / "train")
     encode_corpus(joined(read_text(valid, clean), join, seed), tokenizer, directory / "valid")
@@ -121,7 +151,15 @@ def _trained_tokenizer(lines: Iterator[str], vocab_size: int) -> Tokenizer:
 
 
 #: The columns of log.csv; the last is the share of the matmul speed measured when the run began.
-LOG = ["step", "tokens", "train_nats_per_token", "valid_nats_per_token", "valid_perplexity_per_word", "tokens_per_second", "matmul_share"]
+LOG = [
+    "step",
+    "tokens",
+    "train_nats_per_token",
+    "valid_nats_per_token",
+    "valid_perplexity_per_word",
+    "tokens_per_second",
+    "matmul_share",
+]
 
 
 def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
@@ -141,9 +179,13 @@ def start_of(model: str | None, sizes: dict[str, Any]) -> Path | None:
 
     Raises ModelError if there is no such checkpoint.
     """
-    directory = None if model is None else EMBEDDED / model if (EMBEDDED / model).is_dir() else Path(model)
+    directory = (
+        None if model is None else EMBEDDED / model if (EMBEDDED / model).is_dir() else Path(model)
+    )
     if directory is not None and not (directory / "config.json").is_file():
-        raise ModelError(f"--start-from {model}: no such checkpoint; give a directory that `dlmrescore train` made, or one of mdlm, usdm, ar")
+        raise ModelError(
+            f"--start-from {model}: no such checkpoint; give a directory that `dlmrescore train` made, or one of mdlm, usdm, ar"
+        )
     config = TrainOptions("mdlm") if directory is None else load(directory).network.config
     for size in _SIZES:
         if sizes[size] is None:
@@ -158,15 +200,21 @@ def start_from(network: Network, directory: Path, tokenizer: Tokenizer) -> None:
     """
     checkpoint = load(directory)
     if checkpoint.tokenizer.serialized != tokenizer.serialized:
-        raise ModelError(f"{directory}: its vocabulary is not the corpus's; prepare the corpus with --tokenizer {directory / 'tokenizer.model'}")
+        raise ModelError(
+            f"{directory}: its vocabulary is not the corpus's; prepare the corpus with --tokenizer {directory / 'tokenizer.model'}"
+        )
     for size in _SIZES:
         found, expected = getattr(checkpoint.network.config, size), getattr(network.config, size)
         if found != expected:
-            raise ModelError(f"{directory}: its {size} is {found}, expected {expected}; start from a model of the same size")
+            raise ModelError(
+                f"{directory}: its {size} is {found}, expected {expected}; start from a model of the same size"
+            )
     ours, theirs = network.state_dict(), checkpoint.network.state_dict()
     rows = min(len(ours["embedding.weight"]), len(theirs["embedding.weight"]))
     ours["embedding.weight"][:rows] = theirs.pop("embedding.weight")[:rows]
-    network.load_state_dict({**ours, **{name: weight for name, weight in theirs.items() if name in ours}})
+    network.load_state_dict(
+        {**ours, **{name: weight for name, weight in theirs.items() if name in ours}}
+    )
 
 
 def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, Any]) -> Checkpoint:
@@ -176,15 +224,32 @@ def train(corpus: Path, directory: Path, options: TrainOptions, card: dict[str, 
     """
     _check_directory(directory, options.objective)
     tokenizer = read_tokenizer(corpus / "tokenizer.model")
-    run = _Run(options, tokenizer, open_corpus(corpus / "train", tokenizer), open_corpus(corpus / "valid", tokenizer), directory)
+    run = _Run(
+        options,
+        tokenizer,
+        open_corpus(corpus / "train", tokenizer),
+        open_corpus(corpus / "valid", tokenizer),
+        directory,
+    )
     run.resume()
     run.fit()
     run.average.swap()
     result = run.validate(whole=True)
     network = run.network.to("cpu")
-    training = {**asdict(options), "tokens": run.tokens, "valid_nats_per_token": result.nats_per_token, "valid_perplexity_per_word": result.perplexity_per_word}
-    card = {**card, "parameters": sum(p.numel() for p in network.parameters()), "training": training}
-    checkpoint = Checkpoint(network.eval(), tokenizer, options.objective, run.prediction, options.normalizer, card)
+    training = {
+        **asdict(options),
+        "tokens": run.tokens,
+        "valid_nats_per_token": result.nats_per_token,
+        "valid_perplexity_per_word": result.perplexity_per_word,
+    }
+    card = {
+        **card,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "training": training,
+    }
+    checkpoint = Checkpoint(
+        network.eval(), tokenizer, options.objective, run.prediction, options.normalizer, card
+    )
     with _disk(directory):
         save(checkpoint, directory, torch.float16)
     return checkpoint
@@ -196,9 +261,13 @@ def _check_directory(directory: Path, objective: Objective) -> None:
     if (directory / "config.json").exists():
         found = load(directory).objective
         if found != objective:
-            raise TrainError(f"{directory}: there is a checkpoint of objective {found} here, expected {objective}; give another --output")
+            raise TrainError(
+                f"{directory}: there is a checkpoint of objective {found} here, expected {objective}; give another --output"
+            )
         if not (directory / "state.pt").exists():
-            raise TrainError(f"{directory}: there is a checkpoint here but no run to go on with; give another --output, or fine-tune it with --start-from")
+            raise TrainError(
+                f"{directory}: there is a checkpoint here but no run to go on with; give another --output, or fine-tune it with --start-from"
+            )
 
 
 @dataclass(frozen=True)
@@ -228,18 +297,37 @@ def _disk(directory: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
         for left in directory.glob("*.tmp"):
             left.unlink()
-        reason = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).splitlines()[0]
-        raise TrainError(f"{directory}: cannot be written ({reason}); free some space and run this again, it goes on from the last state") from error
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        ).splitlines()[0]
+        raise TrainError(
+            f"{directory}: cannot be written ({reason}); free some space and run this again, it goes on from the last state"
+        ) from error
 
 
 class _Run:
     """The state of one training run."""
 
-    def __init__(self, options: TrainOptions, tokenizer: Tokenizer, corpus: Corpus, valid: Corpus, directory: Path) -> None:
-        self.options, self.tokenizer, self.corpus, self.valid, self.directory = options, tokenizer, corpus, valid, directory
+    def __init__(
+        self,
+        options: TrainOptions,
+        tokenizer: Tokenizer,
+        corpus: Corpus,
+        valid: Corpus,
+        directory: Path,
+    ) -> None:
+        self.options, self.tokenizer, self.corpus, self.valid, self.directory = (
+            options,
+            tokenizer,
+            corpus,
+            valid,
+            directory,
+        )
         self.prediction: Prediction = options.prediction or PREDICTIONS[options.objective][0]
         if self.prediction not in PREDICTIONS[options.objective]:
-            raise TrainError(f"objective {options.objective} cannot predict {self.prediction!r}; choose from {', '.join(PREDICTIONS[options.objective])}")
+            raise TrainError(
+                f"objective {options.objective} cannot predict {self.prediction!r}; choose from {', '.join(PREDICTIONS[options.objective])}"
+            )
         self.loss, self.bound = loss_of(options.objective, self.prediction)
         self.network = build_network(options, tokenizer)
         if options.start_from is not None:
@@ -248,18 +336,34 @@ class _Run:
         if options.compile:
             for block in self.network.blocks:
                 block.compile()
-        self.optimizers = Optimizers(self.network, options.optimizer, options.learning_rate, options.weight_decay)
+        self.optimizers = Optimizers(
+            self.network, options.optimizer, options.learning_rate, options.weight_decay
+        )
         self.average = Average(self.network.parameters(), options.average)
-        self.step, self.tokens, self.running = 0, 0, 0.0  # tokens scored so far; the smoothed training loss
-        self.valid_batches = batches(valid, tokenizer, min(_VALID_TOKENS, int(valid.lengths.sum())), seed=0)
+        self.step, self.tokens, self.running = (
+            0,
+            0,
+            0.0,
+        )  # tokens scored so far; the smoothed training loss
+        self.valid_batches = batches(
+            valid, tokenizer, min(_VALID_TOKENS, int(valid.lengths.sum())), seed=0
+        )
 
     def fit(self) -> None:
         """Run to the last step, logging and saving on the way."""
         if self.step == self.options.steps:
             return
-        peak = matmul_peak(self.options.device, torch.bfloat16 if self.options.bf16 else torch.float32)
+        peak = matmul_peak(
+            self.options.device, torch.bfloat16 if self.options.bf16 else torch.float32
+        )
         started, before, flops, losses = time.monotonic(), self.tokens, 0.0, []
-        with tqdm(total=self.options.steps, initial=self.step, desc=f"train {self.options.objective}", unit="step", mininterval=5) as progress:
+        with tqdm(
+            total=self.options.steps,
+            initial=self.step,
+            desc=f"train {self.options.objective}",
+            unit="step",
+            mininterval=5,
+        ) as progress:
             for rows in self._batches():
                 loss, count, spent = self._update(rows)
                 losses.append(loss)
@@ -268,15 +372,24 @@ class _Run:
                 self.step += 1
                 progress.update()
                 last = self.step == self.options.steps
-                logged, saved = (last or self.step % every == 0 for every in (self.options.evaluate_every, self.options.save_every))
+                logged, saved = (
+                    last or self.step % every == 0
+                    for every in (self.options.evaluate_every, self.options.save_every)
+                )
                 if logged or saved or self.step % _LOOK_EVERY == 0:
                     self._look(torch.stack(losses).tolist())
                     losses = []
                     progress.set_postfix_str(f"{self.running:.3f} nats/token", refresh=False)
                 if logged:
                     seconds = time.monotonic() - started
-                    self._log(self.validate(), (self.tokens - before) / seconds, flops / seconds / peak)
-                    started, before, flops = time.monotonic(), self.tokens, 0.0  # validation does not count
+                    self._log(
+                        self.validate(), (self.tokens - before) / seconds, flops / seconds / peak
+                    )
+                    started, before, flops = (
+                        time.monotonic(),
+                        self.tokens,
+                        0.0,
+                    )  # validation does not count
                 if saved:
                     self._save()
 
@@ -284,7 +397,9 @@ class _Run:
         """Take losses into the smoothed one. Raises TrainError if one is not finite."""
         for number, value in enumerate(losses, self.step - len(losses)):
             if not math.isfinite(value):
-                raise TrainError(f"{self.directory}: the loss is {value} at step {number}; start again in another directory with a lower --learning-rate")
+                raise TrainError(
+                    f"{self.directory}: the loss is {value} at step {number}; start again in another directory with a lower --learning-rate"
+                )
             self.running = 0.98 * self.running + 0.02 * value if self.running else value
 
     def _batches(self) -> Iterator[np.ndarray]:
@@ -292,7 +407,12 @@ class _Run:
         seen = 0
         epoch = 0
         while self.step < self.options.steps:
-            epoch_batches = batches(self.corpus, self.tokenizer, self.options.batch_tokens, self.options.seed * 1000 + epoch)
+            epoch_batches = batches(
+                self.corpus,
+                self.tokenizer,
+                self.options.batch_tokens,
+                self.options.seed * 1000 + epoch,
+            )
             for rows in epoch_batches[max(0, self.step - seen) :]:
                 if self.step >= self.options.steps:
                     return
@@ -309,12 +429,16 @@ class _Run:
         loss = loss / count
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.options.clip)
-        self.optimizers.step(schedule(self.step, self.options.steps, self.options.warmup, self.options.decay))
+        self.optimizers.step(
+            schedule(self.step, self.options.steps, self.options.warmup, self.options.decay)
+        )
         self.average.update()
         return loss.detach(), count, step_flops(self.network, len(rows), tokens.shape[1], read_out)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(torch.device(self.options.device).type, dtype=torch.bfloat16, enabled=self.options.bf16)
+        return torch.autocast(
+            torch.device(self.options.device).type, dtype=torch.bfloat16, enabled=self.options.bf16
+        )
 
     @torch.no_grad()
     def validate(self, *, whole: bool = False) -> Validation:
@@ -327,7 +451,11 @@ class _Run:
         for number, rows in enumerate(chosen):
             tokens, padding = collate(self.valid, rows, self.tokenizer)
             with self._autocast():
-                nats += float(self.bound(self.network, tokens, padding, torch.Generator().manual_seed(number))[0])
+                nats += float(
+                    self.bound(
+                        self.network, tokens, padding, torch.Generator().manual_seed(number)
+                    )[0]
+                )
             scored += int((~padding).sum()) - len(tokens)
             words += self.tokenizer.count_words(tokens.numpy())
         self.network.train()
@@ -342,13 +470,30 @@ class _Run:
             writer = csv.writer(file)
             if new:
                 writer.writerow(LOG)
-            row = [self.step, self.tokens, f"{self.running:.4f}", f"{valid.nats_per_token:.4f}", f"{valid.perplexity_per_word:.2f}"]
+            row = [
+                self.step,
+                self.tokens,
+                f"{self.running:.4f}",
+                f"{valid.nats_per_token:.4f}",
+                f"{valid.perplexity_per_word:.2f}",
+            ]
             writer.writerow([*row, f"{speed:.0f}", f"{share:.3f}"])
 
     def _save(self) -> None:
         """Write the state; it appears whole or not at all."""
-        numbers = {"step": self.step, "tokens": self.tokens, "running": self.running, "averaged": self.average.steps, "options": asdict(self.options)}
-        state = {"run": json.dumps(numbers), "network": self.network.state_dict(), "average": self.average.values, "optimizers": self.optimizers.state()}
+        numbers = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "running": self.running,
+            "averaged": self.average.steps,
+            "options": asdict(self.options),
+        }
+        state = {
+            "run": json.dumps(numbers),
+            "network": self.network.state_dict(),
+            "average": self.average.values,
+            "optimizers": self.optimizers.state(),
+        }
         temporary = self.directory / "state.pt.tmp"
         with _disk(self.directory):
             with temporary.open("wb") as file:
@@ -365,14 +510,23 @@ class _Run:
     def _load(self, path: Path) -> None:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            run = json.loads(state["run"])  # text, because torch 1.13 reads no floats with weights_only
+            run = json.loads(
+                state["run"]
+            )  # text, because torch 1.13 reads no floats with weights_only
         except Exception as error:
-            raise TrainError(f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); delete it to start over") from error
+            raise TrainError(
+                f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); delete it to start over"
+            ) from error
         self._check_options(run, path)
         self.network.load_state_dict(state["network"])
         self.optimizers.load(state["optimizers"])
         self.average.values = [value.to(self.options.device) for value in state["average"]]
-        self.step, self.tokens, self.running, self.average.steps = run["step"], run["tokens"], run["running"], run["averaged"]
+        self.step, self.tokens, self.running, self.average.steps = (
+            run["step"],
+            run["tokens"],
+            run["running"],
+            run["averaged"],
+        )
 
     def _check_options(self, run: dict[str, Any], path: Path) -> None:
         """The same options, but for the number of steps while the learning rate has not begun to fall, and for where and when things are done."""
@@ -380,15 +534,23 @@ class _Run:
         free = {"evaluate_every", "save_every", "compile"}
         if run["step"] <= (1 - self.options.decay) * min(saved["steps"], self.options.steps):
             free.add("steps")
-        changed = sorted(name for name, value in asked.items() if name not in free and saved.get(name) != value)
+        changed = sorted(
+            name for name, value in asked.items() if name not in free and saved.get(name) != value
+        )
         if changed:
-            raise TrainError(f"{path}: the run was started with other options ({', '.join(changed)}); use the same options or another directory")
+            raise TrainError(
+                f"{path}: the run was started with other options ({', '.join(changed)}); use the same options or another directory"
+            )
 
     def _trim_log(self) -> None:
         """Drop the lines of steps that were done after the last save: they are done, and logged, again."""
         path = self.directory / "log.csv"
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        kept = [line for i, line in enumerate(lines) if line.endswith(b"\n") and (i == 0 or int(line.split(b",")[0]) <= self.step)]
+        kept = [
+            line
+            for i, line in enumerate(lines)
+            if line.endswith(b"\n") and (i == 0 or int(line.split(b",")[0]) <= self.step)
+        ]
         if len(kept) > 1:
             path.write_bytes(b"".join(kept))
         else:

@@ -13,7 +13,13 @@ import torch
 from rescore.types import NBest, Score
 
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
-SENTENCES = ["the cat sat on a mat", "the dog ran", "a cat ran on", "the dog sat", "on a mat the cat ran"]
+SENTENCES = [
+    "the cat sat on a mat",
+    "the dog ran",
+    "a cat ran on",
+    "the dog sat",
+    "on a mat the cat ran",
+]
 WORDS = sorted({word for sentence in SENTENCES for word in sentence.split()})
 MAX_TOKEN = len(LETTERS)
 
@@ -30,7 +36,9 @@ def words_to_text(ids: list[int]) -> str:
     return " ".join(WORDS[i - 1] for i in ids)
 
 
-def posteriors(sentences: list[str], seed: int = 0, noise: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
+def posteriors(
+    sentences: list[str], seed: int = 0, noise: float = 2.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """log P (N, T, C) and supervision segments: each symbol one or two frames, blanks between, noise everywhere."""
     generator = torch.Generator().manual_seed(seed)
     rows = []
@@ -45,11 +53,20 @@ def posteriors(sentences: list[str], seed: int = 0, noise: float = 2.0) -> tuple
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), segments
 
 
-def decode(graph: k2.Fsa, sentences: list[str], seed: int = 0, noise: float = 2.0, output_beam: float = 6.0) -> k2.Fsa:
+def decode(
+    graph: k2.Fsa, sentences: list[str], seed: int = 0, noise: float = 2.0, output_beam: float = 6.0
+) -> k2.Fsa:
     """What icefall's `get_lattice` does."""
     log_probs, segments = posteriors(sentences, seed, noise)
     dense = k2.DenseFsaVec(log_probs, segments)
-    return k2.intersect_dense_pruned(graph, dense, search_beam=20, output_beam=output_beam, min_active_states=30, max_active_states=10000)
+    return k2.intersect_dense_pruned(
+        graph,
+        dense,
+        search_beam=20,
+        output_beam=output_beam,
+        min_active_states=30,
+        max_active_states=10000,
+    )
 
 
 def ctc_lattice(sentences: list[str] = SENTENCES[:3], seed: int = 0, **options: float) -> k2.Fsa:
@@ -68,7 +85,9 @@ def hlg() -> k2.Fsa:
     graph = k2.connect(k2.remove_epsilon(k2.connect(k2.determinize(graph))))
     graph.aux_labels = graph.aux_labels.remove_values_eq(0)
     graph = k2.arc_sort(graph)
-    found = k2.arc_sort(k2.connect(k2.compose(k2.ctc_topo(MAX_TOKEN), graph, inner_labels="tokens")))
+    found = k2.arc_sort(
+        k2.connect(k2.compose(k2.ctc_topo(MAX_TOKEN), graph, inner_labels="tokens"))
+    )
     found = k2.create_fsa_vec([found])
     found.lm_scores = found.scores.clone()
     return found
@@ -82,10 +101,14 @@ def lexicon() -> k2.Fsa:
     for number, spelling in enumerate(spellings, 1):
         inner = list(range(state, state + len(spelling) - 1))
         state += len(inner)
-        for place, (start, end, symbol) in enumerate(zip([0, *inner], [*inner, 0], spelling, strict=True)):
+        for place, (start, end, symbol) in enumerate(
+            zip([0, *inner], [*inner, 0], spelling, strict=True)
+        ):
             lines.append((start, f"{start} {end} {symbol} {number if place == 0 else 0} 0"))
     lines.append((0, f"0 {last} -1 -1 0"))
-    return k2.Fsa.from_str("\n".join([*(line for _, line in sorted(lines)), str(last)]), num_aux_labels=1)
+    return k2.Fsa.from_str(
+        "\n".join([*(line for _, line in sorted(lines)), str(last)]), num_aux_labels=1
+    )
 
 
 def bigram() -> k2.Fsa:
@@ -97,16 +120,24 @@ def bigram() -> k2.Fsa:
         for before, after in zip([-1, *ids], [*ids, size], strict=True):
             counts[before + 1, after] += 1
     log_probs = (counts / counts.sum(1, keepdim=True)).log()
-    lines = [f"{a} {b + 1} {b + 1} {log_probs[a, b]:.6f}" for a in range(size + 1) for b in range(size)]
+    lines = [
+        f"{a} {b + 1} {b + 1} {log_probs[a, b]:.6f}" for a in range(size + 1) for b in range(size)
+    ]
     lines += [f"{a} {size + 1} -1 {log_probs[a, size]:.6f}" for a in range(size + 1)]
-    return k2.Fsa.from_str("\n".join([*sorted(lines, key=lambda line: int(line.split()[0])), str(size + 1)]))
+    return k2.Fsa.from_str(
+        "\n".join([*sorted(lines, key=lambda line: int(line.split()[0])), str(size + 1)])
+    )
 
 
 def enumerate_paths(lattice: k2.Fsa, utterance: int) -> dict[tuple[int, ...], tuple[float, float]]:
     """ids -> (score, lm score) of the best path, from a walk over every path. float64; meant for small lattices."""
     fsa = lattice[utterance]
     arcs = fsa.arcs.values()[:, :2].tolist()
-    labels = fsa.aux_labels.tolist() if isinstance(fsa.aux_labels, k2.RaggedTensor) else [[label] for label in fsa.aux_labels.tolist()]
+    labels = (
+        fsa.aux_labels.tolist()
+        if isinstance(fsa.aux_labels, k2.RaggedTensor)
+        else [[label] for label in fsa.aux_labels.tolist()]
+    )
     scores = fsa.scores.double().tolist()
     ngram = fsa.lm_scores.double().tolist() if hasattr(fsa, "lm_scores") else [0.0] * len(scores)
     leaving: dict[int, list[int]] = {}
@@ -127,9 +158,19 @@ def enumerate_paths(lattice: k2.Fsa, utterance: int) -> dict[tuple[int, ...], tu
 
 def snapshot(lattice: k2.Fsa) -> dict[str, object]:
     """Everything a lattice is, to compare it afterwards."""
-    tensors = {name: (value.tolist(), str(value.dtype)) if isinstance(value, torch.Tensor) else str(value) for name, value in lattice.named_tensor_attr()}
-    others = {name: value for name, value in lattice.named_non_tensor_attr() if name != "labels_version"}
-    return {"arcs": lattice.arcs.values().tolist(), "tensors": tensors, "others": others, "properties": lattice.properties}
+    tensors = {
+        name: (value.tolist(), str(value.dtype)) if isinstance(value, torch.Tensor) else str(value)
+        for name, value in lattice.named_tensor_attr()
+    }
+    others = {
+        name: value for name, value in lattice.named_non_tensor_attr() if name != "labels_version"
+    }
+    return {
+        "arcs": lattice.arcs.values().tolist(),
+        "tensors": tensors,
+        "others": others,
+        "properties": lattice.properties,
+    }
 
 
 class CountingScorer:
@@ -144,4 +185,9 @@ class CountingScorer:
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
         self.calls.append(list(lists))
         for nbest in self.calls[-1]:
-            yield Score(tuple(self.value(hyp.text) for hyp in nbest.hyps), self.signature, "log_prob", len(nbest.hyps))
+            yield Score(
+                tuple(self.value(hyp.text) for hyp in nbest.hyps),
+                self.signature,
+                "log_prob",
+                len(nbest.hyps),
+            )

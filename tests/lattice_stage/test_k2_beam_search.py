@@ -28,15 +28,25 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: torch.Tensor, need_pad: bool) -> torch.Tensor:
         assert not need_pad
-        return (self.table(tokens.clamp(min=0)) * (tokens >= 0)[..., None]).flatten(1)[:, None].narrow(1, 0, 1)
+        return (
+            (self.table(tokens.clamp(min=0)) * (tokens >= 0)[..., None])
+            .flatten(1)[:, None]
+            .narrow(1, 0, 1)
+        )
 
 
 class Joiner(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.encoder_proj, self.decoder_proj, self.out = nn.Linear(5, 8), nn.Linear(16, 8), nn.Linear(8, SYMBOLS)
+        self.encoder_proj, self.decoder_proj, self.out = (
+            nn.Linear(5, 8),
+            nn.Linear(16, 8),
+            nn.Linear(8, SYMBOLS),
+        )
 
-    def forward(self, encoder_out: torch.Tensor, decoder_out: torch.Tensor, project_input: bool) -> torch.Tensor:
+    def forward(
+        self, encoder_out: torch.Tensor, decoder_out: torch.Tensor, project_input: bool
+    ) -> torch.Tensor:
         assert encoder_out.ndim == decoder_out.ndim == 4
         assert not project_input
         return self.out(torch.tanh(encoder_out + decoder_out)) * 3
@@ -67,11 +77,19 @@ def alignments(model, encoder_out) -> dict[tuple[int, ...], float]:
         tokens, log_prob = (), 0.0
         for frame, symbol in zip(frames, symbols, strict=True):
             last = torch.tensor([((-1, 0, *tokens))[-2:]])
-            decoder_out = model.joiner.decoder_proj(model.decoder(last, need_pad=False).unsqueeze(1))
-            log_probs = model.joiner(frame.reshape(1, 1, 1, -1), decoder_out, project_input=False).flatten().log_softmax(0)
+            decoder_out = model.joiner.decoder_proj(
+                model.decoder(last, need_pad=False).unsqueeze(1)
+            )
+            log_probs = (
+                model.joiner(frame.reshape(1, 1, 1, -1), decoder_out, project_input=False)
+                .flatten()
+                .log_softmax(0)
+            )
             log_prob += float(log_probs[symbol])
             tokens = tokens if symbol == 0 else (*tokens, symbol)
-        found[tokens] = found.get(tokens, 0.0) + float(torch.tensor(log_prob, dtype=torch.float64).exp())
+        found[tokens] = found.get(tokens, 0.0) + float(
+            torch.tensor(log_prob, dtype=torch.float64).exp()
+        )
     return found
 
 
@@ -98,33 +116,60 @@ def test_a_beam_is_as_wide_as_it_is_and_padding_changes_nothing():
 def test_the_best_has_the_highest_total_and_zero_is_a_scale():
     model, encoder_out, lengths = example(1)
     scorer = CountingScorer(lambda text: 2.0 * text.count("b") - text.count("c"))
-    found = modified_beam_search_dlm_rescore(model, encoder_out, lengths, scorer, letters, dlm_scale=[0, 1, 30], beam=20)
+    found = modified_beam_search_dlm_rescore(
+        model, encoder_out, lengths, scorer, letters, dlm_scale=[0, 1, 30], beam=20
+    )
     assert list(found) == ["dlm_scale_0", "dlm_scale_1", "dlm_scale_30"]
     assert len(scorer.calls) == 1
     for number, prefixes in enumerate(beams(model, encoder_out, lengths, beam=20)):
         for scale in (0, 1, 30):
-            best = max(prefixes, key=lambda tokens, scale=scale, prefixes=prefixes: float(prefixes[tokens]) + scale * scorer.value(letters(list(tokens))))
+            best = max(
+                prefixes,
+                key=lambda tokens, scale=scale, prefixes=prefixes: (
+                    float(prefixes[tokens]) + scale * scorer.value(letters(list(tokens)))
+                ),
+            )
             assert found[f"dlm_scale_{scale}"][number] == list(best)
     assert found["dlm_scale_0"] != found["dlm_scale_30"]
-    assert len(modified_beam_search_dlm_rescore(model, encoder_out, lengths, CountingScorer(), letters)) == 24
+    assert (
+        len(
+            modified_beam_search_dlm_rescore(model, encoder_out, lengths, CountingScorer(), letters)
+        )
+        == 24
+    )
 
 
 def test_empty_hypotheses_are_scored_and_may_win():
     model, encoder_out, lengths = example()
     scorer = CountingScorer(lambda text: 0.0 if text == "" else -100.0)
-    found = modified_beam_search_dlm_rescore(model, encoder_out, lengths, scorer, letters, dlm_scale=10, beam=100)
+    found = modified_beam_search_dlm_rescore(
+        model, encoder_out, lengths, scorer, letters, dlm_scale=10, beam=100
+    )
     assert found["dlm_scale_10"] == [[], [], []]
 
 
 def test_the_dump_gives_what_the_twin_gives(tmp_path):
     model, encoder_out, lengths = example(2)
     built = rescore.load_scorer("mdlm", rescore.ScorerOptions(draws=2))
-    best = dump_beam_search(model, encoder_out, lengths, ["x", "y", "z"], ["a", "b", "c"], tmp_path / "x.jsonl", ids_to_text=letters, beam=6)
+    best = dump_beam_search(
+        model,
+        encoder_out,
+        lengths,
+        ["x", "y", "z"],
+        ["a", "b", "c"],
+        tmp_path / "x.jsonl",
+        ids_to_text=letters,
+        beam=6,
+    )
     lists = list(rescore.score(rescore.read(tmp_path / "x.jsonl"), built, name="dlm"))
     assert [nbest.hyps[0].text for nbest in lists] == best
-    twin = modified_beam_search_dlm_rescore(model, encoder_out, lengths, built, letters, dlm_scale=0.8, beam=6, cut_ids=["x", "y", "z"])
+    twin = modified_beam_search_dlm_rescore(
+        model, encoder_out, lengths, built, letters, dlm_scale=0.8, beam=6, cut_ids=["x", "y", "z"]
+    )
     fused = rescore.fuse(lists, rescore.Fusion({"am": 1.0, "dlm": 0.8}))
-    assert [letters(ids) for ids in twin["dlm_scale_0.8"]] == [nbest.hyps[0].text for nbest in fused]
+    assert [letters(ids) for ids in twin["dlm_scale_0.8"]] == [
+        nbest.hyps[0].text for nbest in fused
+    ]
 
 
 def test_bad_input_is_refused():
@@ -132,4 +177,6 @@ def test_bad_input_is_refused():
     with pytest.raises(ScoreError, match=r"encoder_out is \(3, 4, 5\) with lengths \[4, 0, 3\]"):
         beams(model, encoder_out, torch.tensor([4, 0, 3]))
     with pytest.raises(ScoreError, match="there are 1 cut ids for 3 utterances"):
-        modified_beam_search_dlm_rescore(model, encoder_out, lengths, CountingScorer(), letters, cut_ids=["x"])
+        modified_beam_search_dlm_rescore(
+            model, encoder_out, lengths, CountingScorer(), letters, cut_ids=["x"]
+        )

@@ -24,7 +24,13 @@ CUTS = [SimpleNamespace(id=f"cut-{name}") for name in "abc"]
 
 def dump(path, lattice=None, cuts=CUTS, texts=SENTENCES[:3], **options):
     lattice = hlg_lattice() if lattice is None else lattice
-    return dump_nbest(lattice, cuts, texts, path, **{"num_paths": 30, "nbest_scale": 0.5, "ids_to_text": words_to_text, **options})
+    return dump_nbest(
+        lattice,
+        cuts,
+        texts,
+        path,
+        **{"num_paths": 30, "nbest_scale": 0.5, "ids_to_text": words_to_text, **options},
+    )
 
 
 def test_records_hold_what_the_lattice_said(tmp_path):
@@ -35,7 +41,9 @@ def test_records_hold_what_the_lattice_said(tmp_path):
     assert [nbest.hyps[0].text for nbest in found] == best
     assert found[0].raw["meta"] == {"num_paths": 30, "nbest_scale": 0.5, "scores_of": "am + ngram"}
     assert all(hyp.scores.keys() == {"am", "ngram"} for nbest in found for hyp in nbest.hyps)
-    assert rescore.evaluate(list(rescore.fuse(found, rescore.Fusion({"am": 1.0, "ngram": 1.0})))) == rescore.evaluate(found)
+    assert rescore.evaluate(
+        list(rescore.fuse(found, rescore.Fusion({"am": 1.0, "ngram": 1.0})))
+    ) == rescore.evaluate(found)
 
 
 def test_batches_are_appended_and_can_be_read_between(tmp_path):
@@ -61,12 +69,16 @@ def test_a_graph_without_an_ngram_has_one_score(tmp_path):
         dump(tmp_path / "x.jsonl", ctc_lattice(), ids_to_text=letters_to_text)
     assert not (tmp_path / "x.jsonl").exists()
     dump(tmp_path / "x.jsonl", ctc_lattice(), ids_to_text=letters_to_text, ngram=False)
-    assert {tuple(hyp.scores) for nbest in rescore.read(tmp_path / "x.jsonl") for hyp in nbest.hyps} == {("am",)}
+    assert {
+        tuple(hyp.scores) for nbest in rescore.read(tmp_path / "x.jsonl") for hyp in nbest.hyps
+    } == {("am",)}
 
 
 def test_a_cut_id_twice_is_refused(tmp_path):
     dump(tmp_path / "x.jsonl")
-    with pytest.raises(FormatError, match=r"utterance cut-b: this id was appended to .*x.jsonl before"):
+    with pytest.raises(
+        FormatError, match=r"utterance cut-b: this id was appended to .*x.jsonl before"
+    ):
         dump(tmp_path / "x.jsonl", cuts=["d", "cut-b", "e"])
     with pytest.raises(FormatError, match="utterance d: this id was appended"):
         dump(tmp_path / "x.jsonl", cuts=["d", "d", "e"])
@@ -102,7 +114,11 @@ for seed in range(4):
 """
 
     def run(path, kill_after):
-        return subprocess.run([sys.executable, "-c", code, str(path), str(kill_after)], check=False, capture_output=True).returncode
+        return subprocess.run(
+            [sys.executable, "-c", code, str(path), str(kill_after)],
+            check=False,
+            capture_output=True,
+        ).returncode
 
     whole, torn = tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
     assert run(whole, -1) == 0

@@ -9,7 +9,15 @@ import pytest
 import torch
 from dlm_rescore.paths import check_lattice, sample_paths, word_ids
 from dlm_rescore.stage import nbest_decoding
-from k2_lattices import SENTENCES, ctc_lattice, enumerate_paths, hlg_lattice, letters_to_text, snapshot, words_to_text
+from k2_lattices import (
+    SENTENCES,
+    ctc_lattice,
+    enumerate_paths,
+    hlg_lattice,
+    letters_to_text,
+    snapshot,
+    words_to_text,
+)
 
 from rescore.errors import ScoreError
 
@@ -28,11 +36,19 @@ def test_scores_are_those_of_the_best_path_of_each_word_sequence(make, seed):
     paths = sample_paths(lattice, 200, 1.0)
     for utterance, group in enumerate(groups(paths)):
         truth = enumerate_paths(lattice, utterance)
-        found = {tuple(paths.ids[path]): (float(paths.totals[path]), 0.0 if paths.ngram is None else float(paths.ngram[path])) for path in group}
+        found = {
+            tuple(paths.ids[path]): (
+                float(paths.totals[path]),
+                0.0 if paths.ngram is None else float(paths.ngram[path]),
+            )
+            for path in group
+        }
         assert found.keys() <= truth.keys()
         assert max(truth, key=truth.get) in found
         for ids, values in found.items():
-            assert values == pytest.approx(truth[ids], rel=1e-5, abs=1e-5)  # a float32 sum of some 20 arcs
+            assert values == pytest.approx(
+                truth[ids], rel=1e-5, abs=1e-5
+            )  # a float32 sum of some 20 arcs
 
 
 @BOTH
@@ -66,7 +82,9 @@ def test_paths_come_in_the_order_of_k2s_own_nbest():
 def test_am_and_ngram_add_up_exactly_and_am_is_what_the_acoustics_say():
     paths = sample_paths(hlg_lattice(), 50, 0.5)
     assert torch.equal(paths.am + paths.ngram, paths.totals)
-    arcs = k2.RaggedTensor(paths.fsa.arcs.shape().remove_axis(1), (paths.fsa.scores - paths.fsa.lm_scores).contiguous()).sum()
+    arcs = k2.RaggedTensor(
+        paths.fsa.arcs.shape().remove_axis(1), (paths.fsa.scores - paths.fsa.lm_scores).contiguous()
+    ).sum()
     assert torch.allclose(paths.am, arcs.double(), rtol=1e-5)
     assert (paths.ngram < 0).all()
 
@@ -93,7 +111,10 @@ def test_the_lattice_is_left_as_it_was_when_k2_runs_out_of_memory(monkeypatch):
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB\n more lines")
 
     monkeypatch.setattr(k2, "random_paths", no_memory)
-    with pytest.raises(ScoreError, match=r"k2 cannot take 50 paths .*CUDA out of memory.* 20.00 GiB\); lower num_paths or max-duration") as raised:
+    with pytest.raises(
+        ScoreError,
+        match=r"k2 cannot take 50 paths .*CUDA out of memory.* 20.00 GiB\); lower num_paths or max-duration",
+    ) as raised:
         sample_paths(lattice, 50, 0.3)
     assert "\n" not in str(raised.value)
     assert snapshot(lattice) == before
@@ -140,7 +161,9 @@ def test_lists_are_ordered_by_the_total_and_hold_references():
 
 def test_bad_lattices_are_refused_in_one_line():
     lattice = hlg_lattice()
-    with pytest.raises(ScoreError, match=r"the lattice has 2 axes, expected \[utt\]\[state\]\[arc\]"):
+    with pytest.raises(
+        ScoreError, match=r"the lattice has 2 axes, expected \[utt\]\[state\]\[arc\]"
+    ):
         check_lattice(lattice[0])
     bare = k2.Fsa(lattice.arcs)
     with pytest.raises(ScoreError, match="the lattice has no aux_labels"):
@@ -149,7 +172,9 @@ def test_bad_lattices_are_refused_in_one_line():
         check_lattice(ctc_lattice(), needs_ngram=True)
     with pytest.raises(ScoreError, match="num_paths is 0"):
         sample_paths(lattice, 0, 1.0)
-    with pytest.raises(ScoreError, match=r"utterance utt: ids_to_text does not know all of \[\d.*give the table"):
+    with pytest.raises(
+        ScoreError, match=r"utterance utt: ids_to_text does not know all of \[\d.*give the table"
+    ):
         sample_paths(lattice, 10, 1.0).lists(lambda ids: {}[ids[0]], ["utt", "b", "c"])
 
 
@@ -157,5 +182,7 @@ def test_a_score_that_is_not_finite_names_its_utterance():
     lattice = hlg_lattice()
     first = lattice[0].num_arcs
     lattice.lm_scores[first:] = -float("inf")
-    with pytest.raises(ScoreError, match=r"utterance 1 of the batch \(from 0\): a path has the lm_score -inf"):
+    with pytest.raises(
+        ScoreError, match=r"utterance 1 of the batch \(from 0\): a path has the lm_score -inf"
+    ):
         sample_paths(lattice, 10, 1.0)

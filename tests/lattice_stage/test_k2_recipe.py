@@ -36,7 +36,13 @@ def params(tmp_path, *flags, method="decoding_method", **others):
     recipe.add_arguments(parser, ngram=others.pop("ngram", True))
     given = vars(parser.parse_args([*flags]))
     chosen = given.pop("method")
-    basics = {"num_paths": 20, "nbest_scale": 0.5, "use_double_scores": True, "exp_dir": tmp_path, "dlm_set": "dev-clean"}
+    basics = {
+        "num_paths": 20,
+        "nbest_scale": 0.5,
+        "use_double_scores": True,
+        "exp_dir": tmp_path,
+        "dlm_set": "dev-clean",
+    }
     return AttributeDict({**given, method: chosen, **basics, **others})
 
 
@@ -50,34 +56,76 @@ def test_a_dump_is_of_dev_and_test_sets_a_grid_of_dev_sets_and_chosen_scales_of_
     assert names("--method", "nbest-dump") == ["dev-clean", "dev-other", "test-clean", "test-other"]
     assert names("--method", "dlm-rescoring") == ["dev-clean", "dev-other"]
     assert names("--method", "dlm-rescoring", "--dlm-scale", "0") == ["dev-clean", "dev-other"]
-    assert names("--method", "dlm-rescoring", "--dlm-scale", "0", "--dlm-ngram-lm-scale", "0") == ["test-clean", "test-other"]
-    assert names("--method", "dlm-rescoring", "--dlm-scale", "0", ngram=False) == ["test-clean", "test-other"]
-    assert recipe.choose_sets(params(tmp_path, "--method", "nbest-dump"), Data())[1][0] == "loader of dev_clean_cuts"
+    assert names("--method", "dlm-rescoring", "--dlm-scale", "0", "--dlm-ngram-lm-scale", "0") == [
+        "test-clean",
+        "test-other",
+    ]
+    assert names("--method", "dlm-rescoring", "--dlm-scale", "0", ngram=False) == [
+        "test-clean",
+        "test-other",
+    ]
+    assert (
+        recipe.choose_sets(params(tmp_path, "--method", "nbest-dump"), Data())[1][0]
+        == "loader of dev_clean_cuts"
+    )
 
 
 def test_nbest_dump_writes_beside_the_other_results_and_returns_the_best_words(tmp_path):
     lattice = hlg_lattice()
-    given = params(tmp_path, "--method", "nbest-dump", res_dir=tmp_path / "new" / "nbest-dump", suffix="epoch-30_avg-15")
+    given = params(
+        tmp_path,
+        "--method",
+        "nbest-dump",
+        res_dir=tmp_path / "new" / "nbest-dump",
+        suffix="epoch-30_avg-15",
+    )
     found = recipe.decode_lattice(given, lattice, BATCH, words_to_text)
-    lists = list(rescore.read(tmp_path / "new" / "nbest-dump" / "nbest-dev-clean-epoch-30_avg-15.jsonl"))
+    lists = list(
+        rescore.read(tmp_path / "new" / "nbest-dump" / "nbest-dev-clean-epoch-30_avg-15.jsonl")
+    )
     assert found == {"nbest-dump": [list(nbest.hyps[0].words) for nbest in lists]}
-    given = params(tmp_path, "--method", "nbest-dump", method="method")  # conformer_ctc: no res_dir, no suffix
+    given = params(
+        tmp_path, "--method", "nbest-dump", method="method"
+    )  # conformer_ctc: no res_dir, no suffix
     assert recipe.dump_file(given) == tmp_path / "nbest-dev-clean.jsonl"
 
 
 def test_dlm_rescoring_returns_words_by_key(tmp_path):
-    given = params(tmp_path, "--method", "dlm-rescoring", "--dlm-scorer", "usdm:pll", "--dlm-scale", "0", "--dlm-ngram-lm-scale", "1")
+    given = params(
+        tmp_path,
+        "--method",
+        "dlm-rescoring",
+        "--dlm-scorer",
+        "usdm:pll",
+        "--dlm-scale",
+        "0",
+        "--dlm-ngram-lm-scale",
+        "1",
+    )
     found = recipe.decode_lattice(given, hlg_lattice(), BATCH, words_to_text)
     assert list(found) == ["ngram_lm_scale_1.0_dlm_scale_0.0"]
-    dumped = recipe.decode_lattice(params(tmp_path, "--method", "nbest-dump"), hlg_lattice(), BATCH, words_to_text)
+    dumped = recipe.decode_lattice(
+        params(tmp_path, "--method", "nbest-dump"), hlg_lattice(), BATCH, words_to_text
+    )
     assert found["ngram_lm_scale_1.0_dlm_scale_0.0"] == dumped["nbest-dump"]
 
 
-@pytest.mark.parametrize("patch", sorted((ROOT / "patches").glob("*.patch")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "patch", sorted((ROOT / "patches").glob("*.patch")), ids=lambda path: path.stem
+)
 def test_a_patch_is_short_and_calls_what_is_there(patch):
-    added = [line[1:] for line in patch.read_text().splitlines() if line.startswith("+") and not line.startswith("+++")]
+    added = [
+        line[1:]
+        for line in patch.read_text().splitlines()
+        if line.startswith("+") and not line.startswith("+++")
+    ]
     assert len(added) <= 40
-    called = {word.split("(")[0].strip("*,: ") for line in added for word in line.split() if "dlm_recipe." in word}
+    called = {
+        word.split("(")[0].strip("*,: ")
+        for line in added
+        for word in line.split()
+        if "dlm_recipe." in word
+    }
     assert called
     for name in called:
         assert hasattr(recipe, name.split("dlm_recipe.")[1].rstrip(":,)")), name

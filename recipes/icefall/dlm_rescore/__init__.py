@@ -11,4 +11,10 @@ from dlm_rescore.beam_search import modified_beam_search_dlm_rescore
 from dlm_rescore.dump import dump_beam_search, dump_nbest
 from dlm_rescore.stage import rescore_with_dlm, rescore_with_dlm_no_ngram
 
-__all__ = ["dump_beam_search", "dump_nbest", "modified_beam_search_dlm_rescore", "rescore_with_dlm", "rescore_with_dlm_no_ngram"]
+__all__ = [
+    "dump_beam_search",
+    "dump_nbest",
+    "modified_beam_search_dlm_rescore",
+    "rescore_with_dlm",
+    "rescore_with_dlm_no_ngram",
+]

@@ -53,20 +53,39 @@ def modified_beam_search_dlm_rescore(
     answers = {}
     for scale in grid:
         chosen = [
-            max(range(len(tokens)), key=lambda i, hyps=nbest.hyps, values=values: hyps[i].scores["am"] + scale * values[i])
+            max(
+                range(len(tokens)),
+                key=lambda i, hyps=nbest.hyps, values=values: (
+                    hyps[i].scores["am"] + scale * values[i]
+                ),
+            )
             for tokens, nbest, values in zip(ordered, lists, dlm, strict=True)
         ]
-        answers[f"dlm_scale_{scale}"] = [list(tokens[best]) for tokens, best in zip(ordered, chosen, strict=True)]
+        answers[f"dlm_scale_{scale}"] = [
+            list(tokens[best]) for tokens, best in zip(ordered, chosen, strict=True)
+        ]
     return answers
 
 
-def lists_of(found: Sequence[Beam], ids_to_text: IdsToText, cut_ids: Sequence[str], refs: Sequence[str] | None = None) -> list[NBest]:
+def lists_of(
+    found: Sequence[Beam],
+    ids_to_text: IdsToText,
+    cut_ids: Sequence[str],
+    refs: Sequence[str] | None = None,
+) -> list[NBest]:
     """One list an utterance, best first, with the score `am`."""
     if len(cut_ids) != len(found):
-        raise ScoreError(f"there are {len(cut_ids)} cut ids for {len(found)} utterances; give one for each, in the same order")
+        raise ScoreError(
+            f"there are {len(cut_ids)} cut ids for {len(found)} utterances; give one for each, in the same order"
+        )
     lists = []
     for number, (utterance, prefixes) in enumerate(zip(cut_ids, found, strict=True)):
-        hyps = tuple(Hypothesis(text_of(list(tokens), ids_to_text, utterance), {"am": float(prefixes[tokens])}) for tokens in _ordered(prefixes))
+        hyps = tuple(
+            Hypothesis(
+                text_of(list(tokens), ids_to_text, utterance), {"am": float(prefixes[tokens])}
+            )
+            for tokens in _ordered(prefixes)
+        )
         lists.append(NBest(utterance, hyps, None if refs is None else refs[number]))
     return lists
 
@@ -77,10 +96,22 @@ def _ordered(prefixes: Beam) -> list[tuple[int, ...]]:
 
 
 @torch.no_grad()
-def beams(model: torch.nn.Module, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, beam: int = 4, temperature: float = 1.0) -> list[Beam]:
+def beams(
+    model: torch.nn.Module,
+    encoder_out: torch.Tensor,
+    encoder_out_lens: torch.Tensor,
+    beam: int = 4,
+    temperature: float = 1.0,
+) -> list[Beam]:
     """The last beam of every utterance, of at most `beam` prefixes each with the sum of its alignments found. `encoder_out` is (N, T, C)."""
-    if encoder_out.ndim != 3 or len(encoder_out_lens) != len(encoder_out) or int(encoder_out_lens.min()) < 1:
-        raise ScoreError(f"encoder_out is {tuple(encoder_out.shape)} with lengths {encoder_out_lens.tolist()}, expected (N, T, C) and N positive lengths")
+    if (
+        encoder_out.ndim != 3
+        or len(encoder_out_lens) != len(encoder_out)
+        or int(encoder_out_lens.min()) < 1
+    ):
+        raise ScoreError(
+            f"encoder_out is {tuple(encoder_out.shape)} with lengths {encoder_out_lens.tolist()}, expected (N, T, C) and N positive lengths"
+        )
     frames = model.joiner.encoder_proj(encoder_out)
     lengths = encoder_out_lens.tolist()
     found: list[Beam] = [{(): torch.zeros((), device=frames.device)} for _ in lengths]
@@ -92,16 +123,30 @@ def beams(model: torch.nn.Module, encoder_out: torch.Tensor, encoder_out_lens: t
     return found
 
 
-def _step(model: torch.nn.Module, frame: torch.Tensor, active: Sequence[int], found: Sequence[Beam], temperature: float) -> torch.Tensor:
+def _step(
+    model: torch.nn.Module,
+    frame: torch.Tensor,
+    active: Sequence[int],
+    found: Sequence[Beam],
+    temperature: float,
+) -> torch.Tensor:
     """log P(prefix) + log P(symbol | frame, prefix), (H, V), for all prefixes of the active utterances."""
     context = model.decoder.context_size
     before = (-1,) * (context - 1) + (model.decoder.blank_id,)
     rows = [(i, tokens, log_prob) for i in active for tokens, log_prob in found[i].items()]
-    last = torch.tensor([(before + tokens)[-context:] for _, tokens, _ in rows], dtype=torch.int64, device=frame.device)  # (H, context)
-    decoder_out = model.joiner.decoder_proj(model.decoder(last, need_pad=False).unsqueeze(1))  # (H, 1, 1, joiner)
+    last = torch.tensor(
+        [(before + tokens)[-context:] for _, tokens, _ in rows],
+        dtype=torch.int64,
+        device=frame.device,
+    )  # (H, context)
+    decoder_out = model.joiner.decoder_proj(
+        model.decoder(last, need_pad=False).unsqueeze(1)
+    )  # (H, 1, 1, joiner)
     encoder_out = frame[[i for i, _, _ in rows]][:, None, None]  # (H, 1, 1, joiner)
     logits = model.joiner(encoder_out, decoder_out, project_input=False).squeeze(1).squeeze(1)
-    return (logits / temperature).log_softmax(dim=-1) + torch.stack([log_prob for _, _, log_prob in rows])[:, None]
+    return (logits / temperature).log_softmax(dim=-1) + torch.stack(
+        [log_prob for _, _, log_prob in rows]
+    )[:, None]
 
 
 def _extended(prefixes: Beam, log_probs: torch.Tensor, beam: int, model: torch.nn.Module) -> Beam:

@@ -52,8 +52,19 @@ def dump_nbest(
     check_lattice(lattice, needs_ngram=ngram)
     paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores)
     paths = paths if ngram else replace(paths, ngram=None)
-    lists = [_never_empty(nbest, ("am", "ngram") if ngram else ("am",)) for nbest in paths.lists(ids_to_text, _ids(cuts), _refs(cuts, texts))]
-    _append(path, {"num_paths": num_paths, "nbest_scale": nbest_scale, "scores_of": "am + ngram" if ngram else "am"}, lists)
+    lists = [
+        _never_empty(nbest, ("am", "ngram") if ngram else ("am",))
+        for nbest in paths.lists(ids_to_text, _ids(cuts), _refs(cuts, texts))
+    ]
+    _append(
+        path,
+        {
+            "num_paths": num_paths,
+            "nbest_scale": nbest_scale,
+            "scores_of": "am + ngram" if ngram else "am",
+        },
+        lists,
+    )
     return [nbest.hyps[0].text for nbest in lists]
 
 
@@ -70,7 +81,12 @@ def dump_beam_search(
     temperature: float = 1.0,
 ) -> list[str]:
     """`dump_nbest` for a transducer: the last beams of `modified_beam_search_dlm_rescore`, with the score `am`."""
-    lists = lists_of(beams(model, encoder_out, encoder_out_lens, beam, temperature), ids_to_text, _ids(cuts), _refs(cuts, texts))
+    lists = lists_of(
+        beams(model, encoder_out, encoder_out_lens, beam, temperature),
+        ids_to_text,
+        _ids(cuts),
+        _refs(cuts, texts),
+    )
     _append(path, {"beam": beam, "temperature": temperature, "scores_of": "am"}, lists)
     return [nbest.hyps[0].text for nbest in lists]
 
@@ -86,7 +102,9 @@ def _append(path: PathLike, settings: dict[str, Any], lists: Sequence[NBest]) ->
     if name not in _open:
         _open[name] = Appender(path, settings)
     if _open[name].settings != settings:
-        raise ScoreError(f"{os.fspath(path)}: this run began the file with {_open[name].settings}, expected the same now, got {settings}; name another file")
+        raise ScoreError(
+            f"{os.fspath(path)}: this run began the file with {_open[name].settings}, expected the same now, got {settings}; name another file"
+        )
     _open[name].append(lists)
 
 
@@ -96,7 +114,9 @@ def _ids(cuts: Sequence[Any]) -> list[str]:
 
 def _refs(cuts: Sequence[Any], texts: Sequence[str]) -> Sequence[str]:
     if len(texts) != len(cuts):
-        raise ScoreError(f"there are {len(texts)} reference texts for {len(cuts)} cuts; give one for each, in the same order")
+        raise ScoreError(
+            f"there are {len(texts)} reference texts for {len(cuts)} cuts; give one for each, in the same order"
+        )
     return texts
 
 
@@ -104,4 +124,8 @@ def _never_empty(nbest: NBest, names: Sequence[str]) -> NBest:
     """A list has at least one hypothesis: for an empty lattice, the empty one. Alone in its list, it wins whatever its scores are."""
     if nbest.hyps:
         return nbest
-    return replace(nbest, hyps=(Hypothesis("", dict.fromkeys(names, 0.0)),), raw={"meta": {"empty_lattice": True}})
+    return replace(
+        nbest,
+        hyps=(Hypothesis("", dict.fromkeys(names, 0.0)),),
+        raw={"meta": {"empty_lattice": True}},
+    )

@@ -19,7 +19,14 @@ from dlm_rescore.paths import IdsToText, word_ids
 from dlm_rescore.stage import rescore_with_dlm
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 
-__all__ = ["METHODS", "add_arguments", "choose_sets", "decode_beam_search", "decode_lattice", "dump_file"]
+__all__ = [
+    "METHODS",
+    "add_arguments",
+    "choose_sets",
+    "decode_beam_search",
+    "decode_lattice",
+    "dump_file",
+]
 
 METHODS = ("nbest-dump", "dlm-rescoring")
 
@@ -31,27 +38,63 @@ Texts = dict[str, list[list[str]]]
 
 def add_arguments(parser: argparse.ArgumentParser, ngram: bool = True) -> None:
     """Add the flags of `dlm-rescoring`; --num-paths and --nbest-scale are the recipe's own. `ngram`: the lattices have one to scale."""
-    group = parser.add_argument_group("diffusion LM", "for --decoding-method dlm-rescoring (docs/icefall.md of dlmrescore)")
-    group.add_argument("--dlm-scorer", default="mdlm", help="scorer[:estimator] as in `dlmrescore run`, such as mdlm:nelbo, usdm:pll or ar")
-    group.add_argument("--dlm-model", default=None, help="checkpoint directory or Hugging Face id; default: the embedded model")
-    group.add_argument("--dlm-scale", type=float, default=None, help="scale of its score; left out: a grid over the dev sets")
+    group = parser.add_argument_group(
+        "diffusion LM", "for --decoding-method dlm-rescoring (docs/icefall.md of dlmrescore)"
+    )
+    group.add_argument(
+        "--dlm-scorer",
+        default="mdlm",
+        help="scorer[:estimator] as in `dlmrescore run`, such as mdlm:nelbo, usdm:pll or ar",
+    )
+    group.add_argument(
+        "--dlm-model",
+        default=None,
+        help="checkpoint directory or Hugging Face id; default: the embedded model",
+    )
+    group.add_argument(
+        "--dlm-scale",
+        type=float,
+        default=None,
+        help="scale of its score; left out: a grid over the dev sets",
+    )
     if ngram:
-        group.add_argument("--dlm-ngram-lm-scale", type=float, default=None, help="scale of the lattice's own n-gram; left out: a grid over the dev sets")
+        group.add_argument(
+            "--dlm-ngram-lm-scale",
+            type=float,
+            default=None,
+            help="scale of the lattice's own n-gram; left out: a grid over the dev sets",
+        )
 
 
 def choose_sets(params: Any, librispeech: Any) -> tuple[list[str], list[Any]]:
     """Return names and data loaders of the sets that the method is for; `librispeech` is the recipe's data module."""
     is_grid = params.dlm_scale is None or params.get("dlm_ngram_lm_scale", 1.0) is None
     names = [*_DEV, *_TEST] if _method(params) == "nbest-dump" else list(_DEV if is_grid else _TEST)
-    return names, [librispeech.test_dataloaders(getattr(librispeech, f"{name.replace('-', '_')}_cuts")()) for name in names]
+    return names, [
+        librispeech.test_dataloaders(getattr(librispeech, f"{name.replace('-', '_')}_cuts")())
+        for name in names
+    ]
 
 
-def decode_lattice(params: Any, lattice: Any, supervisions: dict[str, Any], ids_to_text: IdsToText) -> Texts:
+def decode_lattice(
+    params: Any, lattice: Any, supervisions: dict[str, Any], ids_to_text: IdsToText
+) -> Texts:
     """Decode one batch from its lattice, as the recipe's `decode_one_batch` returns it: key -> words of every utterance."""
     cuts = supervisions["cut"]
-    common = {"num_paths": params.num_paths, "nbest_scale": params.nbest_scale, "use_double_scores": params.use_double_scores}
+    common = {
+        "num_paths": params.num_paths,
+        "nbest_scale": params.nbest_scale,
+        "use_double_scores": params.use_double_scores,
+    }
     if _method(params) == "nbest-dump":
-        best = dump_nbest(lattice, cuts, supervisions["text"], dump_file(params), ids_to_text=ids_to_text, **common)
+        best = dump_nbest(
+            lattice,
+            cuts,
+            supervisions["text"],
+            dump_file(params),
+            ids_to_text=ids_to_text,
+            **common,
+        )
         return {"nbest-dump": [text.split() for text in best]}
     found = rescore_with_dlm(
         lattice,
@@ -62,17 +105,31 @@ def decode_lattice(params: Any, lattice: Any, supervisions: dict[str, Any], ids_
         cut_ids=[cut.id for cut in cuts],
         **common,
     )
-    return {key: [ids_to_text(ids).split() for ids in word_ids(best)] for key, best in found.items()}
+    return {
+        key: [ids_to_text(ids).split() for ids in word_ids(best)] for key, best in found.items()
+    }
 
 
 def decode_beam_search(
-    params: Any, model: torch.nn.Module, encoder_out: torch.Tensor, encoder_out_lens: torch.Tensor, supervisions: dict[str, Any], ids_to_text: IdsToText
+    params: Any,
+    model: torch.nn.Module,
+    encoder_out: torch.Tensor,
+    encoder_out_lens: torch.Tensor,
+    supervisions: dict[str, Any],
+    ids_to_text: IdsToText,
 ) -> Texts:
     """`decode_lattice` for a transducer's beam search."""
     cuts = supervisions["cut"]
     if _method(params) == "nbest-dump":
         best = dump_beam_search(
-            model, encoder_out, encoder_out_lens, cuts, supervisions["text"], dump_file(params), ids_to_text=ids_to_text, beam=params.beam_size
+            model,
+            encoder_out,
+            encoder_out_lens,
+            cuts,
+            supervisions["text"],
+            dump_file(params),
+            ids_to_text=ids_to_text,
+            beam=params.beam_size,
         )
         return {"nbest-dump": [text.split() for text in best]}
     found = modified_beam_search_dlm_rescore(

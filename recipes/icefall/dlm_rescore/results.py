@@ -26,7 +26,9 @@ def write_files(folder: Path, part: str) -> dict[str, float]:
     try:
         from icefall.utils import store_transcripts, write_error_stats  # noqa: PLC0415
     except ImportError as error:
-        raise RescoreError(f"icefall cannot be imported ({error}); put its checkout on PYTHONPATH: export PYTHONPATH=/path/to/icefall:$PYTHONPATH") from error
+        raise RescoreError(
+            f"icefall cannot be imported ({error}); put its checkout on PYTHONPATH: export PYTHONPATH=/path/to/icefall:$PYTHONPATH"
+        ) from error
     wers = {}
     for setting, name in ((UNSCORED, f"scored-{part}.jsonl"), (RESCORED, f"best-{part}.jsonl")):
         results = sorted(_result(nbest) for nbest in rescore.read(folder / name))
@@ -34,7 +36,9 @@ def write_files(folder: Path, part: str) -> dict[str, float]:
         with open(folder / f"errs-{part}-{setting}.txt", "w", encoding="utf8") as file:
             wers[setting] = write_error_stats(file, f"{part}-{setting}", results, enable_log=True)
     lines = [f"{setting}\t{wer}" for setting, wer in sorted(wers.items(), key=lambda item: item[1])]
-    (folder / f"wer-summary-{part}-{RESCORED}.txt").write_text("\n".join(["settings\tWER", *lines, ""]), encoding="utf8")
+    (folder / f"wer-summary-{part}-{RESCORED}.txt").write_text(
+        "\n".join(["settings\tWER", *lines, ""]), encoding="utf8"
+    )
     return wers
 
 
@@ -44,27 +48,68 @@ def _result(nbest: NBest) -> tuple[str, list[str], list[str]]:
     return nbest.id, nbest.ref.split(), nbest.hyps[0].text.split()
 
 
-def block(folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[str], decode: str) -> str:
+def block(
+    folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[str], decode: str
+) -> str:
     """Return the section for RESULTS.md: the table, where the scales are from, the commands."""
     weights = json.loads((folder / "fusion.json").read_text(encoding="utf8"))
-    scales = ", ".join(f"{name} {value:.4g}" for name, value in [*weights["scales"].items(), ("word_bonus", weights["word_bonus"])])
-    oracle = {part: json.loads((folder / f"eval-{part}.json").read_text(encoding="utf8"))["oracle_wer"] for part in wers}
+    scales = ", ".join(
+        f"{name} {value:.4g}"
+        for name, value in [*weights["scales"].items(), ("word_bonus", weights["word_bonus"])]
+    )
+    oracle = {
+        part: json.loads((folder / f"eval-{part}.json").read_text(encoding="utf8"))["oracle_wer"]
+        for part in wers
+    }
     rows = [
-        (UNSCORED, {part: own[UNSCORED] for part, own in wers.items()}, f"first pass{_settings(folder, next(iter(wers)))}"),
-        (RESCORED, {part: own[RESCORED] for part, own in wers.items()}, f"scales tuned on {' + '.join(dev_sets)}: {scales}"),
-        ("nbest-oracle", {part: round(100 * value, 2) for part, value in oracle.items()}, "best of every list"),
+        (
+            UNSCORED,
+            {part: own[UNSCORED] for part, own in wers.items()},
+            f"first pass{_settings(folder, next(iter(wers)))}",
+        ),
+        (
+            RESCORED,
+            {part: own[RESCORED] for part, own in wers.items()},
+            f"scales tuned on {' + '.join(dev_sets)}: {scales}",
+        ),
+        (
+            "nbest-oracle",
+            {part: round(100 * value, 2) for part, value in oracle.items()},
+            "best of every list",
+        ),
     ]
-    head = f"| {'decoding method':20} | " + " | ".join(f"{part:10}" for part in wers) + " | comment |"
+    head = (
+        f"| {'decoding method':20} | " + " | ".join(f"{part:10}" for part in wers) + " | comment |"
+    )
     rule = f"|{'-' * 22}|" + "|".join("-" * 12 for _ in wers) + "|---------|"
-    table = [f"| {name:20} | " + " | ".join(f"{values[part]:<10}" for part in wers) + f" | {comment} |" for name, values, comment in rows]
+    table = [
+        f"| {name:20} | " + " | ".join(f"{values[part]:<10}" for part in wers) + f" | {comment} |"
+        for name, values, comment in rows
+    ]
     commands = f"```bash\n{decode} --decoding-method nbest-dump\n./dlm_rescoring.sh --stage 1\n```"
-    return "\n".join(["##### N-best lists rescored with diffusion LMs", "", head, rule, *table, "", "The decoding commands are:", commands, ""])
+    return "\n".join(
+        [
+            "##### N-best lists rescored with diffusion LMs",
+            "",
+            head,
+            rule,
+            *table,
+            "",
+            "The decoding commands are:",
+            commands,
+            "",
+        ]
+    )
 
 
 def _settings(folder: Path, part: str) -> str:
     """How the lists were made: what the first one's `meta` says besides its scores."""
     meta = next(iter(rescore.read(folder / f"scored-{part}.jsonl"))).raw.get("meta", {})
-    return "".join(f", {name} {value}" for name, value in meta.items() if isinstance(value, int | float) and not isinstance(value, bool))
+    return "".join(
+        f", {name} {value}"
+        for name, value in meta.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

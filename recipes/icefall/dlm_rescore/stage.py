@@ -65,7 +65,11 @@ def rescore_with_dlm(
     Raises ScoreError for a lattice that cannot be rescored, a score that is not finite, k2 out of memory, and a failed check.
     """
     check_lattice(lattice, needs_ngram=True)
-    grid = [(n, d) for n in scales(ngram_lm_scale, "ngram_lm_scale") for d in scales(dlm_scale, "dlm_scale")]
+    grid = [
+        (n, d)
+        for n in scales(ngram_lm_scale, "ngram_lm_scale")
+        for d in scales(dlm_scale, "dlm_scale")
+    ]
     paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores, run_self_test)
     dlm = dlm_scores(paths, scorer, ids_to_text, cut_ids)
     best = _Best(paths)
@@ -93,7 +97,13 @@ def rescore_with_dlm_no_ngram(
     return {f"dlm_scale_{d}": best(paths.totals + d * dlm) for d in grid}
 
 
-def checked_paths(lattice: k2.Fsa, num_paths: int, nbest_scale: float, use_double_scores: bool, run_self_test: bool = True) -> Paths:
+def checked_paths(
+    lattice: k2.Fsa,
+    num_paths: int,
+    nbest_scale: float,
+    use_double_scores: bool,
+    run_self_test: bool = True,
+) -> Paths:
     """Sample paths; with `run_self_test`, check the first ones of each setting."""
     paths = sample_paths(lattice, num_paths, nbest_scale, use_double_scores)
     if run_self_test:
@@ -101,9 +111,13 @@ def checked_paths(lattice: k2.Fsa, num_paths: int, nbest_scale: float, use_doubl
     return paths
 
 
-def totals(paths: Paths, ngram_lm_scale: float, dlm_scale: float, dlm: torch.Tensor) -> torch.Tensor:
+def totals(
+    paths: Paths, ngram_lm_scale: float, dlm_scale: float, dlm: torch.Tensor
+) -> torch.Tensor:
     """The total score of every path (paths,), float64: am + n * ngram + d * dlm."""
-    return paths.am + (0.0 if paths.ngram is None else ngram_lm_scale * paths.ngram) + dlm_scale * dlm
+    return (
+        paths.am + (0.0 if paths.ngram is None else ngram_lm_scale * paths.ngram) + dlm_scale * dlm
+    )
 
 
 def scales(given: Scale, name: str) -> tuple[float, ...]:
@@ -112,7 +126,9 @@ def scales(given: Scale, name: str) -> tuple[float, ...]:
         return DEFAULT_SCALES
     chosen = (given,) if isinstance(given, int | float) else tuple(given)
     if not chosen or not all(abs(scale) < float("inf") for scale in chosen):
-        raise ScoreError(f"{name} is {given!r}, expected a finite number, several, or None for the grid")
+        raise ScoreError(
+            f"{name} is {given!r}, expected a finite number, several, or None for the grid"
+        )
     return chosen
 
 
@@ -121,13 +137,19 @@ def numbered(count: int, cut_ids: Sequence[str] | None) -> Sequence[str]:
     return [str(number) for number in range(count)] if cut_ids is None else cut_ids
 
 
-def dlm_scores(paths: Paths, scorer: Scorer, ids_to_text: IdsToText, cut_ids: Sequence[str] | None) -> torch.Tensor:
+def dlm_scores(
+    paths: Paths, scorer: Scorer, ids_to_text: IdsToText, cut_ids: Sequence[str] | None
+) -> torch.Tensor:
     """The scorer's score of every path (paths,), float64, from one call with one list for each utterance that has paths."""
     lists = paths.lists(ids_to_text, numbered(paths.shape.dim0, cut_ids))
     found = torch.zeros_like(paths.totals)
     asked = [(group, nbest) for group, nbest in zip(paths.groups(), lists, strict=True) if group]
-    for (group, _), values in zip(asked, score_lists(scorer, [nbest for _, nbest in asked]), strict=True):
-        found[torch.tensor(group, device=found.device)] = torch.tensor(values, dtype=found.dtype, device=found.device)
+    for (group, _), values in zip(
+        asked, score_lists(scorer, [nbest for _, nbest in asked]), strict=True
+    ):
+        found[torch.tensor(group, device=found.device)] = torch.tensor(
+            values, dtype=found.dtype, device=found.device
+        )
     return found
 
 
@@ -135,11 +157,15 @@ def score_lists(scorer: Scorer, lists: Sequence[NBest]) -> list[tuple[float, ...
     """The scores of every list, from one call. Raises ScoreError if the scorer leaves one out or gives one that is not finite: it is never taken as 0."""
     scores = [score.values for score in scorer.score(lists)] if lists else []
     if [len(values) for values in scores] != [len(nbest.hyps) for nbest in lists]:
-        raise ScoreError(f"scorer {scorer.name} gave {sum(map(len, scores))} scores for {sum(len(n.hyps) for n in lists)} hypotheses; expected one for each")
+        raise ScoreError(
+            f"scorer {scorer.name} gave {sum(map(len, scores))} scores for {sum(len(n.hyps) for n in lists)} hypotheses; expected one for each"
+        )
     for nbest, values in zip(lists, scores, strict=True):
         for index, value in enumerate(values):
             if not abs(value) < float("inf"):
-                raise ScoreError(f"{nbest.place(index)}: scorer {scorer.name} gave {value}, expected a finite number")
+                raise ScoreError(
+                    f"{nbest.place(index)}: scorer {scorer.name} gave {value}, expected a finite number"
+                )
     return scores
 
 
@@ -161,7 +187,9 @@ class _Best:
 # ----------------------------------------------------------------------------------------------------------------------------- self-test
 
 
-def self_test(lattice: k2.Fsa, paths: Paths, num_paths: int, nbest_scale: float, use_double_scores: bool) -> None:
+def self_test(
+    lattice: k2.Fsa, paths: Paths, num_paths: int, nbest_scale: float, use_double_scores: bool
+) -> None:
     """Check, once for each setting, that scales 1 and 0 choose what `nbest_decoding` chooses: the recipe's own, or the one below without icefall.
 
     Raises ScoreError naming the first utterance where they differ. Exact: the sums are the same float32 sums, and ties are broken alike.
@@ -169,8 +197,17 @@ def self_test(lattice: k2.Fsa, paths: Paths, num_paths: int, nbest_scale: float,
     setting = (num_paths, nbest_scale, use_double_scores)
     if setting in _tested:
         return
-    chosen = word_ids(k2.index_fsa(paths.fsa, paths.best(totals(paths, 1.0, 0.0, torch.zeros_like(paths.totals)))))
-    expected = word_ids(_reference()(lattice=lattice.clone(), num_paths=num_paths, use_double_scores=use_double_scores, nbest_scale=nbest_scale))
+    chosen = word_ids(
+        k2.index_fsa(paths.fsa, paths.best(totals(paths, 1.0, 0.0, torch.zeros_like(paths.totals))))
+    )
+    expected = word_ids(
+        _reference()(
+            lattice=lattice.clone(),
+            num_paths=num_paths,
+            use_double_scores=use_double_scores,
+            nbest_scale=nbest_scale,
+        )
+    )
     for utterance, (ours, theirs) in enumerate(zip(chosen, expected, strict=True)):
         if ours != theirs:
             raise ScoreError(
@@ -188,14 +225,25 @@ def _reference() -> Callable[..., k2.Fsa]:
     return found
 
 
-def nbest_decoding(lattice: k2.Fsa, num_paths: int, use_double_scores: bool = True, nbest_scale: float = 1.0) -> k2.Fsa:
+def nbest_decoding(
+    lattice: k2.Fsa, num_paths: int, use_double_scores: bool = True, nbest_scale: float = 1.0
+) -> k2.Fsa:
     """icefall's `nbest_decoding`, restated on k2's own `Nbest`: sampled paths, each intersected as words with the lattice, the highest total."""
-    nbest = k2.Nbest.from_lattice(lattice, num_paths=num_paths, use_double_scores=use_double_scores, nbest_scale=nbest_scale)
+    nbest = k2.Nbest.from_lattice(
+        lattice, num_paths=num_paths, use_double_scores=use_double_scores, nbest_scale=nbest_scale
+    )
     words = k2.invert(nbest.fsa)
     words.scores.zero_()
     del words.aux_labels
     inverse = k2.arc_sort(k2.invert(lattice))
-    both = k2.intersect_device(inverse, k2.linear_fsa_with_self_loops(words), b_to_a_map=nbest.shape.row_ids(1), sorted_match_a=True)
-    best = k2.invert(k2.shortest_path(k2.top_sort(k2.connect(both)), use_double_scores=use_double_scores))
+    both = k2.intersect_device(
+        inverse,
+        k2.linear_fsa_with_self_loops(words),
+        b_to_a_map=nbest.shape.row_ids(1),
+        sorted_match_a=True,
+    )
+    best = k2.invert(
+        k2.shortest_path(k2.top_sort(k2.connect(both)), use_double_scores=use_double_scores)
+    )
     sums = k2.RaggedTensor(best.arcs.shape().remove_axis(1), best.scores.contiguous()).sum()
     return k2.index_fsa(best, k2.RaggedTensor(nbest.shape, sums).argmax())

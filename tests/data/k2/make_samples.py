@@ -1,6 +1,6 @@
 """Makes the .pt files of this folder with k2 itself: `python make_samples.py` under Python 3.10 with k2 1.23.4 and torch 1.13.1.
 
-The paths of every lattice, as k2 sees them, go to `paths.json`: what tests/test_lattice_k2_pt.py compares with.
+The paths of every lattice, as k2 sees them, go to `paths.json`: what tests/lattice/test_lattice_k2_pt.py compares with.
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ def paths(fsa: k2.Fsa) -> list[list[object]]:
             if source != state:
                 continue
             here = words[number] if isinstance(words[number], list) else [words[number]]
-            step = (said + [word for word in here if word > 0], total + fsa.scores[number].item(), lm + fsa.lm_scores[number].item())
+            step = (
+                said + [word for word in here if word > 0],
+                total + fsa.scores[number].item(),
+                lm + fsa.lm_scores[number].item(),
+            )
             if label == -1:
                 found.append(list(step))
             else:
@@ -74,7 +78,11 @@ def paths(fsa: k2.Fsa) -> list[list[object]]:
 
 def three() -> k2.Fsa:
     """The second has no path to its end, so that k2.connect leaves nothing of it."""
-    return k2.connect(k2.create_fsa_vec([transducer(DIAMOND), transducer("0 1 5 2 -3.5\n2 3 -1 -1 0\n3\n"), transducer(CHAIN)]))
+    return k2.connect(
+        k2.create_fsa_vec(
+            [transducer(DIAMOND), transducer("0 1 5 2 -3.5\n2 3 -1 -1 0\n3\n"), transducer(CHAIN)]
+        )
+    )
 
 
 def main() -> None:
@@ -91,8 +99,18 @@ def main() -> None:
     for name, fsa in samples.items():
         torch.save(fsa.as_dict(), HERE / name)
         if not name.startswith("no_"):
-            expected[name] = [paths(fsa)] if len(fsa.shape) == 2 else [paths(fsa[i]) for i in range(fsa.shape[0])]
-    torch.save({"cut-1": scored(transducer(CHAIN)).as_dict(), "cut-2": scored(transducer(DIAMOND)).as_dict()}, HERE / "by_cut.pt")
+            expected[name] = (
+                [paths(fsa)]
+                if len(fsa.shape) == 2
+                else [paths(fsa[i]) for i in range(fsa.shape[0])]
+            )
+    torch.save(
+        {
+            "cut-1": scored(transducer(CHAIN)).as_dict(),
+            "cut-2": scored(transducer(DIAMOND)).as_dict(),
+        },
+        HERE / "by_cut.pt",
+    )
     torch.save([scored(transducer(CHAIN)).as_dict(), batch.as_dict()], HERE / "list.pt")
     (HERE / "paths.json").write_text(json.dumps(expected, indent=1) + "\n")
 

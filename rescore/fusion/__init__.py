@@ -1,0 +1,1 @@
+"""From scores to decisions: weights, totals, decisions, the line search, tuning, sweeps."""

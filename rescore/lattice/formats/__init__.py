@@ -1,0 +1,1 @@
+"""Lattice formats, one file each."""

@@ -1,0 +1,196 @@
+"""What a lattice format is, and what its readers share: arcs that grow in little memory, any state numbers, weights of final states, ids that come once."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rescore.errors import FormatError
+from rescore.formats.base import Option
+from rescore.formats.files import PathLike, name_of
+from rescore.formats.strict_json import short
+from rescore.lattice.lattice import Lattice
+
+__all__ = [
+    "SYMBOL_OPTIONS",
+    "Arcs",
+    "LatticeFormat",
+    "build",
+    "each_once",
+    "list_of_names",
+    "state_number",
+]
+
+_STATE = re.compile(r"[0-9]{1,18}")
+
+
+def _read_only(*_arguments: object, **_options: object) -> int:
+    raise FormatError("this lattice format can be read but not written")
+
+
+def _unproven(_head: bytes) -> bool:
+    return False
+
+
+def _unproven_by_names(_names: Set[str]) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class LatticeFormat:
+    """One outside format of lattices; `rescore.registry.LATTICE_FORMATS` names them all.
+
+    `read(path, **options)` yields Lattice objects as it goes, each id once. `write(lattices, path, **options)` returns how many lattices it wrote.
+    `proven_by(head)` says whether a file whose first bytes (decompressed) are these can only be this format, `proven_by_names(names)` whether a
+    directory that holds these names can only be. `proof` says the same in words. The rest is as in `rescore.formats.base.Format`.
+    """
+
+    name: str
+    read: Callable[..., Iterator[Lattice]]
+    write: Callable[..., int] = _read_only
+    proven_by: Callable[[bytes], bool] = _unproven
+    proven_by_names: Callable[[Set[str]], bool] = _unproven_by_names
+    help: str = ""
+    proof: str = ""
+    read_options: Mapping[str, Option] = field(default_factory=dict)
+    write_options: Mapping[str, Option] = field(default_factory=dict)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this format has a writer."""
+        return self.write is not _read_only
+
+
+def list_of_names(text: str) -> tuple[str, ...]:
+    """Return the names of a text in which commas stand between them."""
+    return tuple(filter(None, text.split(",")))
+
+
+#: What readers of numbered or named labels take from the command line.
+SYMBOL_OPTIONS: Mapping[str, Option] = {
+    "words": Option(
+        "the table that names the words, words.txt; none: the numbers are the words", is_file=True
+    ),
+    "bpe": Option("the sentencepiece model whose pieces the labels are, bpe.model", is_file=True),
+    "nonwords": Option(
+        "symbols that are no words, such as <unk>,[noise]; default none but epsilon",
+        list_of_names,
+        "names between commas",
+    ),
+}
+
+
+class Arcs:
+    """The arcs of a lattice that is being read: 40 bytes an arc, and 8 for every further score."""
+
+    def __init__(self, *names: str) -> None:
+        """`names` are the scores beside am and lm."""
+        self.source, self.target, self.word = array("q"), array("q"), array("q")
+        self.scores = {name: array("d") for name in ("am", "lm", *names)}
+        self.finals: dict[int, tuple[float, ...]] = {}
+
+    def add(self, source: int, target: int, word: int, *scores: float) -> None:
+        """Add one arc; `scores` are in the order of the names, am and lm first."""
+        self.source.append(source)
+        self.target.append(target)
+        self.word.append(word)
+        for column, value in zip(self.scores.values(), scores, strict=True):
+            column.append(value)
+
+    def extend(
+        self, source: np.ndarray, target: np.ndarray, word: np.ndarray, *scores: np.ndarray
+    ) -> None:
+        """Add arcs, (A,) each."""
+        for integers, values in zip(
+            (self.source, self.target, self.word), (source, target, word), strict=True
+        ):
+            integers.frombytes(np.ascontiguousarray(values, np.int64).tobytes())
+        for column, values in zip(self.scores.values(), scores, strict=True):
+            column.frombytes(np.ascontiguousarray(values, np.float64).tobytes())
+
+    def end(self, start: int) -> int:
+        """Return the only final state; -1 if there is none.
+
+        A final state that has scores, is the start, or is not the only one first gets an arc without a word to a state after all others.
+        """
+        if (
+            len(self.finals) == 1
+            and start not in self.finals
+            and not any(map(any, self.finals.values()))
+        ):
+            return next(iter(self.finals))
+        if not self.finals:
+            return -1
+        last = (
+            max(start, max(self.source, default=0), max(self.target, default=0), *self.finals) + 1
+        )
+        for state, scores in self.finals.items():
+            self.add(state, last, 0, *scores)
+        return last
+
+    def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return source, target and word, (A,) int64."""
+        source, target, word = (
+            np.array(column, np.int64) for column in (self.source, self.target, self.word)
+        )
+        return source, target, word
+
+    def score(self, name: str) -> np.ndarray:
+        """Return one score, (A,) float64."""
+        return np.array(self.scores[name], np.float64)
+
+
+def build(
+    id: str,
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray],
+    am: np.ndarray,
+    lm: np.ndarray,
+    symbols: Sequence[str],
+    *,
+    start: int,
+    end: int,
+    label: np.ndarray | None = None,
+    scores: Mapping[str, np.ndarray] | None = None,
+    times: Callable[[int], float] | None = None,
+    where: str = "",
+) -> Lattice:
+    """Call `Lattice.from_arcs` for source, target and word between states of any numbers: memory follows the number of arcs, never a state's number.
+
+    `end` is the final state, -1 if there is none. `times(state)` is in seconds. Raises FormatError as `from_arcs` does.
+    """
+    source, target, word = columns
+    ends = np.array([end][: end >= 0], np.int64)
+    states, new = np.unique(np.concatenate([source, target, ends, [start]]), return_inverse=True)
+    count = len(source)
+    seconds = None if times is None else np.array([times(state) for state in states.tolist()])
+    return Lattice.from_arcs(
+        id, new[:count], new[count : 2 * count], word, am, lm, symbols,
+        start=int(new[-1]), ends=new[2 * count : -1], label=label, scores=scores, times=seconds, where=where,
+    )  # fmt: skip
+
+
+def state_number(text: str, at: str) -> int:
+    """Return a state's number. Raises FormatError beginning with `at` for anything but a whole number from 0."""
+    if not _STATE.fullmatch(text):
+        raise FormatError(f'{at}: a state is "{short(text)}", expected a whole number from 0')
+    return int(text)
+
+
+def each_once(lattices: Iterable[Lattice], path: PathLike) -> Iterator[Lattice]:
+    """Yield the lattices. Raises FormatError for an id that was there before or that is empty."""
+    seen: set[str] = set()
+    for lattice in lattices:
+        if not lattice.id.strip():
+            raise FormatError(
+                f"{lattice.where or name_of(path)}: a lattice has no id; every utterance needs its own"
+            )
+        if lattice.id in seen:
+            raise FormatError(
+                f"{lattice.place()}: this id was there before; every utterance needs its own"
+            )
+        seen.add(lattice.id)
+        yield lattice

@@ -1,0 +1,92 @@
+"""The files of a set of lattices that has one file an utterance: a single one, those of a directory, or those in a tar."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import cast
+
+from rescore.errors import FormatError
+from rescore.formats.files import (
+    PathLike,
+    head,
+    lines_within,
+    name_of,
+    names_in,
+    stem_of,
+    text_lines,
+)
+
+__all__ = ["Source", "sources"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file: how messages name it, its name without .gz and suffix, and what gives its numbered lines."""
+
+    name: str
+    stem: str
+    lines: Callable[[], Iterator[tuple[int, str]]]
+
+
+def sources(path: PathLike) -> Iterator[Source]:
+    """Yield the file, or the files of a directory or a tar, sorted by name; names that begin with a dot are passed over.
+
+    Raises FormatError if there is none, or if one cannot be read.
+    """
+    if os.path.isdir(path):
+        found = [_source(os.path.join(path, name)) for name in names_in(path) if name[0] != "."]
+        if not found:
+            raise FormatError(
+                f"{name_of(path)}: the directory holds no file; name the one with the lattices"
+            )
+        yield from found
+    elif os.path.isfile(path) and head(path, 262)[257:] == b"ustar":
+        yield from _members(path)
+    else:
+        yield _source(path)
+
+
+def _source(path: PathLike) -> Source:
+    return Source(name_of(path), stem_of(path), lambda: text_lines(path))
+
+
+def _members(path: PathLike) -> Iterator[Source]:
+    """The files of a tar. Each has to be read before the next one is asked for."""
+    try:
+        with closing(tarfile.open(path)) as archive:
+            members = sorted(
+                (member for member in archive.getmembers() if not member.isdir()),
+                key=lambda member: member.name,
+            )
+            members = [
+                member for member in members if PurePath(member.name).name[:1] not in ("", ".")
+            ]
+            if not members:
+                raise FormatError(
+                    f"{name_of(path)}: the archive holds no file; name the one with the lattices"
+                )
+            for member in members:
+                yield _member(archive, member, f"{name_of(path)}/{member.name}")
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        raise FormatError(
+            f"{name_of(path)}: cannot be read as a tar archive ({' '.join(str(error).split())}); get it again"
+        ) from error
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Source:
+    if not member.isreg():
+        raise FormatError(
+            f"{name}: is a link or a device, expected a file; unpack the archive and name the directory"
+        )
+
+    def lines() -> Iterator[tuple[int, str]]:
+        with closing(cast(io.BufferedReader, archive.extractfile(member))) as file:
+            yield from lines_within(file, name)
+
+    return Source(name, stem_of(member.name), lines)

@@ -1,0 +1,1 @@
+"""Errors: counts, significance, evaluation."""
