@@ -418,7 +418,7 @@ def _dev_wer(fusion: Fusion) -> float:
 
 def _evaluations(lists: Sequence[NBest], name: str) -> float:
     """Network evaluations a hypothesis."""
-    spent = sum(int(nbest.raw["meta"]["scores"][name]["evaluations"]) for nbest in lists)
+    spent = sum(nbest.provenance[name].evaluations or 0 for nbest in lists)
     return spent / sum(len(nbest.hyps) for nbest in lists)
 
 

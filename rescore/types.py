@@ -1,6 +1,7 @@
 """The frozen records that travel through the package, one utterance at a time.
 
-Scores are natural logs (nats), summed over tokens, higher is better, finite. Costs (`nelbo`) are lower is better and never stored as scores.
+Scores are natural logs (nats), summed over tokens, higher is better, finite. Costs (`nelbo`) are
+lower is better and never stored as scores.
 """
 
 from __future__ import annotations
@@ -9,11 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-__all__ = ["ErrorCounts", "Estimate", "Hypothesis", "NBest", "Score", "ScoreKind", "TokenScores"]
+__all__ = [
+    "ErrorCounts",
+    "Estimate",
+    "Hypothesis",
+    "NBest",
+    "Provenance",
+    "Score",
+    "ScoreKind",
+    "TokenScores",
+]
 
 ScoreKind = Literal["log_prob", "pll", "neg_nelbo"]
 
-#: What each scored token of a hypothesis adds to its score, in order: (piece as the model's vocabulary writes it, nats).
+#: What each scored token of a hypothesis adds to its score, in order: (piece as the model's
+#: vocabulary writes it, nats).
 TokenScores = tuple[tuple[str, float], ...]
 
 
@@ -21,7 +32,8 @@ TokenScores = tuple[tuple[str, float], ...]
 class Hypothesis:
     """One recognised word sequence with its named scores.
 
-    `scores` maps a name to nats (summed, higher is better). `raw` is the JSON object as it was read: fields this package does not know are kept there.
+    `scores` maps a name to nats (summed, higher is better). `raw` is the JSON object as it was
+    read: fields this package does not know are kept there.
     """
 
     text: str
@@ -35,11 +47,45 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
-class NBest:
-    """One utterance: its hypotheses, best first as the recogniser ordered them, and its reference where it is known.
+class Provenance:
+    """What made one named score of a list, as far as the record says.
 
-    `raw` is the JSON object as it was read; `where` says where it came from ("dev.jsonl:12"), and `numbers` which hypotheses of a longer list these
-    are (None: all), for error messages.
+    `entry` is the JSON value as it was read, further fields included (such as `tuned_on`, which
+    `fuse` adds to the total). The typed fields are a view of it; None where it does not say.
+    """
+
+    entry: Any
+
+    @property
+    def signature(self) -> str | None:
+        """Two scores may be compared iff their signatures are equal."""
+        signature = self.get("signature")
+        return signature if isinstance(signature, str) else None
+
+    @property
+    def evaluations(self) -> int | None:
+        """Network evaluations (NFE) spent on the list."""
+        evaluations = self.get("evaluations")
+        return evaluations if isinstance(evaluations, int) else None
+
+    @property
+    def is_tuned_on(self) -> bool:
+        """Whether a total comes from weights that were tuned on this very utterance."""
+        return self.get("tuned_on") is True
+
+    def get(self, name: str) -> Any:
+        """One field of the entry, None where there is none."""
+        return self.entry.get(name) if isinstance(self.entry, Mapping) else None
+
+
+@dataclass(frozen=True)
+class NBest:
+    """One utterance: its hypotheses, best first as the recogniser ordered them, and its reference.
+
+    `ref` is None where no reference is known. `provenance` says what made each score that this
+    package added. `raw` is the JSON object as it was read; `where` says where it came from
+    ("dev.jsonl:12"), and `numbers` which hypotheses of a longer list these are (None: all), for
+    error messages.
     """
 
     id: str
@@ -48,16 +94,18 @@ class NBest:
     raw: Mapping[str, Any] = field(default_factory=dict)
     where: str = ""
     numbers: tuple[int, ...] | None = None
+    provenance: Mapping[str, Provenance] = field(default_factory=dict)
 
     def place(self, hypothesis: int | None = None) -> str:
-        """Name this utterance (and a hypothesis, counted from 1 for people) in an error message."""
+        """Name this utterance (and a hypothesis, counted from 1 for people) for a message."""
         at = f"{self.where}: utterance {self.id}" if self.where else f"utterance {self.id}"
         if hypothesis is None:
             return at
-        return f"{at}, hypothesis {(hypothesis if self.numbers is None else self.numbers[hypothesis]) + 1}"
+        number = hypothesis if self.numbers is None else self.numbers[hypothesis]
+        return f"{at}, hypothesis {number + 1}"
 
     def only(self, numbers: Sequence[int]) -> NBest:
-        """The list with these hypotheses only; error messages go on calling them by their numbers here."""
+        """The list with these hypotheses only; messages go on naming them by their numbers here."""
         known = range(len(self.hyps)) if self.numbers is None else self.numbers
         return replace(
             self,
@@ -70,10 +118,11 @@ class NBest:
 class Score:
     """One named score of every hypothesis of one list.
 
-    `values` are nats, higher is better. `std_errors` are the standard errors of stochastic scores (None for deterministic ones).
-    `signature` identifies model and settings: two scores may be compared iff their signatures are equal.
-    `evaluations` counts network passes over one sequence, summed over the list.
-    `token_scores`, where they were asked for, sum to the value of each hypothesis but for rounding.
+    `values` are nats, higher is better. `std_errors` are the standard errors of a stochastic score
+    (NaN where one draw leaves it unknown); None for a deterministic one. `signature` identifies
+    model and settings: two scores may be compared iff their signatures are equal. `evaluations`
+    counts network evaluations (NFE), summed over the list. `token_scores`, where they were asked
+    for, sum to the value of each hypothesis but for rounding.
     """
 
     values: tuple[float, ...]
@@ -88,10 +137,11 @@ class Score:
 class Estimate:
     """What an estimator returns for one sequence.
 
-    `value` is in nats, summed over the scored tokens: a cost (>= 0) from `nelbo`, a score (<= 0) from `pll` and `chain`.
-    `std_error` is its standard error: 0 for exact values, NaN where one draw leaves it unknown.
-    `evaluations` counts network passes. `draws` keeps the per-draw values, whose mean is `value` for the plain mean estimators:
-    the standard error of a *difference* of two hypotheses needs them.
+    `value` is in nats, summed over the scored tokens: a cost (>= 0) from `nelbo`, a score (<= 0)
+    from `pll` and `chain`. `std_error` is its standard error: 0 for exact values, NaN where one
+    draw leaves it unknown. `evaluations` counts network evaluations (NFE). `draws` keeps the
+    per-draw values, whose mean is `value`: the standard error of a *difference* of two hypotheses
+    needs them.
     """
 
     value: float
@@ -116,7 +166,10 @@ class ErrorCounts:
 
     @property
     def wer(self) -> float:
-        """Errors per reference word, a fraction (may exceed 1). Raises ZeroDivisionError without reference words: callers check first."""
+        """Errors per reference word, a fraction (may exceed 1).
+
+        Raises ZeroDivisionError without reference words: callers check first.
+        """
         return self.errors / self.reference_words
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:

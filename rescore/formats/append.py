@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from rescore.errors import FormatError
@@ -66,18 +67,7 @@ class Appender:
             ids.append(nbest.id)
             if nbest.id not in self._before:
                 meta = {**self.settings, **nbest.raw.get("meta", {})}
-                lines.append(
-                    jsonl.encode(
-                        NBest(
-                            nbest.id,
-                            nbest.hyps,
-                            nbest.ref,
-                            {**nbest.raw, "meta": meta},
-                            nbest.where,
-                        )
-                    )
-                    + b"\n"
-                )
+                lines.append(jsonl.encode(replace(nbest, raw={**nbest.raw, "meta": meta})) + b"\n")
         self._write(b"".join(lines))
         self._now.update(ids)
         return len(lines)

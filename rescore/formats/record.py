@@ -14,7 +14,7 @@ from typing import Any
 
 from rescore.errors import FormatError, ScoreError
 from rescore.formats.strict_json import described, field, number
-from rescore.types import Hypothesis, NBest, Score
+from rescore.types import Hypothesis, NBest, Provenance, Score
 
 __all__ = [
     "HYPOTHESIS_FIELDS",
@@ -62,6 +62,7 @@ def from_dict(record: object, where: str) -> NBest:
         ref,
         record,
         where,
+        provenance=_provenance(record),
     )
 
 
@@ -108,7 +109,11 @@ def to_dict(nbest: NBest) -> dict[str, Any]:
     if nbest.ref is not None or "ref" in nbest.raw:
         known["ref"] = nbest.ref
     known["hyps"] = [_hypothesis_dict(nbest, i) for i in range(len(nbest.hyps))]
-    return _merged(nbest.raw, known, "id")
+    record = _merged(nbest.raw, known, "id")
+    if nbest.provenance:
+        entries = {name: made.entry for name, made in nbest.provenance.items()}
+        record["meta"] = {**record.get("meta", {}), "scores": entries}
+    return record
 
 
 def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -> NBest:
@@ -128,22 +133,21 @@ def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -
         for index, (hyp, value) in enumerate(zip(nbest.hyps, score.values, strict=True))
     )
     entry = {"signature": score.signature, "kind": score.kind, "evaluations": score.evaluations}
-    meta = nbest.raw.get("meta", {})
-    return replace(
-        nbest,
-        hyps=hyps,
-        raw={**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), name: entry}}},
-    )
+    return replace(nbest, hyps=hyps, provenance={**nbest.provenance, name: Provenance(entry)})
 
 
 def refuse_existing(nbest: NBest, name: str) -> None:
     """Raise ScoreError if a hypothesis has the score `name`, or `meta.scores` says what made it."""
-    if name in nbest.raw.get("meta", {}).get("scores", {}) or any(
-        name in hyp.scores for hyp in nbest.hyps
-    ):
+    if name in nbest.provenance or any(name in hyp.scores for hyp in nbest.hyps):
         raise ScoreError(
             f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name'
         )
+
+
+def _provenance(record: Mapping[str, Any]) -> dict[str, Provenance]:
+    """What the record says of the making of its scores, `meta.scores`."""
+    entries = record.get("meta", {}).get("scores", {})
+    return {name: Provenance(entry) for name, entry in entries.items()}
 
 
 def _check_meta(meta: dict[str, Any], at: str) -> None:

@@ -26,7 +26,7 @@ from rescore.formats.record import from_dict, to_dict
 from rescore.formats.strict_json import decode
 from rescore.fusion.decisions import posterior, word_confidences
 from rescore.registry import DECISIONS, FUSIONS, lookup
-from rescore.types import NBest
+from rescore.types import NBest, Provenance
 
 __all__ = [
     "Combiner", "DevResult", "Fusion", "Ragged", "check_signatures", "digest", "fuse", "gather", "linear", "load", "recogniser_scores", "save", "signature",
@@ -333,16 +333,8 @@ def winners(values: FloatArray, offsets: IntArray) -> IntArray:
 
 def signature(nbest: NBest, name: str) -> str | None:
     """Return what made this score, `meta.scores[name].signature` of the record, None where the record does not say."""
-    found = _made(nbest, name).get("signature")
-    return found if isinstance(found, str) else None
-
-
-def _made(nbest: NBest, name: str) -> Mapping[str, Any]:
-    """What the record says of the making of a score, `meta.scores[name]`."""
-    found: Any = nbest.raw
-    for key in ("meta", "scores", name):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    provenance = nbest.provenance.get(name)
+    return None if provenance is None else provenance.signature
 
 
 def recogniser_scores(lists: Iterable[NBest]) -> tuple[str, ...]:
@@ -352,7 +344,7 @@ def recogniser_scores(lists: Iterable[NBest]) -> tuple[str, ...]:
     """
     common: dict[str, None] | None = None
     for nbest in lists:
-        made = nbest.raw.get("meta", {}).get("scores", {})
+        made = nbest.provenance
         for hyp in nbest.hyps:
             common = dict.fromkeys(
                 name
@@ -403,13 +395,13 @@ def fuse(
             for i in order
         )
         yield from_dict(
-            to_dict(replace(nbest, hyps=hyps, raw=_with_total(nbest, fusion, written))), nbest.where
+            to_dict(replace(nbest, hyps=hyps, provenance=_with_total(nbest, fusion, written))),
+            nbest.where,
         )
 
 
-def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict[str, Any]:
-    """The raw record, saying what made `total`."""
-    meta = nbest.raw.get("meta", {})
+def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict[str, Provenance]:
+    """What made the scores of the list, the total included."""
     made = {
         "signature": fusion.signature,
         "kind": "total",
@@ -417,7 +409,7 @@ def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict
         "tuned_on": fusion.knows(nbest.id),
     }
     made = made if temperature is None else {**made, _TEMPERATURE: temperature}
-    return {**nbest.raw, "meta": {**meta, "scores": {**meta.get("scores", {}), TOTAL: made}}}
+    return {**nbest.provenance, TOTAL: Provenance(made)}
 
 
 def _with_posteriors(
@@ -427,7 +419,9 @@ def _with_posteriors(
 
     None: without those that an earlier `fuse` gave them; fields of these names from elsewhere stay.
     """
-    replaced = _POSTERIORS if temperature is not None or _TEMPERATURE in _made(nbest, TOTAL) else ()
+    total_before = nbest.provenance.get(TOTAL)
+    had_posteriors = total_before is not None and total_before.get(_TEMPERATURE) is not None
+    replaced = _POSTERIORS if temperature is not None or had_posteriors else ()
     raws = [
         {key: value for key, value in hyp.raw.items() if key not in replaced} for hyp in nbest.hyps
     ]

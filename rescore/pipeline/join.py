@@ -57,8 +57,8 @@ def merge(lists: Iterable[NBest], shards: Sequence[PathLike]) -> Iterator[NBest]
 
 
 def _check_signatures(nbest: NBest, made_by: dict[str, Any]) -> None:
-    for name, entry in nbest.raw.get("meta", {}).get("scores", {}).items():
-        signature = entry.get("signature") if isinstance(entry, dict) else entry
+    for name, provenance in nbest.provenance.items():
+        signature = provenance.signature
         if made_by.setdefault(name, signature) != signature:
             raise ScoreError(
                 f'{nbest.place()}: score "{name}" has signature {signature}, and {made_by[name]} before; score all shards alike'

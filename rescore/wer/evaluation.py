@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -381,10 +381,7 @@ def _rows(
 
 
 def _is_tuned_on(nbest: NBest) -> bool:
-    found: Any = nbest.raw
-    for key in ("meta", "scores", "total", "tuned_on"):
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found is True
+    return "total" in nbest.provenance and nbest.provenance["total"].is_tuned_on
 
 
 def _distinct(lists: Iterable[NBest]) -> Iterator[NBest]:

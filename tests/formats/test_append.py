@@ -166,7 +166,7 @@ def test_a_full_disk_is_an_error_in_one_line(tmp_path, monkeypatch):
 def test_a_killed_run_leaves_a_readable_file(tmp_path):
     code = f"""
         import os, signal, sys
-        sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
         from test_append import Appender, SETTINGS, lists
         file = Appender({str(tmp_path / "x")!r}, SETTINGS)
         for number in range(1000):
