@@ -7,7 +7,8 @@
                                                   exit status 1 if there is one
 
 A tool for developers who change the code and not what it computes; no test. `make` wants a new or
-an empty folder, takes minutes on one core, and uses the Python that runs it. FOLDER then holds:
+an empty folder, takes minutes on one core, and uses the Python that runs it. A `make` that was
+stopped goes on when the same command is given again. FOLDER then holds:
 
     in/            the inputs. Lists, lattices and texts come from git (BASE, whatever the work
                    tree holds), small Hugging Face models are made with a fixed seed
@@ -935,11 +936,12 @@ class Log:
     def __init__(self, checkout: Path, only: str | None) -> None:
         self.checkout, self.only = checkout, only
         self.places = {str(checkout): "CHECKOUT", str(Path.cwd()): "FOLDER"}
-        self.file = Path("commands.log").open("w")  # noqa: SIM115 - as long as the process
+        self.file = Path("commands.log").open("a")  # noqa: SIM115 - as long as the process
 
     def wants(self, name: str) -> bool:
-        """Whether the case is to be run."""
-        return self.only is None or fnmatch.fnmatch(name, self.only)
+        """Whether the case is to be run, and was not before `make` was stopped."""
+        chosen = self.only is None or fnmatch.fnmatch(name, self.only)
+        return chosen and not Path(f"{name}.txt").exists()
 
     def note(self, name: str, began: float, words: list[str]) -> None:
         """A line of the log."""
@@ -1053,8 +1055,9 @@ def make(checkout: Path, folder: Path, only: str | None) -> None:
     if not (checkout / "rescore" / "__init__.py").is_file():
         raise SystemExit(f"{checkout}: not a checkout of the package")
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        raise SystemExit(f"{folder}: not empty; name a new folder")
+    names = {path.name for path in folder.iterdir()}
+    if names and ("commands.log" not in names or "digests.json" in names):
+        raise SystemExit(f"{folder}: holds other files; name a new folder")
     began = time.monotonic()
     line = [sys.executable, str(Path(__file__).resolve()), "_run", str(checkout)]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(checkout)}
