@@ -330,8 +330,8 @@ def sausage(name: str, seed: int) -> str:
         if state % 3 == 1:
             lines.append(f"{state} {state + 2} again 7.5,{rng.uniform(-60, -30):.3f},3_3_3_3")
         state += 1
-    extra = f"{state} {state + 1} home 2.5,-3.25,1"
-    return "\n".join([*lines, extra, f"{state} 1.5,-2,8_8_8", f"{state + 1} 0.25,-1,4_4", "", ""])
+    extra = f"{state} {state + 1} home 2.5,-3.25,1_1"
+    return "\n".join([*lines, extra, f"{state} 1.5,-2,8_8_8_8", f"{state + 1} 0.25,-1,4_4", "", ""])
 
 
 def binary_fst() -> bytes:
@@ -768,7 +768,7 @@ def called(
             raise TypeError(f"no parameter of {function.__name__} takes the name of a set sampler")
         more[names[0]] = sampler
     found = function(*given, **more)
-    draws = [value.hex() for value in found.draws]
+    draws = [float(value).hex() for value in found.draws]
     return [float(found.value).hex(), float(found.std_error).hex(), found.evaluations, draws]
 
 
