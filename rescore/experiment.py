@@ -37,7 +37,7 @@ from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.scorers.options import DType, parse_spec
-from rescore.scorers.whole import chunked_scorer
+from rescore.scorers.loading import read_options
 from rescore.types import NBest
 from rescore.wer.evaluation import UNIT_NAMES, Unit, evaluate, reference
 
@@ -149,12 +149,13 @@ class _Plan:
             draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
         )
         name, scorer, settings = parse_spec(spec, chosen)
+        settings = read_options(scorer, settings)
         built = load_scorer(scorer, settings)
         return cls(scorer, settings, name or built.name, built)
 
     def evaluations(self, nbest: NBest) -> int:
         """About how many network evaluations a list costs: what the progress bar counts."""
-        return chunked_scorer(self.built).evaluations(nbest)
+        return self.built.evaluations(nbest)
 
 
 def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[_Plan]) -> None:
@@ -191,7 +192,7 @@ def _look(
     """Say what `dlmrescore check` warns of, with the first scorer's vocabulary; a scorer without one is not looked through."""
     from rescore.checking import check  # noqa: PLC0415 - torch
     from rescore.checking.findings import findings  # noqa: PLC0415
-    from rescore.scorers.vocabulary import load_vocabulary  # noqa: PLC0415
+    from rescore.scorers import load_vocabulary  # noqa: PLC0415
 
     try:
         vocabulary = load_vocabulary(plan.scorer, plan.options)

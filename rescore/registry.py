@@ -48,13 +48,14 @@ FORMATS: dict[str, str] = {
     "trn": "rescore.formats.trn:TRN",
 }
 
-#: Scorers: `build(options) -> Scorer`. `dlmrescore score --scorer NAME`.
+#: Scorers: a `rescore.scorers.ScorerFamily`, or a function `build(options)` that returns a scorer.
+#: `dlmrescore score --scorer NAME`.
 SCORERS: dict[str, str] = {
-    "mdlm": "rescore.scorers.mdlm:build",
-    "usdm": "rescore.scorers.usdm:build",
-    "ar": "rescore.scorers.ar:build",
-    "mlm": "rescore.scorers.mlm:build",
-    "ngram": "rescore.scorers.ngram:build",
+    "mdlm": "rescore.scorers.mdlm:FAMILY",
+    "usdm": "rescore.scorers.usdm:FAMILY",
+    "ar": "rescore.scorers.ar:FAMILY",
+    "mlm": "rescore.scorers.mlm:FAMILY",
+    "ngram": "rescore.scorers.ngram:FAMILY",
 }
 
 #: Text normalisers, named in checkpoints and by `eval --normalizer`: `str -> str`.

@@ -231,7 +231,7 @@ def test_without_matplotlib_everything_but_the_plots_is_there(specs, monkeypatch
 
 
 def test_a_scorer_warns_once_for_all_chunks(specs, monkeypatch, caplog):
-    monkeypatch.setattr("rescore.scorers.options.CHUNK", 3)
+    monkeypatch.setattr("rescore.scorers.chunks.CHUNK", 3)
     odd = [
         {
             **record("dev", number),

@@ -29,8 +29,8 @@ import rescore
 from rescore.batching import Budget, pad
 from rescore.models.hub import HubCausalLM
 from rescore.models.network import Network
-from rescore.scorers import ScorerOptions
-from rescore.scorers.ar import CausalLM, build, log_prob
+from rescore.interfaces import CausalLM
+from rescore.scorers.ar import log_prob
 from rescore.scorers.prefix_tree import PrefixTree
 from rescore.scorers.sequences import TokenSequence
 
@@ -149,7 +149,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     every = list(rescore.read(options.path))
-    scorer = build(ScorerOptions())
+    scorer: Any = rescore.load_scorer("ar")
     lists = [
         list(itertools.chain(*scorer.sequencer(every[i])))
         for i in np.unique(np.linspace(0, len(every) - 1, options.lists).astype(int))

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rescore.checking.inspection import Report
-from rescore.scorers import ScorerOptions
-from rescore.scorers.vocabulary import Vocabulary, load_vocabulary
+from rescore.scorers import ScorerOptions, Vocabulary, load_vocabulary
 from rescore.types import NBest
 from rescore.wer.evaluation import Unit
 
@@ -30,7 +29,7 @@ def check(
     Raises RescoreError for an unknown scorer, ModelError for an unusable model, and whatever reading the lists raises.
     """
     report = Report(
-        load_vocabulary(scorer, ScorerOptions(**options)) if isinstance(scorer, str) else scorer,
+        load_vocabulary(scorer, ScorerOptions.of(options)) if isinstance(scorer, str) else scorer,
         unit,
     )
     for nbest in lists:

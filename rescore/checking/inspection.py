@@ -13,8 +13,8 @@ from functools import cached_property
 from math import inf
 from statistics import StatisticsError, correlation, median_low
 
+from rescore.scorers import Vocabulary
 from rescore.scorers.sequences import cut
-from rescore.scorers.vocabulary import Vocabulary
 from rescore.text import identity, librispeech
 from rescore.types import NBest
 from rescore.wer.evaluation import Unit, edit_distances, reference_length, units
@@ -211,7 +211,7 @@ class Report:
     @cached_property
     def minds_case(self) -> bool:
         """Whether the model sees upper case as something else than lower case."""
-        upper, lower = self.vocabulary.encoder.encode(
+        upper, lower = self.vocabulary.tokenizer.encode(
             [self.vocabulary.normalize("A"), self.vocabulary.normalize("a")]
         )
         return upper != lower
@@ -285,7 +285,7 @@ class Report:
             alike.add(model_text)
 
     def _add_tokens(self, nbest: NBest, written: Sequence[str], seen: Sequence[str]) -> None:
-        encode, window = self.vocabulary.encoder.encode, self.vocabulary.window
+        encode, window = self.vocabulary.tokenizer.encode, self.vocabulary.window
         changed = [index for index, text in enumerate(written) if text != seen[index]]
         raw = dict(zip(changed, encode([written[index] for index in changed]), strict=True))
         for index, tokens in enumerate(encode(seen)):
@@ -307,13 +307,13 @@ class Report:
     def _unknown(self, tokens: Sequence[int]) -> int:
         return (
             0
-            if self.vocabulary.encoder.unk_id is None
-            else tokens.count(self.vocabulary.encoder.unk_id)
+            if self.vocabulary.tokenizer.unk_id is None
+            else tokens.count(self.vocabulary.tokenizer.unk_id)
         )
 
     def _knows(self, char: str) -> bool:
         if char not in self._known:
-            self._known[char] = not self._unknown(self.vocabulary.encoder.encode([char])[0])
+            self._known[char] = not self._unknown(self.vocabulary.tokenizer.encode([char])[0])
         return self._known[char]
 
     def _add_reference(self, nbest: NBest, written: Sequence[str], seen: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ from rescore.pipeline import Journal, Shard, Work, forecast, score
 from rescore.pipeline.engine import Local
 from rescore.pipeline.ray_pool import ray_pool
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
-from rescore.scorers.options import DTYPES
+from rescore.scorers.options import DRAWS, DTYPES, NOISE_LEVEL, SEED
 
 __all__ = ["command"]
 
@@ -58,16 +58,14 @@ __all__ = ["command"]
 @click.option(
     "--draws",
     type=click.IntRange(1),
-    default=8,
-    show_default=True,
+    show_default=str(DRAWS),
     help="Monte-Carlo draws of a NELBO.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the draws.")
+@click.option("--seed", type=int, show_default=str(SEED), help="Seed of the draws.")
 @click.option(
     "--t",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.1,
-    show_default=True,
+    show_default=str(NOISE_LEVEL),
     help="Noise level of the one-pass usdm pll.",
 )
 @click.option("--name", help="Name of the new score; default: scorer and estimator.")

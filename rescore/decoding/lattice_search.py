@@ -33,8 +33,7 @@ from rescore.lattice.merge import merge
 from rescore.lattice.paths import Path, as_nbest, n_best, paths_of
 from rescore.lattice.posteriors import FloatArray, arc_totals, prune
 from rescore.lattice.symbols import text_of
-from rescore.scorers import Scorer
-from rescore.scorers.whole import chunked_scorer
+from rescore.scorers import PlainScorer, adapt
 from rescore.types import NBest, Score
 
 __all__ = ["LatticeWeights", "RescoredLattice", "rescore_lattice", "rescored"]
@@ -76,7 +75,7 @@ class RescoredLattice:
 
 def rescore_lattice(
     lattice: Lattice,
-    scorer: Scorer,
+    scorer: PlainScorer,
     weights: LatticeWeights,
     *,
     name: str | None = None,
@@ -131,7 +130,7 @@ def rescore_lattice(
 
 def rescored(
     lattices: Iterable[Lattice],
-    scorer: Scorer,
+    scorer: PlainScorer,
     weights: LatticeWeights,
     references: Mapping[str, str] | None = None,
     **settings: Any,
@@ -141,7 +140,7 @@ def rescored(
         yield rescore_lattice(
             lattice, scorer, weights, ref=reference_of(lattice, references), **settings
         ).nbest
-    chunked_scorer(scorer).warn()
+    adapt(scorer).warn()
 
 
 def _prepared(lattice: Lattice, weights: LatticeWeights, posterior: float) -> Lattice:
@@ -164,7 +163,7 @@ class _Search:
     def __init__(
         self,
         lattice: Lattice,
-        scorer: Scorer,
+        scorer: PlainScorer,
         weights: LatticeWeights,
         name: str,
         text: Callable[[Sequence[int]], str],
@@ -173,7 +172,7 @@ class _Search:
     ) -> None:
         self.lattice, self.scorer, self.weights, self.name, self.text, self.lm_name, self.ref = (
             lattice,
-            chunked_scorer(scorer),
+            adapt(scorer),
             weights,
             name,
             text,

@@ -10,8 +10,9 @@ import hashlib
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger("rescore")
+
+Network = TypeVar("Network")
 
 #: Nodes of a row of a packed forest: the network's work grows with the nodes, that of its attention with their square.
 _PACKED_ROW = 512
@@ -344,17 +347,27 @@ def max_length(config: Any) -> int:
     )
 
 
+@dataclass(frozen=True)
+class HubModel(Generic[Network]):
+    """A loaded network with its tokenizer, the longest sequence it takes, and its digest."""
+
+    network: Network
+    tokenizer: HubTokenizer
+    max_length: int
+    digest: str
+
+
 def load_masked(
     model: str,
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     remote_code: bool = False,
-) -> tuple[HubMaskedLM, HubTokenizer, int, str]:
-    """(denoiser, tokenizer, longest sequence, digest) of a masked LM. Raises ModelError."""
+) -> HubModel[HubMaskedLM]:
+    """Load a masked LM. Raises ModelError."""
     network, tokenizer = _load("AutoModelForMaskedLM", model, remote_code)
     digest = _digest(network, tokenizer)
-    return (
+    return HubModel(
         HubMaskedLM(network, tokenizer, model, device, dtype),
         HubTokenizer(tokenizer, model),
         max_length(network.config),
@@ -368,11 +381,11 @@ def load_causal(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     remote_code: bool = False,
-) -> tuple[HubCausalLM, HubTokenizer, int, str]:
-    """(causal LM, tokenizer, longest sequence, digest). Raises ModelError."""
+) -> HubModel[HubCausalLM]:
+    """Load a causal LM. Raises ModelError."""
     network, tokenizer = _load("AutoModelForCausalLM", model, remote_code)
     digest = _digest(network, tokenizer)
-    return (
+    return HubModel(
         HubCausalLM(network, device, dtype),
         HubTokenizer(tokenizer, model),
         max_length(network.config),
@@ -381,6 +394,9 @@ def load_causal(
 
 
 def load_tokenizer(model: str, *, remote_code: bool = False) -> tuple[HubTokenizer, int]:
-    """(tokenizer, longest sequence) of a masked or causal LM, without its weights. Raises ModelError."""
+    """(tokenizer, longest sequence) of a masked or causal LM, without its weights.
+
+    Raises ModelError.
+    """
     config, tokenizer = _load("AutoConfig", model, remote_code)
     return HubTokenizer(tokenizer, model), max_length(config)

@@ -9,9 +9,9 @@ from itertools import islice
 
 from rescore.pipeline.chunks import BUCKETS, Shard, chunks
 from rescore.pipeline.lookup import missing
-from rescore.scorers import Scorer
-from rescore.scorers.options import CHUNK, ChunkScorer, Cost, in_chunks
-from rescore.scorers.whole import chunked_scorer
+from rescore.interfaces import Cost, PlainScorer, Scorer
+from rescore.scorers import adapt
+from rescore.scorers.chunks import CHUNK, in_chunks
 from rescore.types import NBest
 
 __all__ = ["Forecast", "forecast"]
@@ -53,9 +53,9 @@ class Forecast:
         return "\n".join(f"{name:<12} {value}" for name, value in rows.items())
 
 
-def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = None) -> Forecast:
+def forecast(lists: Iterable[NBest], scorer: PlainScorer, *, shard: Shard | None = None) -> Forecast:
     """Read all lists, plan some, and evaluate a few of those for the time."""
-    built = chunked_scorer(scorer)
+    built = adapt(scorer)
     utterances = hypotheses = waiting = 0
     weights = {"all": [0.0, 0.0], "sample": [0.0, 0.0]}  # evaluations, and their tokens in words
     sample: list[NBest] = []
@@ -88,7 +88,7 @@ def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = No
     speed = _speed(built, sample)
     tokens = round(cost.tokens * longer)
     padding = cost.padding / max(1, cost.tokens)
-    memory = _peak(scorer) + _BYTES * min(hypotheses, _held(built, sample))
+    memory = _peak(built) + _BYTES * min(hypotheses, _held(built, sample))
     return Forecast(
         utterances,
         hypotheses,
@@ -102,15 +102,15 @@ def forecast(lists: Iterable[NBest], scorer: Scorer, *, shard: Shard | None = No
     )
 
 
-def _cost(scorer: ChunkScorer, found: Iterable[Sequence[NBest]]) -> Cost:
+def _cost(scorer: Scorer, found: Iterable[Sequence[NBest]]) -> Cost:
     """What chunks cost, equal texts once."""
-    total = Cost(0, 0, 0)
+    total = Cost()
     for chunk in found:
-        total += scorer.cost(scorer.prepare(missing(chunk, scorer.is_stochastic, None).lists))
+        total += scorer.cost(scorer.prepare(missing(chunk, scorer.scope, None).lists))
     return total
 
 
-def _speed(scorer: ChunkScorer, sample: Sequence[NBest]) -> float:
+def _speed(scorer: Scorer, sample: Sequence[NBest]) -> float:
     """Padded tokens a second of the second trial; the first one warms up."""
     trials = list(
         islice(in_chunks(scorer, (_short(scorer, nbest) for nbest in sample[:_TRIAL]), _TRIAL), 2)
@@ -124,13 +124,13 @@ def _speed(scorer: ChunkScorer, sample: Sequence[NBest]) -> float:
     return speed
 
 
-def _short(scorer: ChunkScorer, nbest: NBest) -> NBest:
+def _short(scorer: Scorer, nbest: NBest) -> NBest:
     """So many first hypotheses as a trial can pay for."""
     each = max(1, scorer.evaluations(nbest) // len(nbest.hyps))
     return nbest.only(range(min(len(nbest.hyps), max(1, _TRIAL // each))))
 
 
-def _held(scorer: ChunkScorer, sample: Sequence[NBest]) -> int:
+def _held(scorer: Scorer, sample: Sequence[NBest]) -> int:
     """Hypotheses that wait for the chunks of their buckets to fill, and for their turn in the output."""
     hypotheses = sum(len(nbest.hyps) for nbest in sample)
     return (
@@ -146,9 +146,8 @@ def _peak(scorer: Scorer) -> int:
     """Bytes that this process has needed so far, and of the GPU if the scorer is on one."""
     import torch  # noqa: PLC0415 - loaded by the scorer already
 
-    device = str(getattr(scorer, "device", "cpu"))
     return _peak_of_process() + (
-        int(torch.cuda.max_memory_allocated(device)) if device.startswith("cuda") else 0
+        int(torch.cuda.max_memory_allocated(scorer.device)) if scorer.device.startswith("cuda") else 0
     )
 
 

@@ -26,9 +26,8 @@ from rescore.pipeline.cache import Cache
 from rescore.pipeline.chunks import Shard, chunks, digest
 from rescore.pipeline.journal import Journal
 from rescore.pipeline.lookup import Missing, missing
-from rescore.scorers import ChunkScorer, Scorer, ScorerOptions, load_scorer
-from rescore.scorers import options as scorer_options
-from rescore.scorers.whole import chunked_scorer
+from rescore.scorers import PlainScorer, Scorer, scorer_of
+from rescore.scorers import chunks as scorer_chunks
 from rescore.types import NBest, Score
 
 __all__ = ["Evaluator", "Local", "Work", "score"]
@@ -79,7 +78,7 @@ class Local:
 
     ahead = 1
 
-    def __init__(self, scorer: ChunkScorer) -> None:
+    def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._thread = ThreadPoolExecutor(1, "rescore-prepare")
 
@@ -99,7 +98,7 @@ class Local:
 
 def score(
     lists: Iterable[NBest],
-    scorer: str | Scorer = "mdlm",
+    scorer: str | PlainScorer = "mdlm",
     *,
     name: str | None = None,
     overwrite: bool = False,
@@ -107,7 +106,7 @@ def score(
     shard: Shard | None = None,
     journal: Journal | None = None,
     cache: PathLike | None = None,
-    evaluator: Callable[[ChunkScorer], Evaluator] = Local,
+    evaluator: Callable[[Scorer], Evaluator] = Local,
     **options: Any,
 ) -> Iterator[NBest]:
     """Yield every list with one more named score, in order, everything else as it was.
@@ -119,7 +118,7 @@ def score(
     Raises ScoreError if the name is reserved, or taken and not `overwrite`, or a score is not finite; ModelError for an unusable model; FormatError
     for a journal of another run, or a journal or cache that cannot be written.
     """
-    built = load_scorer(scorer, ScorerOptions(**options)) if isinstance(scorer, str) else scorer
+    built = scorer_of(scorer, options)
     name = name or built.name
     if name in _RESERVED:
         raise ScoreError(
@@ -164,14 +163,14 @@ class _Run:
     def __init__(
         self,
         scorer: Scorer,
-        evaluator: Callable[[ChunkScorer], Evaluator],
+        evaluator: Callable[[Scorer], Evaluator],
         journal: Journal | None,
         cache: PathLike | None,
         stack: ExitStack,
     ) -> None:
-        self.scorer = chunked_scorer(scorer)
+        self.scorer = scorer
         self.journal = journal
-        per_token = bool(getattr(scorer, "per_token", False))
+        per_token = scorer.per_token
         self.cache = (
             None
             if cache is None
@@ -190,7 +189,7 @@ class _Run:
             state = self.journal.begin(
                 self.scorer.signature, self.scorer.kind, {"per_token": per_token}, **state
             )
-            budget = getattr(self.scorer, "budget", None)
+            budget = self.scorer.budget
             if budget is not None and self.journal.tokens:
                 budget.tokens = self.journal.tokens
         if self.cache is not None and state["cache"] is not None:
@@ -199,7 +198,7 @@ class _Run:
     def scored(self, items: Iterable[_Item]) -> Iterator[list[tuple[_Item, Score]]]:
         """Chunks of items and their scores."""
         waiting: deque[tuple[list[_Item], Callable[[], list[Score]]]] = deque()
-        size = scorer_options.CHUNK
+        size = scorer_chunks.CHUNK
         for chunk in chunks(
             items,
             lambda item: item.nbest.id,
@@ -219,7 +218,7 @@ class _Run:
         known = self.journal.get(key) if self.journal is not None else None
         if known is not None:
             return lambda: known
-        wanted = missing(lists, self.scorer.is_stochastic, self.cache)
+        wanted = missing(lists, self.scorer.scope, self.cache)
         wait = self.evaluator.submit(wanted.lists) if wanted.lists else list
         return lambda: self._ended(key, lists, wanted, wait())
 
@@ -231,7 +230,7 @@ class _Run:
             check_score(nbest, self.scorer.name, one)  # before it is on disk
         if self.journal is not None:
             self.journal.add(
-                key, getattr(getattr(self.scorer, "budget", None), "tokens", 0), scores
+                key, 0 if self.scorer.budget is None else self.scorer.budget.tokens, scores
             )
         if self.cache is not None:
             wanted.keep(self.cache, lists, scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rescore.interfaces import Scope
 from rescore.pipeline.cache import Cache
 from rescore.types import NBest, Score
 
@@ -33,7 +34,7 @@ class Missing:
     lists: list[NBest]
     places: list[list[_Place]]
     paid: list[int]
-    is_stochastic: bool
+    scope: Scope
 
     def filled(self, found: Sequence[Score]) -> list[Score]:
         """The score of every list of the chunk, from those of `lists`. A list without a hypothesis of its own to evaluate has cost nothing."""
@@ -47,7 +48,7 @@ class Missing:
         for nbest, paid, score in zip(lists, self.paid, scores, strict=True):
             if paid < 0:
                 continue
-            if self.is_stochastic:
+            if self.scope != "text":
                 cache.add_nbest(nbest, score)
             else:
                 for hyp, number in {
@@ -57,12 +58,12 @@ class Missing:
         cache.commit()
 
 
-def missing(lists: Sequence[NBest], is_stochastic: bool, cache: Cache | None) -> Missing:
-    """Look through a chunk. Deterministic scores are those of a text; stochastic ones depend on utterance and list: only equal texts of one list share."""
-    wanted = Missing([], [], [], is_stochastic)
+def missing(lists: Sequence[NBest], scope: Scope, cache: Cache | None) -> Missing:
+    """Look through a chunk. Scores of scope text are shared by equal texts; others only within a list."""
+    wanted = Missing([], [], [], scope)
     seen: dict[str, _Place] = {}
     for nbest in lists:
-        if is_stochastic:
+        if scope != "text":
             seen = {}
             known = cache.nbest(nbest) if cache is not None else None
             if known is not None and len(known.values) == len(nbest.hyps):
@@ -71,7 +72,7 @@ def missing(lists: Sequence[NBest], is_stochastic: bool, cache: Cache | None) ->
                 )
                 wanted.paid.append(-1)
                 continue
-        _look(nbest, seen, None if is_stochastic else cache, wanted)
+        _look(nbest, seen, cache if scope == "text" else None, wanted)
     return wanted
 
 

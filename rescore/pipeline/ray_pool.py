@@ -25,8 +25,7 @@ from typing import Any
 
 from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.pipeline.engine import Evaluator
-from rescore.scorers import ChunkScorer, ScorerOptions, load_scorer
-from rescore.scorers.whole import chunked_scorer
+from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.types import NBest, Score
 
 __all__ = ["RayPool", "ray_pool"]
@@ -48,7 +47,7 @@ _ANSWER = 10.0
 
 def ray_pool(
     scorer: str, options: ScorerOptions, workers: int, address: str | None = None
-) -> Callable[[ChunkScorer], Evaluator]:
+) -> Callable[[Scorer], Evaluator]:
     """The `evaluator` of `score` that evaluates in `workers` Ray actors, each of which builds the scorer called `scorer` by itself.
 
     `address`: of a running cluster; None starts one on this machine for the time of the run, or takes the one this process is connected to.
@@ -78,19 +77,19 @@ class RayPool:
 
     def __init__(
         self,
-        scorer: ChunkScorer,
+        scorer: Scorer,
         *,
         name: str,
         options: ScorerOptions,
         workers: int,
         address: str | None,
     ) -> None:
-        if bool(getattr(scorer, "per_token", False)) != options.per_token:
+        if scorer.per_token != options.per_token:
             raise ScoreError(
                 f"Ray workers would be built with per_token={options.per_token}, and the scorer of this run is not; give both the same options"
             )
         self._ray, self.ahead = _ray(), 2 * workers
-        self._budget = getattr(scorer, "budget", None)
+        self._budget = scorer.budget
         self._under_way: dict[Any, int] = {}
         self._workers: list[Any] = []
         self._is_ours = _connected(
@@ -188,7 +187,7 @@ class _Worker:
     def __init__(self, name: str, options: ScorerOptions, signature: str, threads: int) -> None:
         self._made_by, self._signature, self._threads = (name, options), signature, threads
         self._preparing, self._evaluating = threading.Lock(), threading.Lock()
-        self._scorer: ChunkScorer | None = None
+        self._scorer: Scorer | None = None
         self._noticed = _Noticed()
         logger.addHandler(self._noticed)
 
@@ -213,7 +212,7 @@ class _Worker:
             self._scorer.warn()
         return self._noticed.taken()
 
-    def _built(self, tokens: int) -> tuple[ChunkScorer, Any]:
+    def _built(self, tokens: int) -> tuple[Scorer, Any]:
         """The scorer and its budget. It is built with the first chunk, so that what goes wrong is an error of a call and not of the actor's start."""
         if self._scorer is None:
             self._set_threads()
@@ -223,11 +222,11 @@ class _Worker:
                     f"a Ray worker's scorer has signature {scorer.signature}, expected {self._signature} as in this run; "
                     "a model directory that changes during a run, other options, or another dlmrescore on that machine"
                 )
-            self._scorer = chunked_scorer(scorer)
+            self._scorer = scorer
             self._noticed.taken()  # the driver has built the same scorer and said the same
-            if (budget := getattr(scorer, "budget", None)) is not None:
-                budget.tokens = tokens
-        return self._scorer, getattr(self._scorer, "budget", None)
+            if scorer.budget is not None:
+                scorer.budget.tokens = tokens
+        return self._scorer, self._scorer.budget
 
     def _set_threads(self) -> None:
         """OpenMP keeps the number for each calling thread, and Ray calls from two."""

@@ -1,12 +1,12 @@
-"""The scorer behind `mdlm`, `usdm` and `mlm`: plans of an estimator for a stream of hypotheses, evaluated in chunks."""
+"""The scorer behind `mdlm`, `usdm` and `mlm`: an estimator's plans, evaluated in chunks."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from rescore.diffusion.draws import utterance_key
 from rescore.diffusion.queries import (
     Denoiser,
     Plan,
-    Query,
     Readout,
     is_sparse,
     same_sequence,
@@ -25,36 +24,116 @@ from rescore.diffusion.queries import (
     token_values,
 )
 from rescore.errors import ScoreError
-from rescore.scorers.options import Cost, score_lists
-from rescore.scorers.sequences import Sequencer, TokenSequence
-from rescore.scorers.signature import cost
+from rescore.interfaces import Cost, Scope
+from rescore.models.adapters import NetworkDenoiser
+from rescore.models.embedded import open_checkpoint
+from rescore.scorers import networks
+from rescore.scorers.chunks import score_lists
+from rescore.scorers.family import Vocabulary
+from rescore.scorers.options import ScorerOptions
+from rescore.scorers.sequences import Sequencer, TokenSequence, regroup
 from rescore.types import Estimate, NBest, Score, ScoreKind, TokenScores
 
-__all__ = ["DiffusionScorer", "Planner", "Prepared", "trial"]
-
-
-class Planner(Protocol):
-    """An estimator with its settings."""
-
-    def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
-        """The plan of one window of a hypothesis; `utterance` keys its draws."""
-
-    def evaluations(self, words: int, /) -> int:
-        """About how many network passes a hypothesis of so many words costs."""
-
+__all__ = [
+    "DenoisingModel",
+    "DenoisingScorer",
+    "Estimator",
+    "Planner",
+    "Prepared",
+    "denoising_scorer",
+    "open_denoiser",
+]
 
 #: Queries held at once: memory is bounded by this whatever the lists are.
 CHUNK_QUERIES = 20_000
 
 
-def trial(denoiser: Denoiser, tokens: Tensor, padding: Tensor) -> object:
-    """One call of the network, for `rescore.scorers.signature.budget`."""
-    noise = torch.full((len(tokens),), 0.5, device=tokens.device)
-    return (
-        denoiser.encode(tokens, noise, padding)
-        if is_sparse(denoiser)
-        else denoiser.log_probs(tokens, noise, padding)
+class Planner(Protocol):
+    """Writes the plans of an estimator with its settings."""
+
+    def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
+        """The plan of one window of a hypothesis; `utterance` keys its draws."""
+
+    def evaluations(self, words: int, /) -> int:
+        """About how many network evaluations a hypothesis of so many words costs."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """An estimator of one denoiser.
+
+    `settings` and `version` go into the signature. An estimator of kind `neg_nelbo` draws random
+    numbers and returns a cost; the others are deterministic and return scores.
+    """
+
+    name: str
+    kind: ScoreKind
+    planner: Planner
+    readout: Readout
+    settings: Mapping[str, object]
+    version: int
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether values depend on draws, which are keyed to the list."""
+        return self.kind == "neg_nelbo"
+
+    @property
+    def sign(self) -> Literal[1, -1]:
+        """What turns its values into scores."""
+        return -1 if self.kind == "neg_nelbo" else 1
+
+
+@dataclass(frozen=True)
+class DenoisingModel:
+    """A denoiser with its vocabulary, and the digest that names it in signatures."""
+
+    denoiser: Denoiser
+    vocabulary: Vocabulary
+    digest: str
+
+
+def open_denoiser(objective: Literal["mdlm", "usdm"], options: ScorerOptions) -> DenoisingModel:
+    """The denoiser of a checkpoint of ours, or of the embedded one. Raises ModelError."""
+    checkpoint = open_checkpoint(options.model, objective)
+    digest = checkpoint.digest  # before the weights change their dtype
+    denoiser = NetworkDenoiser(
+        checkpoint, options.device, networks.torch_dtype(options), options.compile
     )
+    return DenoisingModel(denoiser, networks.checkpoint_vocabulary(checkpoint, options), digest)
+
+
+def denoising_scorer(
+    family: str, model: DenoisingModel, estimator: Estimator, options: ScorerOptions
+) -> DenoisingScorer:
+    """The scorer of a model with an estimator, called FAMILY_ESTIMATOR."""
+    sequencer = Sequencer(model.vocabulary, options.score_eos)
+    signature = networks.network_signature(
+        f"{family}.{estimator.name}",
+        model.digest,
+        estimator.settings,
+        sequencer,
+        options,
+        estimator.version,
+    )
+    return DenoisingScorer(
+        name=f"{family}_{estimator.name}",
+        signature=signature,
+        denoiser=model.denoiser,
+        sequencer=sequencer,
+        estimator=estimator,
+        device=options.device,
+        per_token=options.per_token,
+        budget=networks.budget(options.device, partial(_trial, model.denoiser)),
+    )
+
+
+def _trial(denoiser: Denoiser, tokens: Tensor, padding: Tensor) -> object:
+    """One call of the network, for `rescore.scorers.networks.budget`."""
+    noise = torch.full((len(tokens),), 0.5, device=tokens.device)
+    if is_sparse(denoiser):
+        return denoiser.encode(tokens, noise, padding)
+    return denoiser.log_probs(tokens, noise, padding)
 
 
 @dataclass(frozen=True)
@@ -68,161 +147,168 @@ class _Planned:
 
 
 @dataclass(frozen=True)
+class _Evaluated:
+    """The score of one hypothesis, and what each token adds to it if that was asked for."""
+
+    estimate: Estimate
+    token_scores: TokenScores | None
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """Lists that were tokenised, and groups of planned hypotheses; the first group is planned already, later ones when their turn comes."""
+    """Tokenised lists. The first group of hypotheses is planned, the rest when its turn comes."""
 
     lists: Sequence[NBest]
-    groups: Iterator[list[_Planned]]
+    first: list[_Planned]
+    rest: Iterator[list[_Planned]]
+
+    def groups(self) -> Iterator[list[_Planned]]:
+        """All groups, once."""
+        yield self.first
+        yield from self.rest
 
 
 @dataclass
-class DiffusionScorer:
-    """Scores lists with one estimator of one denoiser. `negate`: the estimator returns a cost; `per_token`: the scores say what each token adds."""
+class DenoisingScorer:
+    """Scores lists with one estimator of one denoiser."""
 
     name: str
-    kind: ScoreKind
     signature: str
     denoiser: Denoiser
     sequencer: Sequencer
-    planner: Planner
-    readout: Readout
-    negate: bool = False
+    estimator: Estimator
     device: str = "cpu"
     per_token: bool = False
     budget: Budget = field(default_factory=Budget)
 
     @property
-    def is_stochastic(self) -> bool:
-        """Whether a score depends on draws, and so on the utterance and its first hypothesis."""
-        return self.kind == "neg_nelbo"
+    def kind(self) -> ScoreKind:
+        """What the score is."""
+        return self.estimator.kind
 
-    def evaluations(self, nbest: NBest) -> int:
-        """About how many network passes a list costs."""
-        return sum(self.planner.evaluations(len(hyp.words)) for hyp in nbest.hyps)
+    @property
+    def scope(self) -> Scope:
+        """Draws are keyed to the utterance and aligned to its first hypothesis."""
+        return "list" if self.estimator.is_stochastic else "text"
+
+    def evaluations(self, nbest: NBest, /) -> int:
+        """About how many network evaluations a list costs."""
+        return sum(self.estimator.planner.evaluations(len(hyp.words)) for hyp in nbest.hyps)
 
     def score(self, lists: Iterable[NBest]) -> Iterator[Score]:
-        """Yield one Score per list, in order."""
+        """Yield one Score per list, in order. Raises as `evaluate`."""
         return score_lists(self, lists)
 
-    def prepare(self, lists: Sequence[NBest]) -> Prepared:
-        """Tokenise lists and plan their evaluation; may run beside `evaluate` of other lists."""
-        tokenised = [self.sequencer(nbest) for nbest in lists]
-        groups = self._groups(lists, tokenised)
-        return Prepared(lists, itertools.chain(list(itertools.islice(groups, 1)), groups))
+    def prepare(self, lists: Sequence[NBest], /) -> Prepared:
+        """Tokenise lists and plan their evaluation."""
+        groups = self._groups(lists, [self.sequencer(nbest) for nbest in lists])
+        return Prepared(lists, next(groups, []), groups)
 
-    def evaluate(self, prepared: Prepared) -> list[Score]:
-        """One Score per list. Raises ScoreError naming utterance and hypothesis where a value is not finite."""
-        estimates: list[Estimate] = []
-        token_scores: list[TokenScores] = []
-        for group in prepared.groups:
-            plans = [plan for planned in group for plan in planned.plans]
-            values = iter(
-                token_values(
-                    self.denoiser, plans, self.readout, budget=self.budget, device=self.device
-                )
-            )
-            for planned in group:
-                own = list(itertools.islice(values, len(planned.plans)))
-                estimates.append(self._estimate(planned.nbest, planned.number, planned.plans, own))
-                if self.per_token:
-                    token_scores.append(self._token_scores(planned.windows, planned.plans, own))
-        ends = itertools.accumulate(len(nbest.hyps) for nbest in prepared.lists)
-        parts = [
-            slice(end - len(nbest.hyps), end)
-            for nbest, end in zip(prepared.lists, ends, strict=True)
+    def evaluate(self, prepared: Prepared, /) -> list[Score]:
+        """One Score per list.
+
+        Raises ScoreError naming utterance and hypothesis where a value is not finite.
+        """
+        hypotheses = [
+            evaluated for group in prepared.groups() for evaluated in self._evaluate(group)
         ]
-        return [
-            self._close(estimates[part], tuple(token_scores[part]) if self.per_token else None)
-            for part in parts
-        ]
+        sizes = [len(nbest.hyps) for nbest in prepared.lists]
+        return [self._score(of_list) for of_list in regroup(hypotheses, sizes)]
 
-    def cost(self, prepared: Prepared) -> Cost:
-        """What `evaluate` would take: every evaluation counts, the tokens of one corrupted sequence only once."""
-        return sum(
-            (
-                self._cost(
-                    [query for planned in group for plan in planned.plans for query in plan.queries]
-                )
-                for group in prepared.groups
-            ),
-            Cost(0, 0, 0),
-        )
-
-    def _cost(self, queries: Sequence[Query]) -> Cost:
-        lengths = [len(queries[group[0]].noisy) for group in same_sequence(queries)]
-        return replace(cost(lengths, self.budget), evaluations=len(queries))
+    def cost(self, prepared: Prepared, /) -> Cost:
+        """What `evaluate` would cost: queries of equal corrupted sequences share their tokens."""
+        total = Cost()
+        for group in prepared.groups():
+            queries = [
+                query for planned in group for plan in planned.plans for query in plan.queries
+            ]
+            lengths = [len(queries[shared[0]].noisy) for shared in same_sequence(queries)]
+            total += replace(networks.cost(lengths, self.budget), evaluations=len(queries))
+        return total
 
     def warn(self) -> None:
-        """Say what was noticed over all lists: how many tokens the vocabulary did not know."""
+        """Log how many tokens the vocabulary did not know."""
         self.sequencer.warn()
 
     def _groups(
         self, lists: Sequence[NBest], tokenised: Sequence[list[list[TokenSequence]]]
     ) -> Iterator[list[_Planned]]:
-        """Hypotheses with their plans, at most about `CHUNK_QUERIES` queries at a time; a long list may be split."""
+        """Hypotheses with their plans, about `CHUNK_QUERIES` queries at a time.
+
+        A long list may be split.
+        """
         group: list[_Planned] = []
-        held = 0
-        for nbest, hyps in zip(lists, tokenised, strict=True):
-            key = utterance_key(nbest.id)
-            for number, windows in enumerate(hyps):
-                plans = [self.planner(window, key) for window in windows]
+        queries = 0
+        for nbest, hypotheses in zip(lists, tokenised, strict=True):
+            utterance = utterance_key(nbest.id)
+            for number, windows in enumerate(hypotheses):
+                plans = [self.estimator.planner(window, utterance) for window in windows]
                 group.append(_Planned(nbest, number, windows, plans))
-                held += sum(len(plan.queries) for plan in plans)
-                if held >= CHUNK_QUERIES:
+                queries += sum(len(plan.queries) for plan in plans)
+                if queries >= CHUNK_QUERIES:
                     yield group
-                    group, held = [], 0
+                    group, queries = [], 0
         if group:
             yield group
 
-    def _estimate(
-        self,
-        nbest: NBest,
-        number: int,
-        plans: Sequence[Plan],
-        values: Sequence[Sequence[np.ndarray]],
-    ) -> Estimate:
+    def _evaluate(self, group: Sequence[_Planned]) -> list[_Evaluated]:
+        """Evaluate the plans of a group together."""
+        plans = [plan for planned in group for plan in planned.plans]
+        values = token_values(
+            self.denoiser, plans, self.estimator.readout, budget=self.budget, device=self.device
+        )
+        per_hypothesis = regroup(values, [len(planned.plans) for planned in group])
+        return [
+            _Evaluated(
+                self._estimate(planned, windows),
+                self._token_scores(planned, windows) if self.per_token else None,
+            )
+            for planned, windows in zip(group, per_hypothesis, strict=True)
+        ]
+
+    def _estimate(self, planned: _Planned, values: Sequence[Sequence[np.ndarray]]) -> Estimate:
         """The sum over a hypothesis's windows, as a score."""
+        place = planned.nbest.place(planned.number)
         try:
-            parts = [plan.combine(sums(own)) for plan, own in zip(plans, values, strict=True)]
+            windows = [
+                plan.combine(sums(of_window))
+                for plan, of_window in zip(planned.plans, values, strict=True)
+            ]
         except ScoreError as error:
-            raise ScoreError(f"{nbest.place(number)}: {error}") from error
-        total = sum(part.value for part in parts) * (-1 if self.negate else 1)
-        if not math.isfinite(total):
+            raise ScoreError(f"{place}: {error}") from error
+        value = sum(window.value for window in windows) * self.estimator.sign
+        if not math.isfinite(value):
             raise ScoreError(
-                f'{nbest.place(number)}: score "{self.name}" is {total}, expected a finite number; the model gives this text probability zero'
+                f'{place}: score "{self.name}" is {value}, expected a finite number;'
+                " the model gives this text probability zero"
             )
         return Estimate(
-            total,
-            math.sqrt(sum(part.std_error**2 for part in parts)),
-            sum(part.evaluations for part in parts),
+            value,
+            math.sqrt(sum(window.std_error**2 for window in windows)),
+            sum(window.evaluations for window in windows),
         )
 
     def _token_scores(
-        self,
-        windows: Sequence[TokenSequence],
-        plans: Sequence[Plan],
-        values: Sequence[Sequence[np.ndarray]],
+        self, planned: _Planned, values: Sequence[Sequence[np.ndarray]]
     ) -> TokenScores:
-        """The scored tokens of a hypothesis, window after window, with what each adds to the score."""
+        """The scored tokens of a hypothesis, window after window, with what each adds."""
         shares = [
-            plan.shares(own, len(window.tokens))[window.scored]
-            for window, plan, own in zip(windows, plans, values, strict=True)
+            plan.shares(of_window, len(window.tokens))[window.scored]
+            for window, plan, of_window in zip(planned.windows, planned.plans, values, strict=True)
         ]
         return self.sequencer.token_scores(
-            windows, np.concatenate(shares) * (-1 if self.negate else 1)
+            planned.windows, np.concatenate(shares) * self.estimator.sign
         )
 
-    def _close(
-        self, estimates: Sequence[Estimate], token_scores: tuple[TokenScores, ...] | None
-    ) -> Score:
-        errors = tuple(e.std_error for e in estimates)
-        stochastic = any(errors)  # NaN, the unknown error of a single draw, counts as one
-        evaluations = sum(e.evaluations for e in estimates)
+    def _score(self, hypotheses: Sequence[_Evaluated]) -> Score:
+        estimates = [hypothesis.estimate for hypothesis in hypotheses]
+        errors = tuple(estimate.std_error for estimate in estimates)
+        tokens = [hypothesis.token_scores for hypothesis in hypotheses]
         return Score(
-            tuple(e.value for e in estimates),
+            tuple(estimate.value for estimate in estimates),
             self.signature,
             self.kind,
-            evaluations,
-            errors if stochastic else None,
-            token_scores,
+            sum(estimate.evaluations for estimate in estimates),
+            errors if self.estimator.is_stochastic else None,
+            tuple(of_one for of_one in tokens if of_one is not None) if self.per_token else None,
         )

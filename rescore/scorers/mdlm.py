@@ -1,9 +1,11 @@
-"""`mdlm`: a masked diffusion LM. Estimators: `nelbo` (Monte Carlo, the default), `pll`, `pll_within_word`, `chain`."""
+"""`mdlm`: a masked diffusion LM.
+
+Estimators: `nelbo` (Monte Carlo, the default), `pll`, `pll_within_word`, `chain`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -11,33 +13,42 @@ from rescore.diffusion import masked
 from rescore.diffusion.draws import Draws
 from rescore.diffusion.queries import Denoiser, Plan
 from rescore.errors import ScoreError
-from rescore.models.adapters import NetworkDenoiser
-from rescore.models.embedded import open_checkpoint
-from rescore.scorers.denoising import DiffusionScorer, trial
-from rescore.scorers.options import ScorerOptions
-from rescore.scorers.sequences import Sequencer, TokenSequence
-from rescore.scorers.signature import WINDOW, budget, signature, torch_dtype
-from rescore.text import normalizer
+from rescore.scorers.denoising import DenoisingScorer, Estimator, denoising_scorer, open_denoiser
+from rescore.scorers.family import ScorerFamily
+from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
+from rescore.scorers.options import DRAWS, SEED, ScorerOptions
+from rescore.scorers.sequences import TokenSequence
 from rescore.types import ScoreKind
 
-__all__ = ["build", "masked_scorer"]
+__all__ = ["FAMILY", "MASKED_ESTIMATORS", "MaskedPlanner", "masked_estimator"]
 
-_ESTIMATORS: dict[str, ScoreKind] = {
+#: The estimators of every masked denoiser: the options that each reads besides the common ones.
+MASKED_ESTIMATORS: dict[str, frozenset[str]] = {
+    "nelbo": frozenset({"draws", "seed"}),
+    "pll": frozenset(),
+    "pll_within_word": frozenset(),
+    "chain": frozenset(),
+}
+
+_KINDS: dict[str, ScoreKind] = {
     "nelbo": "neg_nelbo",
     "pll": "pll",
     "pll_within_word": "pll",
     "chain": "log_prob",
 }
 
+#: Raised whenever a number changes for equal settings.
+_VERSION = 2
+
 
 @dataclass(frozen=True)
 class MaskedPlanner:
-    """An estimator of masked denoisers with its settings; `draws`, `seed` are of `nelbo`."""
+    """An estimator of masked denoisers with its settings; `nelbo` reads `draws` and `seed`."""
 
     estimator: str
     mask_id: int
-    draws: int
-    seed: int
+    draws: int = DRAWS
+    seed: int = SEED
 
     def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
         """The plan of one window."""
@@ -47,61 +58,46 @@ class MaskedPlanner:
                 window.tokens, window.scored, self.mask_id, random, draws=self.draws
             )
         if self.estimator == "chain":
-            return masked.plan_chain(
-                window.tokens, window.scored, self.mask_id, np.arange(int(window.scored.sum()))
-            )
+            left_to_right = np.arange(int(window.scored.sum()))
+            return masked.plan_chain(window.tokens, window.scored, self.mask_id, left_to_right)
         words = window.words if self.estimator == "pll_within_word" else None
         return masked.plan_pll(window.tokens, window.scored, self.mask_id, words)
 
     def evaluations(self, words: int, /) -> int:
-        """The draws, or about one pass a token."""
+        """The draws, or about one evaluation a token."""
         return self.draws if self.estimator == "nelbo" else 1 + words * 13 // 10
 
 
-def masked_scorer(
-    scorer: str,
-    digest: str,
-    denoiser: Denoiser,
-    sequencer: Sequencer,
-    estimator: str,
-    options: ScorerOptions,
-) -> DiffusionScorer:
-    """A scorer of any masked denoiser, for `mdlm` and `mlm`. Raises ScoreError for an unknown estimator."""
-    if estimator not in _ESTIMATORS:
-        raise ScoreError(
-            f"estimator {estimator!r} of --scorer {scorer} is unknown; known: {', '.join(_ESTIMATORS)}"
-        )
+def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> Estimator:
+    """The estimator of this name for any masked denoiser.
+
+    Raises ScoreError for a denoiser without a mask symbol.
+    """
     if denoiser.mask_id is None:
-        raise ScoreError(f"--scorer {scorer} needs a model with a mask symbol")
-    settings = (
-        {"draws": options.draws, "seed": options.seed, "strata": "exact_count"}
-        if estimator == "nelbo"
-        else {}
-    )
-    return DiffusionScorer(
-        name=f"{scorer}_{estimator}",
-        kind=_ESTIMATORS[estimator],
-        signature=signature(scorer, digest, estimator, settings, sequencer, options),
-        denoiser=denoiser,
-        sequencer=sequencer,
-        planner=MaskedPlanner(estimator, denoiser.mask_id, options.draws, options.seed),
-        readout=masked.read_token,
-        negate=estimator == "nelbo",
-        device=options.device,
-        per_token=options.per_token,
-        budget=budget(options.device, partial(trial, denoiser)),
+        raise ScoreError(f"estimator {name} needs a model with a mask symbol; use --scorer usdm")
+    draws = DRAWS if options.draws is None else options.draws
+    seed = SEED if options.seed is None else options.seed
+    settings = {"draws": draws, "seed": seed, "set_sampler": "exact_count"}
+    return Estimator(
+        name,
+        _KINDS[name],
+        MaskedPlanner(name, denoiser.mask_id, draws, seed),
+        masked.read_token,
+        settings if name == "nelbo" else {},
+        _VERSION,
     )
 
 
-def build(options: ScorerOptions) -> DiffusionScorer:
-    """The scorer of a checkpoint with objective `mdlm`; by default the embedded one with `nelbo`."""
-    checkpoint = open_checkpoint(options.model, "mdlm")
-    digest = checkpoint.digest
-    sequencer = Sequencer(
-        checkpoint.tokenizer,
-        normalizer(options.normalizer or checkpoint.normalizer),
-        options.window or WINDOW,
-        options.score_eos,
-    )
-    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options), options.compile)
-    return masked_scorer("mdlm", digest, denoiser, sequencer, options.estimator or "nelbo", options)
+def _build(options: ScorerOptions) -> DenoisingScorer:
+    model = open_denoiser("mdlm", options)
+    name = options.estimator or "nelbo"
+    return denoising_scorer("mdlm", model, masked_estimator(name, model.denoiser, options), options)
+
+
+FAMILY = ScorerFamily(
+    "mdlm",
+    _build,
+    NETWORK_OPTIONS | {"compile"},
+    MASKED_ESTIMATORS,
+    lambda options: open_checkpoint_vocabulary("mdlm", options),
+)

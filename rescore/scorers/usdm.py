@@ -1,81 +1,97 @@
-"""`usdm`: a uniform-state diffusion LM. Estimators: `pll` (one pass, the default) and `nelbo` (Monte Carlo)."""
+"""`usdm`: a uniform-state diffusion LM.
+
+Estimators: `pll` (one evaluation, the default) and `nelbo` (Monte Carlo).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from rescore.diffusion import uniform
 from rescore.diffusion.draws import Draws
-from rescore.diffusion.queries import Plan
-from rescore.errors import ScoreError
-from rescore.models.adapters import NetworkDenoiser
-from rescore.models.embedded import open_checkpoint
-from rescore.scorers.denoising import DiffusionScorer, trial
-from rescore.scorers.options import ScorerOptions
-from rescore.scorers.sequences import Sequencer, TokenSequence
-from rescore.scorers.signature import WINDOW, budget, signature, torch_dtype
-from rescore.text import normalizer
+from rescore.diffusion.queries import Denoiser, Plan
+from rescore.scorers.denoising import DenoisingScorer, Estimator, denoising_scorer, open_denoiser
+from rescore.scorers.family import ScorerFamily
+from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
+from rescore.scorers.options import DRAWS, NOISE_LEVEL, SEED, ScorerOptions
+from rescore.scorers.sequences import TokenSequence
 
-__all__ = ["build"]
+__all__ = ["FAMILY"]
+
+#: Of the importance sampling of noise levels: t = u^2.
+_POWER = 2
+
+#: Raised whenever a number changes for equal settings.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
-class UniformPlanner:
-    """An estimator of uniform-state denoisers with its settings: `t` is of `pll`, `draws` and `seed` of `nelbo`."""
+class PllPlanner:
+    """One evaluation of the hypothesis itself at noise level `t`."""
 
-    estimator: str
-    vocab_size: int
     t: float
+
+    def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
+        """The plan of one window."""
+        del utterance
+        return uniform.plan_pll(window.tokens, window.scored, self.t)
+
+    def evaluations(self, words: int, /) -> int:
+        """One, whatever the length."""
+        del words
+        return 1
+
+
+@dataclass(frozen=True)
+class NelboPlanner:
+    """`draws` corrupted sequences."""
+
+    vocab_size: int
     draws: int
     seed: int
 
     def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
         """The plan of one window."""
-        if self.estimator == "pll":
-            return uniform.plan_pll(window.tokens, window.scored, self.t)
         random = Draws(self.seed, utterance, window.anchors, window.offsets)
         return uniform.plan_nelbo(
-            window.tokens, window.scored, self.vocab_size, random, draws=self.draws
+            window.tokens, window.scored, self.vocab_size, random, draws=self.draws, power=_POWER
         )
 
     def evaluations(self, words: int, /) -> int:
-        """One pass, or the draws."""
+        """The draws, whatever the length."""
         del words
-        return 1 if self.estimator == "pll" else self.draws
+        return self.draws
 
 
-def build(options: ScorerOptions) -> DiffusionScorer:
-    """The scorer of a checkpoint with objective `usdm`; by default the embedded one. Raises ScoreError for an unknown estimator."""
-    estimator = options.estimator or "pll"
-    if estimator not in ("pll", "nelbo"):
-        raise ScoreError(f"estimator {estimator!r} of --scorer usdm is unknown; known: pll, nelbo")
-    checkpoint = open_checkpoint(options.model, "usdm")
-    digest = checkpoint.digest
-    sequencer = Sequencer(
-        checkpoint.tokenizer,
-        normalizer(options.normalizer or checkpoint.normalizer),
-        options.window or WINDOW,
-        options.score_eos,
-    )
-    denoiser = NetworkDenoiser(checkpoint, options.device, torch_dtype(options), options.compile)
+def _pll(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
+    t = NOISE_LEVEL if options.t is None else options.t
+    readout = uniform.read_token(denoiser.prediction)
+    return Estimator("pll", "pll", PllPlanner(t), readout, {"t": t}, _VERSION)
 
-    is_pll = estimator == "pll"
-    settings: dict[str, object] = (
-        {"t": options.t} if is_pll else {"draws": options.draws, "seed": options.seed, "power": 2}
+
+def _nelbo(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
+    draws = DRAWS if options.draws is None else options.draws
+    seed = SEED if options.seed is None else options.seed
+    return Estimator(
+        "nelbo",
+        "neg_nelbo",
+        NelboPlanner(denoiser.vocab_size, draws, seed),
+        uniform.read_loss(denoiser.prediction),
+        {"draws": draws, "seed": seed, "power": _POWER},
+        _VERSION,
     )
-    return DiffusionScorer(
-        name=f"usdm_{estimator}",
-        kind="pll" if is_pll else "neg_nelbo",
-        signature=signature("usdm", digest, estimator, settings, sequencer, options),
-        denoiser=denoiser,
-        sequencer=sequencer,
-        planner=UniformPlanner(
-            estimator, denoiser.vocab_size, options.t, options.draws, options.seed
-        ),
-        readout=(uniform.read_token if is_pll else uniform.read_loss)(denoiser.prediction),
-        negate=not is_pll,
-        device=options.device,
-        per_token=options.per_token,
-        budget=budget(options.device, partial(trial, denoiser)),
-    )
+
+
+def _build(options: ScorerOptions) -> DenoisingScorer:
+    model = open_denoiser("usdm", options)
+    make_estimator = _nelbo if options.estimator == "nelbo" else _pll
+    return denoising_scorer("usdm", model, make_estimator(model.denoiser, options), options)
+
+
+FAMILY = ScorerFamily(
+    "usdm",
+    _build,
+    NETWORK_OPTIONS | {"compile"},
+    {"pll": frozenset({"t"}), "nelbo": frozenset({"draws", "seed"})},
+    lambda options: open_checkpoint_vocabulary("usdm", options),
+)

@@ -22,8 +22,7 @@ from rescore.checking.findings import FINDINGS, findings
 from rescore.checking.summary import summary, to_json
 from rescore.cli import main
 from rescore.errors import ModelError, RescoreError, ScoreError
-from rescore.scorers import ScorerOptions, load_scorer
-from rescore.scorers.vocabulary import Vocabulary, load_vocabulary
+from rescore.scorers import ScorerFamily, ScorerOptions, Vocabulary, load_scorer, load_vocabulary
 from rescore.text import identity, librispeech
 from rescore.types import Hypothesis, NBest
 from rescore.wer.evaluation import evaluate
@@ -288,7 +287,7 @@ def test_a_tokenizer_without_case_does_not_mind_capitals():
         bos_id, eos_id, unk_id = 2, 3, 1
 
         def encode(self, texts):
-            return LETTERS.encoder.encode([text.lower() for text in texts])
+            return LETTERS.tokenizer.encode([text.lower() for text in texts])
 
     loud, _ = mapped(lambda hyp, i: Hypothesis(hyp.text.upper(), hyp.scores))
     assert "texts_upper_case" not in codes(loud, Vocabulary(Lowering(), identity, 128))
@@ -392,7 +391,10 @@ def test_errors_are_those_of_eval(unit, vocabulary):
 def test_the_price_is_what_the_scorer_pays(scorer, estimator, price, tmp_path):
     lists = [nbest(1, *LINES[:3], "", "nobody"), nbest(2, " ".join(LINES[:4]))]
     options = ScorerOptions(
-        model=str(save_small(tmp_path / scorer, scorer)), estimator=estimator, draws=3, window=16
+        model=str(save_small(tmp_path / scorer, scorer)),
+        estimator=estimator,
+        draws=3 if estimator == "nelbo" else None,
+        window=16,
     )
     paid = sum(score.evaluations for score in load_scorer(scorer, options).score(lists))
     found = check(lists, load_vocabulary(scorer, options))
@@ -471,12 +473,10 @@ def test_any_lists_have_a_summary_and_a_json(lists, vocabulary):
 def test_the_vocabulary_is_the_scorers(scorer, changes, tmp_path):
     for model in (None, str(save_small(tmp_path / scorer, scorer))):
         options = ScorerOptions(model=model, **changes)
-        sequencer, vocabulary = (
-            load_scorer(scorer, options).sequencer,
-            load_vocabulary(scorer, options),
-        )
-        assert (vocabulary.normalize, vocabulary.window) == (sequencer.normalize, sequencer.window)
-        assert vocabulary.encoder.serialized == sequencer.encoder.serialized
+        of_scorer = load_scorer(scorer, options).sequencer.vocabulary
+        vocabulary = load_vocabulary(scorer, options)
+        assert (vocabulary.normalize, vocabulary.window) == (of_scorer.normalize, of_scorer.window)
+        assert vocabulary.tokenizer.serialized == of_scorer.tokenizer.serialized
 
 
 def test_a_vocabulary_needs_no_weights(tmp_path):
@@ -487,15 +487,19 @@ def test_a_vocabulary_needs_no_weights(tmp_path):
         load_vocabulary("usdm", ScorerOptions(model=str(directory)))
 
 
-def test_scorers_of_other_packages_are_built(monkeypatch):
-    class Scorer:
-        sequencer = load_scorer("mdlm").sequencer
-
-    monkeypatch.setattr("rescore.scorers.vocabulary.load_scorer", lambda name, options: Scorer())
-    assert load_vocabulary("theirs").encoder is Scorer.sequencer.encoder
-    del Scorer.sequencer
+def test_a_family_of_another_package_brings_its_vocabulary_and_a_function_has_none(monkeypatch):
+    family = ScorerFamily("theirs", build, frozenset({"model"}), vocabulary=lambda _: LETTERS)
+    monkeypatch.setattr("rescore.scorers.loading.lookup", lambda *_: family)
+    assert load_vocabulary("theirs") is LETTERS
+    with pytest.raises(ScoreError, match="--scorer theirs does not read --window; leave it out"):
+        load_vocabulary("theirs", ScorerOptions(window=16))
+    monkeypatch.setattr("rescore.scorers.loading.lookup", lambda *_: build)
     with pytest.raises(ScoreError, match="--scorer theirs has no tokenizer"):
         load_vocabulary("theirs")
+
+
+def build(options):
+    raise AssertionError("built")
 
 
 def test_an_unknown_scorer_is_named():

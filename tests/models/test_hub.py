@@ -10,7 +10,7 @@ from small import LINES, nbest
 
 from rescore.errors import ModelError
 from rescore.scorers import ScorerOptions, load_scorer
-from rescore.scorers.vocabulary import load_vocabulary
+from rescore.scorers.loading import load_vocabulary
 
 transformers = pytest.importorskip("transformers")
 
@@ -200,11 +200,12 @@ def test_the_vocabulary_of_check_is_the_scorers_and_needs_no_weights(
         if path.suffix not in (".safetensors", ".bin"):
             (tmp_path / path.name).write_bytes(path.read_bytes())
     for changes in ({}, {"window": 16, "normalizer": "librispeech"}, {"window": 1000}):
-        sequencer = load_scorer(scorer, ScorerOptions(model=str(directory), **changes)).sequencer
+        options = ScorerOptions(model=str(directory), **changes)
+        of_scorer = load_scorer(scorer, options).sequencer.vocabulary
         vocabulary = load_vocabulary(scorer, ScorerOptions(model=str(tmp_path), **changes))
-        assert (vocabulary.normalize, vocabulary.window) == (sequencer.normalize, sequencer.window)
-        assert vocabulary.encoder.encode(TEXTS) == sequencer.encoder.encode(TEXTS)
-        assert vocabulary.encoder.unk_id == sequencer.encoder.unk_id
+        assert (vocabulary.normalize, vocabulary.window) == (of_scorer.normalize, of_scorer.window)
+        assert vocabulary.tokenizer.encode(TEXTS) == of_scorer.tokenizer.encode(TEXTS)
+        assert vocabulary.tokenizer.unk_id == of_scorer.tokenizer.unk_id
     with pytest.raises(ModelError, match=r"\./nowhere: there is no such directory"):
         load_vocabulary(scorer, ScorerOptions(model="./nowhere"))
 

@@ -57,7 +57,7 @@ def models(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rescore.scorers.options.CHUNK", 12)
+    monkeypatch.setattr("rescore.scorers.chunks.CHUNK", 12)
 
 
 def build(models, family="usdm", estimator=None, **options):
@@ -194,7 +194,7 @@ def test_deterministic_scores_are_shared_by_lists_that_are_evaluated_together(mo
     monkeypatch.setattr("rescore.pipeline.chunks.BUCKETS", 1)
     same = [nbest("the old house", "the lane", id=name) for name in "abc"]
     for family, estimator, evaluations in (("usdm", "pll", 2), ("usdm", "nelbo", 3 * 2 * 8)):
-        monkeypatch.setattr("rescore.scorers.options.CHUNK", 100)
+        monkeypatch.setattr("rescore.scorers.chunks.CHUNK", 100)
         work = Work()
         found = list(score(same, build(models, family, estimator), work=work))
         assert work.evaluations == evaluations
@@ -208,7 +208,7 @@ def test_an_error_names_the_hypothesis_by_its_number_in_the_list(models, monkeyp
         scorer.budget, "tokens", 1
     )  # every hypothesis is a batch, and known by its size
     bad = "the lane"
-    size = len(scorer.sequencer.encoder.encode([bad])[0]) + 1
+    size = len(scorer.sequencer.vocabulary.tokenizer.encode([bad])[0]) + 1
     monkeypatch.setattr(
         scorer.denoiser,
         "readout",

@@ -140,7 +140,7 @@ def models(tmp_path_factory):
 def inside(tmp_path, monkeypatch):
     """Every worker has one CPU, and so one thread."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rescore.scorers.options.CHUNK", 12)
+    monkeypatch.setattr("rescore.scorers.chunks.CHUNK", 12)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -20,6 +20,7 @@ from rescore.models import forest
 from rescore.models import network as network_module
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_vocabulary
+from rescore.scorers import Vocabulary
 from rescore.scorers.ar import CausalScorer, log_prob, token_log_probs
 from rescore.scorers.prefix_tree import PrefixTree
 from rescore.scorers.sequences import Sequencer, TokenSequence
@@ -185,7 +186,8 @@ def test_the_plain_formula_of_old_torch_gives_the_same(model, monkeypatch):
 
 
 def scorer_of(model, window=128, **options) -> CausalScorer:
-    sequencer = Sequencer(small_checkpoint("ar").tokenizer, normalizer("none"), window)
+    vocabulary = Vocabulary(small_checkpoint("ar").tokenizer, normalizer("none"), window)
+    sequencer = Sequencer(vocabulary)
     return CausalScorer("signature", model, sequencer, **options)
 
 

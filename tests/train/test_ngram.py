@@ -430,7 +430,7 @@ def test_the_end_can_be_left_out_but_for_an_empty_text(model, paths):
 def test_scores_do_not_depend_on_chunks(chunk, paths, monkeypatch):
     scorer = load_scorer("ngram", ScorerOptions(model=str(paths / "model")))
     whole = list(scorer.score(LISTS))
-    monkeypatch.setattr("rescore.scorers.options.CHUNK", chunk)
+    monkeypatch.setattr("rescore.scorers.chunks.CHUNK", chunk)
     assert list(scorer.score(LISTS)) == whole
     assert list(scorer.score([])) == []
 

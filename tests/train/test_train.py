@@ -23,6 +23,7 @@ from rescore.models.adapters import NetworkCausalLM, NetworkDenoiser
 from rescore.models.checkpoint import PREDICTIONS, Checkpoint, load, save
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.tokenizer import read_tokenizer
+from rescore.scorers import Vocabulary
 from rescore.scorers.ar import log_prob
 from rescore.scorers.sequences import Sequencer
 from rescore.text import identity
@@ -647,7 +648,7 @@ def test_the_ar_loss_is_minus_the_score():
     )
     sequences = [
         window
-        for windows in Sequencer(checkpoint.tokenizer, identity, 128)(nbest)
+        for windows in Sequencer(Vocabulary(checkpoint.tokenizer, identity, 128))(nbest)
         for window in windows
     ]
     expected = -log_prob(NetworkCausalLM(checkpoint), sequences).sum()

@@ -213,7 +213,7 @@ def test_token_scores_sum_to_the_score_and_change_nothing_else(
             without.values, without.std_errors, without.signature, without.evaluations,
         )  # fmt: skip
         for hyp, value, tokens in zip(one.hyps, found.values, found.token_scores, strict=True):
-            own = tokenizer.pieces(tokenizer.encode([detailed.sequencer.normalize(hyp.text)])[0])
+            own = tokenizer.pieces(tokenizer.encode([detailed.sequencer.vocabulary.normalize(hyp.text)])[0])
             assert [piece for piece, _ in tokens] == own + (end or ["</s>"] * (not own))
             assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
             assert not any(math.copysign(1.0, x) < 0 and x == 0 for _, x in tokens)
@@ -290,7 +290,7 @@ def test_an_existing_name_is_refused_before_anything_is_evaluated(models, monkey
 
 
 def test_a_scorer_that_cannot_say_what_tokens_add_is_refused(monkeypatch):
-    monkeypatch.setitem(SCORERS, "plain", "test_tokens:build_plain")
+    monkeypatch.setitem(SCORERS, "plain", "test_token_scores:build_plain")
     assert load_scorer("plain").name == "plain"
     with pytest.raises(
         ScoreError,

@@ -1,0 +1,92 @@
+"""From a name and options to a scorer, or to its vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rescore.errors import ModelError, ScoreError
+from rescore.interfaces import PlainScorer, Scorer
+from rescore.registry import SCORERS, lookup
+from rescore.scorers.adapt import adapt
+from rescore.scorers.family import ScorerFamily, Vocabulary
+from rescore.scorers.options import ScorerOptions
+
+__all__ = ["load_scorer", "load_vocabulary", "read_options", "scorer_of"]
+
+
+def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
+    """Build the scorer called `name`.
+
+    Raises RescoreError for an unknown name or a broken plug-in, ModelError for an unusable model,
+    ScoreError for an option that the scorer does not read.
+    """
+    options = options or ScorerOptions()
+    build = lookup(SCORERS, name, "scorer")
+    _check_device(options.device)
+    scorer = build(options)
+    if not isinstance(scorer, PlainScorer):
+        raise ScoreError(
+            f"scorer {name!r} was built as a {type(scorer).__name__},"
+            " expected an object with name, kind, signature and score(lists)"
+        )
+    adapted = adapt(scorer)
+    if options.per_token and not adapted.per_token:
+        raise ScoreError(
+            f"--scorer {name} does not say what each token adds to its score; leave --per-token out"
+        )
+    return adapted
+
+
+def scorer_of(scorer: str | PlainScorer, options: Mapping[str, Any]) -> Scorer:
+    """The scorer of a name and options as keywords, or one that was built before, adapted.
+
+    Raises ScoreError for an unknown option, one that the scorer does not read, or any option
+    beside a scorer that was built before; otherwise as `load_scorer`.
+    """
+    if isinstance(scorer, str):
+        return load_scorer(scorer, ScorerOptions.of(options))
+    if options:
+        raise ScoreError(
+            f"the scorer {scorer.name!r} was built before and cannot take {', '.join(options)};"
+            " build it with these options, or give its name"
+        )
+    return adapt(scorer)
+
+
+def read_options(name: str, options: ScorerOptions) -> ScorerOptions:
+    """Those of the options that the scorer called `name` reads; a plug-in's function gets all."""
+    family = lookup(SCORERS, name, "scorer")
+    return options.only(family.reads(options)) if isinstance(family, ScorerFamily) else options
+
+
+def load_vocabulary(name: str, options: ScorerOptions | None = None) -> Vocabulary:
+    """Return what the scorer of this name and these options does to texts.
+
+    Only tokenizers and configurations are read, no weights.
+    Raises RescoreError for an unknown name, ModelError for an unusable model, ScoreError for a
+    scorer without a tokenizer and for options that it does not read.
+    Exact check: tests/checking/test_check.py::test_the_vocabulary_is_the_scorers.
+    """
+    options = options or ScorerOptions()
+    family = lookup(SCORERS, name, "scorer")
+    if not isinstance(family, ScorerFamily) or family.vocabulary is None:
+        raise ScoreError(
+            f"--scorer {name} has no tokenizer to check texts against;"
+            " check them against another scorer"
+        )
+    family.check(options)
+    return family.vocabulary(options)
+
+
+def _check_device(device: str) -> None:
+    """Raise ModelError for a device that torch does not know or does not have."""
+    import torch  # noqa: PLC0415 - options are plain data until a scorer is built
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]});"
+            " use cpu or a device that torch has"
+        ) from error
