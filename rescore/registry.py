@@ -103,7 +103,7 @@ KINDS: dict[str, Kind] = {
     "decision": Kind(DECISIONS, "dlmrescore.decisions", "collections.abc:Callable"),
     "fusion": Kind(FUSIONS, "dlmrescore.fusions", "collections.abc:Callable"),
     "lattice format": Kind(
-        LATTICE_FORMATS, "dlmrescore.lattice_formats", "rescore.lattice.formats.base:LatticeFormat"
+        LATTICE_FORMATS, "dlmrescore.lattice_formats", "rescore.formats.base:Format"
     ),
 }
 

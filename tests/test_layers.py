@@ -26,7 +26,7 @@ RECIPES = sorted(
 #: Row after row, and in each row one room after the other. A new module has to be placed here before the tests pass.
 ROWS = [
     ["types", "errors", "registry", "interfaces"],
-    ["text", "wer"],
+    ["ids", "text", "wer"],
     ["formats", "lattice"],
     ["batching", "diffusion"],
     ["models"],

@@ -16,6 +16,7 @@ from rescore.cli.options import (
 )
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
+from rescore.types import NBest
 
 __all__ = ["command"]
 
@@ -55,7 +56,7 @@ def command(
     Example: dlmrescore convert lists.json --from hyporadise -o nbest.jsonl
              dlmrescore convert scored.jsonl --to mlm-scoring -W score=mdlm_nelbo -o scored.json
     """
-    chosen: Format = lookup(FORMATS, target, "format")
+    chosen: Format[NBest] = lookup(FORMATS, target, "format")
     if not chosen.is_writable:
         raise click.BadParameter(f"{target} can be read but not written", param_hint="--to")
     keywords = format_options(chosen.write_options, writer_options, f"--to {target}", "-W")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import click
 
 from rescore.formats import Format
-from rescore.lattice.formats.base import LatticeFormat
 from rescore.registry import FORMATS, LATTICE_FORMATS, lookup
 
 __all__ = ["command"]
@@ -31,7 +31,7 @@ def command() -> None:
         click.echo()
 
 
-def _lines(known: Format | LatticeFormat) -> Iterator[str]:
+def _lines(known: Format[Any]) -> Iterator[str]:
     yield f"{known.name}: {known.help}"
     yield f"    {'read and written' if known.is_writable else 'read'}; {f'proof: {known.proof}' if known.proof else 'needs --from'}"
     for flag, options in (("-O", known.read_options), ("-W", known.write_options)):

@@ -148,7 +148,7 @@ def command(path: str, output: str, format_name: str | None, lm_name: str, **opt
     ):
         refuse_same_file(source, output)
     references = None if manifest is None else read_references(manifest, ids=ids)
-    if references is not None and chosen.name == "k2":
+    if references is not None and chosen.takes_ids:
         keywords["unnamed"] = list(references)
     lattices = chosen.read(path, **keywords)
     lists = (

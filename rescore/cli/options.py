@@ -193,7 +193,7 @@ class Reader:
                 "--refs-ids says which ids the file of --refs goes by; give --refs"
             )
         self._path, self._refs, self._refs_ids = path, refs, refs_ids
-        self._format: Format = (
+        self._format: Format[NBest] = (
             lookup(FORMATS, format_name, "format") if format_name is not None else format_of(path)
         )
         self._options = format_options(

@@ -1,4 +1,7 @@
-"""What a format is, its options, and what readers and writers share: refusing repeated ids, skipping broken records if asked to, strict numbers, words."""
+"""What a format is, its options, and what readers and writers share.
+
+Shared: refusing repeated ids, skipping broken records on request, strict numbers, words.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rescore.errors import FormatError
 from rescore.formats.strict_json import short
+from rescore.ids import UniqueIds
 from rescore.types import NBest
 
 __all__ = [
@@ -18,7 +22,6 @@ __all__ = [
     "Skipped",
     "ascii_words",
     "convert_each",
-    "each_once",
     "line_id",
     "one_of",
     "optional",
@@ -29,20 +32,20 @@ __all__ = [
     "write_score_option",
 ]
 
-T = TypeVar("T")
+#: What a format holds: `NBest` or `Lattice`.
+Item = TypeVar("Item")
+Record = TypeVar("Record")
 
 _ASCII_SPACE = re.compile(r"[ \t\n\r\f\v]+")
 
 
 def _read_only(*_arguments: object, **_options: object) -> int:
-    raise FormatError("this format can be read but not written; write jsonl")
+    raise FormatError(
+        "this format can be read but not written; `dlmrescore formats` lists those that can"
+    )
 
 
-def _unproven(_head: str) -> bool:
-    return False
-
-
-def _unproven_by_names(_names: Set[str]) -> bool:
+def _proves_nothing(_evidence: object) -> bool:
     return False
 
 
@@ -62,24 +65,38 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Format:
-    """One outside format of N-best lists; `rescore.registry.FORMATS` names them all.
+class Format(Generic[Item]):
+    """One outside format of N-best lists (`Format[NBest]`) or of lattices (`Format[Lattice]`).
 
-    `read(path, *, skipped=None, **options)` yields NBest records as it goes. `write(lists, path, **options)` returns how many lists it wrote.
-    `proven_by(head)` says whether a file that starts like this can only be this format, `proven_by_names(names)` whether a directory that holds
-    these names can only be; without them users have to name the format. `proof` says the same in words, `help` is one line about the format.
-    `read_options` and `write_options` declare the keyword options of `read` and `write` for the command line.
+    `rescore.registry` names them all. `read(path, **options)` yields items as it goes, every id
+    once; readers of lists also take `skipped`. `write(items, path, **options)` returns how many
+    items it wrote. `read_options` and `write_options` declare the keyword options for the command
+    line. `help` is one line about the format.
+
+    What proves the format, so that users need not name it; each returns True only if nothing but
+    this format can look like this:
+
+    - `proven_by(head)`: the start of a file as text.
+    - `proven_by_bytes(head)`: the start of a file as bytes, for binary formats.
+    - `proven_by_names(names)`: the names in a directory.
+
+    Bytes and text are decompressed. `proof` says the same in words.
+
+    `takes_ids`: files of this format may hold items without ids; `read` then takes
+    `unnamed`, the ids of these items in order.
     """
 
     name: str
-    read: Callable[..., Iterator[NBest]]
+    read: Callable[..., Iterator[Item]]
     write: Callable[..., int] = _read_only
-    proven_by: Callable[[str], bool] = _unproven
-    proven_by_names: Callable[[Set[str]], bool] = _unproven_by_names
+    proven_by: Callable[[str], bool] = _proves_nothing
+    proven_by_names: Callable[[Set[str]], bool] = _proves_nothing
     help: str = ""
     proof: str = ""
     read_options: Mapping[str, Option] = field(default_factory=dict)
     write_options: Mapping[str, Option] = field(default_factory=dict)
+    proven_by_bytes: Callable[[bytes], bool] = _proves_nothing
+    takes_ids: bool = False
 
     @property
     def is_writable(self) -> bool:
@@ -103,8 +120,8 @@ class Skipped:
 
 
 def convert_each(
-    records: Iterable[tuple[int, T]],
-    convert: Callable[[T, str], NBest],
+    records: Iterable[tuple[int, Record]],
+    convert: Callable[[Record, str], NBest],
     place: Callable[[int], str],
     skipped: Skipped | None,
 ) -> Iterator[NBest]:
@@ -113,14 +130,11 @@ def convert_each(
     Remembers every id with its number (about 130 bytes an utterance), and nothing else.
     Raises FormatError for a record that `convert` refuses and for an id that was there before; with `skipped`, counts it there and goes on.
     """
-    first: dict[str, int] = {}
+    ids = UniqueIds("read", place)
     for number, record in records:
         try:
             nbest = convert(record, place(number))
-            if first.setdefault(nbest.id, number) != number:
-                raise FormatError(
-                    f"{nbest.place()}: this id was already at {place(first[nbest.id])}; every utterance needs its own"
-                )
+            ids.add(nbest, number)
         except FormatError as error:
             if skipped is None:
                 raise
@@ -198,18 +212,6 @@ def _new_name(text: str) -> str:
     if text in ("", "rank"):
         raise ValueError(text)
     return text
-
-
-def each_once(lists: Iterable[NBest]) -> Iterator[NBest]:
-    """Yield the lists. Raises FormatError for an id that was there before: no other format can hold it twice either."""
-    seen: set[str] = set()
-    for nbest in lists:
-        if nbest.id in seen:
-            raise FormatError(
-                f"{nbest.place()}: this id was written before; every utterance needs its own"
-            )
-        seen.add(nbest.id)
-        yield nbest
 
 
 def line_id(nbest: NBest) -> str:

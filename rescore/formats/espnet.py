@@ -20,7 +20,6 @@ from rescore.formats.base import (
     Option,
     Skipped,
     convert_each,
-    each_once,
     line_id,
     parse_number,
     read_score_option,
@@ -28,6 +27,7 @@ from rescore.formats.base import (
 )
 from rescore.formats.files import PathLike, atomic_directory, name_of, names_in, text_lines
 from rescore.formats.record import score_of
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["ESPNET", "read", "write"]
@@ -73,7 +73,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     """
     count = 0
     with atomic_directory(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             utterance = line_id(nbest)
             for i, hyp in enumerate(nbest.hyps):
                 if re.search(r"[\r\n]", hyp.text):

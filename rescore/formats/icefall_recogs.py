@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, one_of
+from rescore.formats.base import Format, Option, Skipped, convert_each, one_of
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, stem_of, text_lines
 from rescore.formats.literals import STRING, string_list
 from rescore.formats.record import id_of
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["ICEFALL_RECOGS", "read", "write"]
@@ -48,7 +49,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> in
     """
     count, separator = 0, _separator(units, name_of(path))
     with atomic_writer(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             if nbest.ref is None:
                 raise FormatError(
                     f"{nbest.place()}: there is no reference to write; give them with --refs"

@@ -21,7 +21,6 @@ from rescore.formats.base import (
     Skipped,
     ascii_words,
     convert_each,
-    each_once,
     line_id,
     optional,
     parse_number,
@@ -37,6 +36,7 @@ from rescore.formats.files import (
 )
 from rescore.formats.record import score_of
 from rescore.formats.strict_json import short
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["KALDI", "read", "write"]
@@ -100,7 +100,7 @@ def write(
     }
     count = 0
     with atomic_directory(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             utterance = line_id(nbest)
             for i, hyp in enumerate(nbest.hyps):
                 line = " ".join([f"{utterance}-{i + 1}", *ascii_words(hyp.text)])

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from rescore.errors import FormatError, ScoreError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, parse_number
+from rescore.formats.base import Format, Option, Skipped, convert_each, parse_number
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, text_lines
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["LATTICE_RESCORE", "read", "write"]
@@ -55,7 +56,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> i
     """
     count, names = 0, _names(scores, name_of(path))
     with atomic_writer(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             if not _ID.fullmatch(nbest.id):
                 raise FormatError(
                     f'{nbest.place()}: the ids of this format cannot hold white space or "|"; rename the utterance'

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each, each_once, one_of
+from rescore.formats.base import Format, Option, Skipped, convert_each, one_of
 from rescore.formats.files import PathLike, at_line, atomic_writer, byte_lines, name_of
 from rescore.formats.lhotse_manifest import (
     REFERENCE,
@@ -31,6 +31,7 @@ from rescore.formats.lhotse_manifest import (
 )
 from rescore.formats.record import RECORD_FIELDS, from_dict, other_fields, to_dict
 from rescore.formats.strict_json import described, encode, field, first_value
+from rescore.ids import each_once
 from rescore.types import NBest
 
 __all__ = ["LHOTSE", "read", "write"]
@@ -118,7 +119,7 @@ class _Waiting:
     """Lists by id, read on until the one that is asked for; those before it are held until they are."""
 
     def __init__(self, lists: Iterable[NBest], what: str) -> None:
-        self._lists, self._what = each_once(lists), what
+        self._lists, self._what = each_once(lists, "written"), what
         self._held: dict[str, _Held] = {}
         self._asked: dict[str, str] = {}
         self.taken = 0

@@ -16,7 +16,6 @@ from rescore.formats.base import (
     Format,
     Skipped,
     convert_each,
-    each_once,
     read_score_option,
     write_score_option,
 )
@@ -31,6 +30,7 @@ from rescore.formats.strict_json import (
     first_value,
     number,
 )
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["MLM_SCORING", "read", "write"]
@@ -60,7 +60,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     """
     count = 0
     with atomic_writer(path) as output:
-        for count, nbest in enumerate(each_once(lists), 1):
+        for count, nbest in enumerate(each_once(lists, "written"), 1):
             entry = encode({nbest.id: _entry(nbest, score)}, nbest.place())
             output.write((b",\n" if count > 1 else b"{\n") + entry[1:-1])
         output.write(b"\n}\n" if count else b"{}\n")

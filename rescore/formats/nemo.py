@@ -22,7 +22,6 @@ from rescore.formats.base import (
     Option,
     Skipped,
     convert_each,
-    each_once,
     parse_number,
     read_score_option,
     whole_number,
@@ -47,6 +46,7 @@ from rescore.formats.strict_json import (
     first_value,
     number,
 )
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["NEMO", "NEMO_BEAMS", "read", "read_beams", "write", "write_beams"]
@@ -136,7 +136,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     """
     count, size = 0, None
     with atomic_writer(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             size = size or len(nbest.hyps)
             if len(nbest.hyps) != size:
                 raise FormatError(
@@ -180,7 +180,7 @@ def write_beams(lists: Iterable[NBest], path: PathLike, *, score: str = "first_p
     """
     count = 0
     with atomic_writer(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             kept = {
                 name: value
                 for name, value in nbest.raw.items()

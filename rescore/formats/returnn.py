@@ -16,7 +16,6 @@ from rescore.formats.base import (
     Option,
     Skipped,
     convert_each,
-    each_once,
     one_of,
     parse_number,
     read_score_option,
@@ -25,6 +24,7 @@ from rescore.formats.base import (
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, not_utf8, read_bytes
 from rescore.formats.literals import STRING, string_value
 from rescore.formats.record import id_of
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["RETURNN", "read", "write"]
@@ -79,7 +79,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     count = 0
     with atomic_writer(path) as output:
         output.write(b"{\n")
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             pairs = "".join(
                 f"({_score(nbest, i, score)!r}, {hyp.text!r}),\n"
                 for i, hyp in enumerate(nbest.hyps)

@@ -25,7 +25,6 @@ from rescore.formats.base import (
     Skipped,
     ascii_words,
     convert_each,
-    each_once,
     optional,
     parse_number,
 )
@@ -39,6 +38,7 @@ from rescore.formats.files import (
 )
 from rescore.formats.record import score_of
 from rescore.formats.strict_json import short
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["SRILM", "read", "write"]
@@ -80,7 +80,7 @@ def write(lists: Iterable[NBest], path: PathLike, *, am: str = "am", lm: str | N
     """
     count = 0
     with atomic_directory(path) as output:
-        for nbest in each_once(lists):
+        for nbest in each_once(lists, "written"):
             if re.search(r"[/\0]|^\.|\.gz$", nbest.id):
                 raise FormatError(
                     f'{nbest.place()}: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance'

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Skipped, convert_each, each_once
+from rescore.formats.base import Format, Skipped, convert_each
 from rescore.formats.files import PathLike, at_line, atomic_writer, text_lines
+from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["TRN", "parse_trn", "read", "write_reference_trn", "write_trn"]
@@ -38,12 +39,12 @@ def write_trn(lists: Iterable[NBest], path: PathLike) -> int:
 
     Raises FormatError if the file cannot be written or an id comes twice or holds white space or a parenthesis, which trn cannot represent.
     """
-    return _write(((nbest, nbest.hyps[0].text) for nbest in each_once(lists)), path)
+    return _write(((nbest, nbest.hyps[0].text) for nbest in each_once(lists, "written")), path)
 
 
 def write_reference_trn(lists: Iterable[NBest], path: PathLike) -> int:
     """Write the references as `write_trn` writes hypotheses. Raises FormatError for a list without a reference, too."""
-    return _write(((nbest, _reference(nbest)) for nbest in each_once(lists)), path)
+    return _write(((nbest, _reference(nbest)) for nbest in each_once(lists, "written")), path)
 
 
 def _convert(line: str, where: str) -> NBest:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from rescore.errors import FormatError
-from rescore.formats.files import PathLike, head, name_of, names_in
+from rescore.formats.files import PathLike, name_of
+from rescore.formats.reading import proven_formats
 from rescore.lattice.formats.base import LatticeFormat
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.symbols import text_of
@@ -15,7 +15,7 @@ from rescore.registry import LATTICE_FORMATS, lookup
 
 __all__ = ["Lattice", "LatticeFormat", "lattice_format_of", "read_lattices", "text_of"]
 
-_HEAD = 1 << 20
+_HEAD_SIZE = 1 << 20
 
 
 def read_lattices(path: PathLike, format: str | None = None, **options: Any) -> Iterator[Lattice]:
@@ -39,21 +39,9 @@ def read_lattices(path: PathLike, format: str | None = None, **options: Any) -> 
 def lattice_format_of(path: PathLike) -> LatticeFormat:
     """Return the one lattice format that the first megabyte of a file, or the names in a directory, prove.
 
-    Only built-in formats are tried: what else is installed never changes how a file is read. Raises FormatError otherwise: the caller has to name it.
+    Only built-in formats are tried. Raises FormatError otherwise: the caller has to name it.
     """
-    known: list[LatticeFormat] = [
-        lookup(LATTICE_FORMATS, name, "lattice format") for name in sorted(LATTICE_FORMATS)
-    ]
-    if os.path.isdir(path):
-        names = set(names_in(path))
-        proven = [found for found in known if found.proven_by_names(names)]
-    else:
-        start = (
-            b""
-            if os.fspath(path) == "-" or (os.path.exists(path) and not os.path.isfile(path))
-            else head(path, _HEAD)
-        )
-        proven = [found for found in known if found.proven_by(start)]
+    proven = proven_formats(path, "lattice format", _HEAD_SIZE)
     if len(proven) != 1:
         raise FormatError(
             f"{name_of(path)}: its content does not prove its lattice format; name it: {', '.join(sorted(LATTICE_FORMATS))}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -19,6 +19,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from rescore.errors import FormatError
+from rescore.ids import each_once
 from rescore.text import Normalizer, identity
 from rescore.text import normalizer as named_normalizer
 from rescore.types import ErrorCounts, NBest
@@ -365,7 +366,7 @@ def _rows(
     cluster: Callable[[NBest], str] | None,
 ) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
-    for nbest in _distinct(lists):
+    for nbest in each_once(lists, "counted"):
         ref = normalize(reference(nbest))
         errors = count_errors(ref, normalize(nbest.hyps[0].text), unit)
         fewest = int(list_errors(nbest, unit, normalize).min())
@@ -384,23 +385,12 @@ def _is_tuned_on(nbest: NBest) -> bool:
     return "total" in nbest.provenance and nbest.provenance["total"].is_tuned_on
 
 
-def _distinct(lists: Iterable[NBest]) -> Iterator[NBest]:
-    seen: set[str] = set()
-    for nbest in lists:
-        if nbest.id in seen:
-            raise FormatError(
-                f"{nbest.place()}: this id occurs twice; every utterance is counted once"
-            )
-        seen.add(nbest.id)
-        yield nbest
-
-
 def _baseline_errors(
     rows: dict[str, _Row], baseline: Iterable[NBest], unit: Unit, normalize: Normalizer
 ) -> IntArray:
     """Return the baseline's errors in the order of `rows`, counted against the same references."""
     errors: dict[str, int] = {}
-    for nbest in _distinct(baseline):
+    for nbest in each_once(baseline, "counted"):
         row = rows.get(nbest.id)
         if row is None:
             raise FormatError(

@@ -368,8 +368,9 @@ def test_scores_and_meta_accumulate():
         "b",
         score(3.0, 4.0, std_errors=(0.3, 0.4)),
     )
-    assert list(two.raw["meta"]) == ["tool", "scores"]
-    assert list(two.raw["meta"]["scores"]) == ["am", "a", "b"]
+    meta = to_dict(two)["meta"]
+    assert list(meta) == ["tool", "scores"]
+    assert list(meta["scores"]) == list(two.provenance) == ["am", "a", "b"]
     assert [dict(hyp.raw["std_errors"]) for hyp in two.hyps] == [
         {"a": 0.1, "b": 0.3},
         {"a": 0.2, "b": 0.4},

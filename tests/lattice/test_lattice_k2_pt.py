@@ -102,7 +102,7 @@ def test_ids_come_from_keys_or_a_list_or_a_file(tmp_path: Path, table: Path) -> 
         FormatError, match=r"batch.pt: there are 3 lattices and 2 ids, expected one each"
     ):
         list(read_lattices(DATA / "batch.pt", words=table, ids=["a", "b"]))
-    with pytest.raises(FormatError, match=r"utterance a: this id was there before"):
+    with pytest.raises(FormatError, match=r"utterance a: this id was read before"):
         list(read_lattices(DATA / "batch.pt", words=table, ids=["a", "b", "a"]))
 
 

@@ -106,7 +106,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         ),
         (ARCHIVE.replace("2_1 \n", "2__1\n"), r'the transition ids are "2__1"'),
         (ARCHIVE.replace("0 1 a 1", "0 -1 a 1"), r'a state is "-1"'),
-        (ARCHIVE.replace("u2", "u1"), r"lat.txt:11: utterance u1: this id was there before"),
+        (ARCHIVE.replace("u2", "u1"), r"lat.txt:11: utterance u1: this id was read before"),
         (
             ARCHIVE.replace("empty", "two words"),
             r"lat.txt:9: the line has 2 fields, expected the id",

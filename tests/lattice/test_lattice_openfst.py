@@ -147,7 +147,7 @@ def test_binary_means_the_same(tmp_path: Path) -> None:
         (TEXT.replace("2 3 12 c", "2 0 0 <eps>"), "has a cycle through state 0"),
         ("0 1 1 a\n", "it has arcs and no final state"),
         (NUMBERS, "all words are numbers; give the table"),
-        (f"u1\n{TEXT}\nu1\n{TEXT}\n", "one.fst:9: utterance u1: this id was there before"),
+        (f"u1\n{TEXT}\nu1\n{TEXT}\n", "one.fst:9: utterance u1: this id was read before"),
         (f"u1\n{TEXT}\nu2\n{TEXT}", "one.fst:9: utterance u2: the file ends before the empty line"),
         (f"u1\n{TEXT}\nu2 x\n", "one.fst:9: the line has 2 fields, expected the id"),
         (binary(STATES)[:-3], "this binary FST"),

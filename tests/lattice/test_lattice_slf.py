@@ -156,7 +156,7 @@ def test_a_directory_and_a_tar_are_read_by_name(tmp_path: Path) -> None:
         assert [lattice.id for lattice in read_lattices(path)] == ["a", "b", "c"]
     saved(folder, HTK, "a.slf")
     saved(folder, HTK, "b.slf")
-    with pytest.raises(FormatError, match=r"b.slf: utterance u1: this id was there before"):
+    with pytest.raises(FormatError, match=r"b.slf: utterance u1: this id was read before"):
         list(read_lattices(folder))
     (folder / "b.slf.gz").unlink()
     assert [lattice.id for lattice in read_lattices(folder, ids="file")] == ["a", "b", "c"]

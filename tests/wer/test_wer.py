@@ -461,7 +461,7 @@ NO_WORDS, NOT_DEFINED = (
         ([nbest("1", "", "a")], None, f"{NO_WORDS}: {NOT_DEFINED}"),
         ([nbest("1", "", "a"), nbest("2", " ", "b")], None, f"{NO_WORDS}, like those of the other 1 utterances: {NOT_DEFINED}"),
         ([], None, "there are no lists: the input is empty"),
-        (SYSTEM + SYSTEM[:1], None, "dev.jsonl:1: utterance 1: this id occurs twice; every utterance is counted once"),
+        (SYSTEM + SYSTEM[:1], None, "dev.jsonl:1: utterance 1: this id was counted before; every utterance needs its own"),
         (SYSTEM, BASELINE[1:], "utterance 2: it is missing from the baseline; both need the same utterances"),
         (SYSTEM[1:], BASELINE, "dev.jsonl:1: utterance 1: it is in the baseline and not among the evaluated lists; both need the same utterances"),
         (SYSTEM, [nbest("1", "a", "a")], "dev.jsonl:1: utterance 1: the baseline's reference differs from the evaluated list's; both need the same references"),

@@ -1,17 +1,16 @@
-"""What a lattice format is, and what its readers share: arcs that grow in little memory, any state numbers, weights of final states, ids that come once."""
+"""What readers of lattices share: compact growing arcs, any state numbers, final weights."""
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from rescore.errors import FormatError
-from rescore.formats.base import Option
-from rescore.formats.files import PathLike, name_of
+from rescore.formats.base import Format, Option
 from rescore.formats.strict_json import short
 from rescore.lattice.lattice import Lattice
 
@@ -20,7 +19,6 @@ __all__ = [
     "Arcs",
     "LatticeFormat",
     "build",
-    "each_once",
     "list_of_names",
     "state_number",
 ]
@@ -28,41 +26,8 @@ __all__ = [
 _STATE = re.compile(r"[0-9]{1,18}")
 
 
-def _read_only(*_arguments: object, **_options: object) -> int:
-    raise FormatError("this lattice format can be read but not written")
-
-
-def _unproven(_head: bytes) -> bool:
-    return False
-
-
-def _unproven_by_names(_names: Set[str]) -> bool:
-    return False
-
-
-@dataclass(frozen=True)
-class LatticeFormat:
-    """One outside format of lattices; `rescore.registry.LATTICE_FORMATS` names them all.
-
-    `read(path, **options)` yields Lattice objects as it goes, each id once. `write(lattices, path, **options)` returns how many lattices it wrote.
-    `proven_by(head)` says whether a file whose first bytes (decompressed) are these can only be this format, `proven_by_names(names)` whether a
-    directory that holds these names can only be. `proof` says the same in words. The rest is as in `rescore.formats.base.Format`.
-    """
-
-    name: str
-    read: Callable[..., Iterator[Lattice]]
-    write: Callable[..., int] = _read_only
-    proven_by: Callable[[bytes], bool] = _unproven
-    proven_by_names: Callable[[Set[str]], bool] = _unproven_by_names
-    help: str = ""
-    proof: str = ""
-    read_options: Mapping[str, Option] = field(default_factory=dict)
-    write_options: Mapping[str, Option] = field(default_factory=dict)
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether this format has a writer."""
-        return self.write is not _read_only
+#: One outside format of lattices; `rescore.registry.LATTICE_FORMATS` names them all.
+LatticeFormat: TypeAlias = Format[Lattice]
 
 
 def list_of_names(text: str) -> tuple[str, ...]:
@@ -178,19 +143,3 @@ def state_number(text: str, at: str) -> int:
     if not _STATE.fullmatch(text):
         raise FormatError(f'{at}: a state is "{short(text)}", expected a whole number from 0')
     return int(text)
-
-
-def each_once(lattices: Iterable[Lattice], path: PathLike) -> Iterator[Lattice]:
-    """Yield the lattices. Raises FormatError for an id that was there before or that is empty."""
-    seen: set[str] = set()
-    for lattice in lattices:
-        if not lattice.id.strip():
-            raise FormatError(
-                f"{lattice.where or name_of(path)}: a lattice has no id; every utterance needs its own"
-            )
-        if lattice.id in seen:
-            raise FormatError(
-                f"{lattice.place()}: this id was there before; every utterance needs its own"
-            )
-        seen.add(lattice.id)
-        yield lattice

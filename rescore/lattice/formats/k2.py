@@ -21,10 +21,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rescore.errors import FormatError
-from rescore.formats.base import Option, one_of
+from rescore.formats.base import Format, Option, one_of
 from rescore.formats.files import PathLike, name_of, names_in, stem_of, text_lines
 from rescore.formats.strict_json import short
-from rescore.lattice.formats.base import SYMBOL_OPTIONS, LatticeFormat, each_once
+from rescore.ids import each_once
+from rescore.lattice.formats.base import SYMBOL_OPTIONS
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.symbols import Symbols, chosen_symbols
 
@@ -64,7 +65,7 @@ def read(
         lattices = _named(lattices, ids, path)
     elif unnamed is not None:
         lattices = _named_where_unnamed(keyed, unnamed, path)
-    return each_once(lattices, path)
+    return each_once(lattices, "read")
 
 
 def _named_where_unnamed(
@@ -157,12 +158,13 @@ def _is_k2(head: bytes) -> bool:
     )
 
 
-K2 = LatticeFormat(
+K2 = Format(
     "k2",
     read,
-    proven_by=_is_k2,
+    proven_by_bytes=_is_k2,
     help="k2's lattices saved by torch.save(lattice.as_dict(), path): one, a batch, a list, or a dict by cut id",
     proof="a PyTorch file whose pickle names `arcs`",
+    takes_ids=True,
     read_options={
         **SYMBOL_OPTIONS,
         "lm": Option(

@@ -22,15 +22,14 @@ from dataclasses import replace
 import numpy as np
 
 from rescore.errors import FormatError
-from rescore.formats.base import Option, parse_number
+from rescore.formats.base import Format, Option, parse_number
 from rescore.formats.files import PathLike, atomic_writer, byte_lines, name_of, not_utf8
 from rescore.formats.strict_json import short
+from rescore.ids import each_once
 from rescore.lattice.formats.base import (
     SYMBOL_OPTIONS,
     Arcs,
-    LatticeFormat,
     build,
-    each_once,
     state_number,
 )
 from rescore.lattice.lattice import Lattice
@@ -60,7 +59,7 @@ def read(
     symbols = chosen_symbols(words, bpe, dropped)
     return each_once(
         (_converted(one, symbols, words == "none", frame_shift) for one in _blocks(path, dropped)),
-        path,
+        "read",
     )
 
 
@@ -71,7 +70,7 @@ def write(lattices: Iterable[Lattice], path: PathLike) -> int:
     """
     count = 0
     with atomic_writer(path) as output:
-        for lattice in each_once(lattices, path):
+        for lattice in each_once(lattices, "written"):
             output.write(_text(lattice).encode())
             count += 1
     return count
@@ -238,11 +237,11 @@ def seconds(text: str) -> float:
     return value
 
 
-KALDI_COMPACT = LatticeFormat(
+KALDI_COMPACT = Format(
     "kaldi-compact",
     read,
     write,
-    _is_compact,
+    proven_by_bytes=_is_compact,
     help="Kaldi's CompactLattice archives as text (lattice-copy ark:IN ark,t:OUT)",
     proof="an id alone on the first line, then an arc whose weight is `graph,acoustic,2_1_1`",
     read_options={

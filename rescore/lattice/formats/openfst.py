@@ -28,15 +28,14 @@ from typing import Any
 import numpy as np
 
 from rescore.errors import FormatError
-from rescore.formats.base import Option, ascii_words, one_of, parse_number
+from rescore.formats.base import Format, Option, ascii_words, one_of, parse_number
 from rescore.formats.files import PathLike, head, name_of, read_bytes, stem_of, text_lines
 from rescore.formats.strict_json import short
+from rescore.ids import each_once
 from rescore.lattice.formats.base import (
     SYMBOL_OPTIONS,
     Arcs,
-    LatticeFormat,
     build,
-    each_once,
     state_number,
 )
 from rescore.lattice.lattice import Lattice
@@ -74,7 +73,7 @@ def read(
     name = stem_of(path) if id is None else id
     if head(path, 4) == _MAGIC:
         return iter([chosen.binary(read_bytes(path), name, name_of(path))])
-    return each_once(chosen.archive(text_lines(path), name, name_of(path)), path)
+    return each_once(chosen.archive(text_lines(path), name, name_of(path)), "read")
 
 
 class _Reader:
@@ -347,10 +346,10 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
-OPENFST = LatticeFormat(
+OPENFST = Format(
     "openfst",
     read,
-    proven_by=_is_binary,
+    proven_by_bytes=_is_binary,
     help="OpenFst's text (fstprint), also as Kaldi's text archives, and binary vector FSTs",
     proof="the magic number of a binary FST; text proves nothing",
     read_options={

@@ -29,14 +29,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rescore.errors import FormatError
-from rescore.formats.base import Option, one_of, parse_number
+from rescore.formats.base import Format, Option, one_of, parse_number
 from rescore.formats.files import PathLike, atomic_directory
 from rescore.formats.strict_json import short
+from rescore.ids import each_once
 from rescore.lattice.formats.base import (
     Arcs,
-    LatticeFormat,
     build,
-    each_once,
     list_of_names,
     state_number,
 )
@@ -88,7 +87,7 @@ def read(
     Raises FormatError naming the file and the line.
     """
     dropped = NONWORDS | set(nonwords)
-    return each_once((_lattice(source, dropped, ids == "file") for source in sources(path)), path)
+    return each_once((_lattice(source, dropped, ids == "file") for source in sources(path)), "read")
 
 
 def header(path: PathLike) -> Iterator[tuple[str, dict[str, str]]]:
@@ -104,7 +103,7 @@ def write(lattices: Iterable[Lattice], path: PathLike) -> int:
     """
     count = 0
     with atomic_directory(path) as output:
-        for lattice in each_once(lattices, path):
+        for lattice in each_once(lattices, "written"):
             if re.search(r"[/\0\s]|^\.", lattice.id):
                 raise FormatError(
                     f'{lattice.place()}: the id has to be a file name: without "/" and white space, no dot first; rename the utterance'
@@ -412,12 +411,12 @@ def _are_slf(names: Collection[str]) -> bool:
     return bool(names) and all(name.endswith((".slf", ".slf.gz")) for name in names)
 
 
-SLF = LatticeFormat(
+SLF = Format(
     "slf",
     read,
     write,
-    _is_slf,
-    _are_slf,
+    proven_by_bytes=_is_slf,
+    proven_by_names=_are_slf,
     help="HTK's Standard Lattice Format, one file an utterance: a file, a directory or a tar of them",
     proof="a header with `N=` and `L=`, then `I=`; a directory whose files all end in `.slf` or `.slf.gz`, a tar whose first does",
     read_options={

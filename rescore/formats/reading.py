@@ -1,0 +1,72 @@
+"""Reading lists in a known format, or in the one that the content proves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from rescore.errors import FormatError
+from rescore.formats.base import Format, Skipped
+from rescore.formats.files import PathLike, head, name_of, names_in
+from rescore.registry import FORMATS, KINDS, lookup
+from rescore.types import NBest
+
+__all__ = ["format_of", "proven_formats", "read_lists"]
+
+_HEAD_SIZE = 1 << 24  # the first value of a JSON file has to be in it
+
+
+def read_lists(
+    path: PathLike, name: str | None = None, *, skipped: Skipped | None = None, **options: Any
+) -> Iterator[NBest]:
+    """Yield the lists of a file in the format `name`; without one, in the format its content proves.
+
+    `options` go to the reader. Raises FormatError if the content proves no format and for broken
+    records, RescoreError if the name is unknown.
+    """
+    format: Format[NBest] = format_of(path) if name is None else lookup(FORMATS, name, "format")
+    return format.read(path, skipped=skipped, **options)
+
+
+def format_of(path: PathLike) -> Format[NBest]:
+    """Return the one format that the first 16 MB of a file, or the names in a directory, prove.
+
+    If they prove none, a name that ends in `.jsonl` stands for the native format. Raises
+    FormatError otherwise: the caller has to name the format.
+    """
+    proven = proven_formats(path, "format", _HEAD_SIZE)
+    if len(proven) == 1:
+        return proven[0]
+    if not proven and name_of(path).removesuffix(".gz").endswith(".jsonl"):
+        # The native reader says what is wrong with the first line, and where.
+        native: Format[NBest] = lookup(FORMATS, "jsonl", "format")
+        return native
+    raise FormatError(
+        f"{name_of(path)}: its content does not prove its format; name it with --from "
+        "(`dlmrescore formats` lists them)"
+    )
+
+
+def proven_formats(path: PathLike, kind: str, head_size: int) -> list[Format[Any]]:
+    """Return the formats that the first bytes of a file, or the names in a directory, prove.
+
+    `kind` is the registry's: "format" or "lattice format". Only built-in formats are tried, so
+    that installing a package never changes how a file is read. Raises FormatError if the path
+    cannot be read.
+    """
+    table = KINDS[kind].builtin
+    formats: list[Format[Any]] = [lookup(table, name, kind) for name in sorted(table)]
+    if os.path.isdir(path):
+        names = set(names_in(path))
+        return [format for format in formats if format.proven_by_names(names)]
+    start = _start_of(path, head_size)
+    text = start.decode(errors="replace")
+    return [format for format in formats if format.proven_by(text) or format.proven_by_bytes(start)]
+
+
+def _start_of(path: PathLike, size: int) -> bytes:
+    """The start of a file; nothing of standard input and pipes, where a look would consume it."""
+    if os.fspath(path) == "-" or (os.path.exists(path) and not os.path.isfile(path)):
+        return b""
+    return head(path, size)
