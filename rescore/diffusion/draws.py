@@ -1,8 +1,11 @@
-"""Random numbers that are a pure function of what they are for, so that batches, shards and list sizes change nothing.
+"""Random numbers keyed by what they are for, so that batches, shards and list sizes change nothing.
 
-Key: (seed, utterance, draw, stream, anchor, offset). Tokens of several hypotheses that are aligned to the same token of the first hypothesis share
-their numbers (common random numbers), so the differences between hypotheses vary little; tokens of one hypothesis have independent numbers.
-The generator is the finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195), applied to one part of the key after the other.
+Key: (seed, utterance, draw, stream, anchor, offset). Tokens of several hypotheses that are aligned
+to the same token of the first hypothesis share their numbers (common random numbers), so the
+differences between hypotheses vary little. Tokens of one hypothesis have independent numbers.
+
+The generator is the finaliser of SplitMix64 (Steele et al. 2014, doi:10.1145/2660193.2660195),
+applied to one part of the key after the other.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Stream(IntEnum):
-    """What a number is used for; different uses are independent."""
+    """What a number decides; numbers of different streams are independent."""
 
     LEVEL = 0  # the noise level or the number of hidden tokens of a draw
     HIDE = 1  # whether a token is hidden or moved
@@ -49,18 +52,17 @@ def _hash(*parts: int | np.ndarray) -> np.ndarray:
 
 def utterance_key(utterance_id: str) -> int:
     """A 63-bit number for an utterance id, the same everywhere."""
-    return (
-        int.from_bytes(hashlib.blake2b(utterance_id.encode(), digest_size=8).digest(), "little")
-        >> 1
-    )
+    digest = hashlib.blake2b(utterance_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 @dataclass(frozen=True)
 class Draws:
     """The random numbers of one hypothesis.
 
-    `anchors`, `offsets` (length,) int64: the token of the first hypothesis that each token is aligned to, and its place among the tokens inserted
-    there; by default the token's own index and 0, which is what the first hypothesis has.
+    `anchors`, `offsets` (length,) int64: the token of the first hypothesis that each token is
+    aligned to, and its place among the tokens inserted there. By default the token's own index and
+    0, which is what the first hypothesis has.
     """
 
     seed: int = 0
@@ -73,7 +75,10 @@ class Draws:
         return _hash(self.seed, self.utterance, np.arange(draws), int(stream))
 
     def levels(self, draws: int, strata: bool) -> np.ndarray:
-        """(draws,) shared numbers that set noise levels: one in each stratum (k, k + 1) / draws, or independent. Raises ScoreError without a draw."""
+        """(draws,) shared numbers that set noise levels.
+
+        One in each stratum (k, k + 1) / draws, or independent. Raises ScoreError without a draw.
+        """
         if draws < 1:
             raise ScoreError(f"draws must be at least 1, got {draws}")
         shared = self.shared(draws, Stream.LEVEL)

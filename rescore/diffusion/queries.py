@@ -1,280 +1,196 @@
-"""What the estimators need of a network, and the one place where a network is called for them.
+"""Batched queries: the one place where a denoiser is called.
 
-An estimator never calls a network: it writes a `Plan`, which is data (which corrupted sequences to look at, with which weights), and `run` evaluates
-the plans of many sequences together, in batches of nearly equal length. So every estimator is a few lines of arithmetic, and every speed-up is here.
+Estimators and samplers never call a network. They write queries, which are data: a corrupted
+sequence with its noise level and its condition, and the positions to read there.
+`evaluate_queries` evaluates many together, in batches of nearly equal length, and queries about the
+same sequence share one pass. So every speed-up is here.
+
+Letters in shapes: B sequences of a batch, L their padded length, M positions read, V vocabulary.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rescore.batching import Budget, in_batches, pad
+from rescore.diffusion.readouts import Readings, Readout
 from rescore.errors import ScoreError
-from rescore.types import Estimate
+from rescore.interfaces import Condition, Denoiser, SparseDenoiser
 
-__all__ = [
-    "Denoiser",
-    "Plan",
-    "Prediction",
-    "Query",
-    "Readout",
-    "check_tokens",
-    "is_sparse",
-    "run",
-    "same_sequence",
-    "sums",
-    "token_values",
-]
+__all__ = ["READOUT_ROWS", "Query", "evaluate_queries", "shared_passes"]
 
-Prediction = Literal["masked", "leave_one_out", "posterior"]
-
-#: Rows of one read-out: with the budget of a batch it bounds the memory of an evaluation.
+#: Rows of one read-out. With the budget of a batch it bounds the memory of an evaluation.
 READOUT_ROWS = 1024
-
-
-class Denoiser(Protocol):
-    """A network (or a table) that predicts clean tokens from a corrupted sequence."""
-
-    vocab_size: int  # output rows, a mask symbol included; N of the uniform formulas
-    mask_id: int | None  # None for uniform-state models
-    prediction: Prediction
-
-    def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
-        """Log-probabilities of the clean token at every position.
-
-        noisy (batch, length) int64; noise (batch,) noise level 1 - alpha, float; padding (batch, length) bool, True = padding.
-        Returns (batch, length, vocab_size), float32 or wider; -inf where a token is impossible.
-        """
-
-
-class SparseDenoiser(Denoiser, Protocol):
-    """A denoiser that can be read out at chosen positions only, so that the dense tensor is never built."""
-
-    def encode(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
-        """Hidden states (batch, length, width)."""
-
-    def readout(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities (n, vocab_size) of selected hidden states (n, width)."""
-
-
-def is_sparse(denoiser: Denoiser) -> TypeGuard[SparseDenoiser]:
-    """Whether a denoiser can be read out at chosen positions."""
-    return hasattr(denoiser, "encode") and hasattr(denoiser, "readout")
 
 
 @dataclass(frozen=True)
 class Query:
-    """One network pass over one sequence: `noisy` (length,) int64 at noise level `noise`, read at `positions` (n,), where `clean` (n,) is the truth."""
+    """What to read of one network pass over one sequence.
+
+    `noisy` (length,) int64 at noise level `noise` = 1 - alpha. `positions` (n,) int64, n > 0.
+    `clean` (n,) int64: the true tokens there, for read-outs that need them. `condition`: what the
+    sequence is conditioned on; None for text alone.
+    """
 
     noisy: np.ndarray
     noise: float
     positions: np.ndarray
-    clean: np.ndarray
+    clean: np.ndarray | None = None
+    condition: Condition | None = None
+
+    @property
+    def pass_key(self) -> tuple[float, str | None, bytes]:
+        """Queries with equal keys see the same thing: they share a network pass."""
+        condition = None if self.condition is None else self.condition.key
+        return self.noise, condition, self.noisy.tobytes()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A linear estimator: value = mean over draws of the sum of weight x (sum of token values) over the draw's queries.
+def shared_passes(queries: Sequence[Query]) -> list[list[int]]:
+    """The numbers of the queries, those that share a pass together, each group in first place.
 
-    `draw` (Q,) numbers the draw of each query. `strata`: draw k lies in the k-th stratum. `exact`: no randomness, standard error 0.
+    An N-best list has many: two hypotheses with their difference hidden are one sequence, and
+    common random numbers hide alike in both.
     """
-
-    queries: Sequence[Query]
-    weights: np.ndarray
-    draw: np.ndarray
-    draws: int
-    strata: bool = False
-    exact: bool = False
-
-    def combine(self, values: np.ndarray) -> Estimate:
-        """Turn the queries' values (Q,) float64 into the estimate. Raises ScoreError if the network returned NaN."""
-        if np.isnan(values).any():
-            raise ScoreError("the network returned NaN; check the model and its dtype")
-        per_draw = np.bincount(self.draw, weights=self.weights * values, minlength=self.draws)
-        value = float(per_draw.mean())
-        if self.exact:
-            return Estimate(value, 0.0, len(self.queries))
-        return Estimate(
-            value, _std_error(per_draw, self.strata), len(self.queries), tuple(per_draw.tolist())
-        )
-
-    def shares(self, values: Sequence[np.ndarray], length: int) -> np.ndarray:
-        """What each position of the sequence adds to the value of `combine`, (length,) float64, from the queries' token values.
-
-        They sum to that value but for rounding. A position that no query reads adds 0.
-        """
-        shares = np.zeros(length)
-        for query, weight, own in zip(self.queries, self.weights, values, strict=True):
-            shares[query.positions] += weight * own
-        return shares / self.draws
-
-
-def _std_error(per_draw: np.ndarray, strata: bool) -> float:
-    """Standard error of the mean of draws; NaN for one draw.
-
-    Independent draws: sd / sqrt(K). Strata: the collapsed-strata estimator (Cochran 1977, Sampling Techniques, 5A.12) over neighbours, which
-    overstates the variance only by the square of the difference of neighbouring means (about 3 % with 8 strata; sd / sqrt(K) by 35 %).
-    """
-    count = len(per_draw)
-    if count < 2:
-        return math.nan
-    if not np.isfinite(per_draw).all():
-        return math.inf
-    if not strata:
-        return float(per_draw.std(ddof=1) / math.sqrt(count))
-    edges = list(range(0, count - 1, 2))
-    groups = [per_draw[a:b] for a, b in itertools.pairwise([*edges, count])]
-    return math.sqrt(sum(len(group) * float(group.var(ddof=1)) for group in groups)) / count
-
-
-#: (log_probs (M, V), noisy (M,), clean (M,), noise (M,)) -> token values (M,)
-Readout = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-
-
-def check_tokens(tokens: object, scored: object, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Validate and return (tokens int64 (length,), scored bool (length,)). Raises ScoreError with what was got and expected."""
-    ids = np.asarray(tokens)
-    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-        raise ScoreError(
-            f"tokens must be integers of shape (length,), got {ids.dtype} of shape {ids.shape}"
-        )
-    mask = np.ones(len(ids), dtype=bool) if scored is None else np.asarray(scored)
-    if mask.shape != ids.shape or mask.dtype != bool:
-        raise ScoreError(
-            f"scored must be bool of shape {ids.shape}, got {mask.dtype} of shape {mask.shape}"
-        )
-    if not mask.any():
-        raise ScoreError("no token is scored; score at least the end of the sentence")
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        raise ScoreError(f"token ids must lie in 0..{vocab_size - 1}, got {ids.min()}..{ids.max()}")
-    return ids.astype(np.int64), mask
-
-
-@torch.no_grad()
-def token_values(
-    denoiser: Denoiser,
-    plans: Sequence[Plan],
-    readout: Readout,
-    *,
-    budget: Budget | None = None,
-    device: str = "cpu",
-) -> list[list[np.ndarray]]:
-    """Evaluate the queries of all plans together; returns the token values of each plan's queries, (n,) float64 for n positions, for `Plan.shares`.
-
-    Queries that look at the same corrupted sequence share one network pass.
-    """
-    queries = [query for plan in plans for query in plan.queries]
-    groups = same_sequence(queries)
-    lengths = [len(queries[group[0]].noisy) for group in groups]
-    found = in_batches(
-        lengths,
-        lambda rows: _evaluate(
-            denoiser, [[queries[q] for q in groups[i]] for i in rows], readout, device
-        ),
-        budget or Budget(),
-    )
-    by_query = dict(zip(itertools.chain(*groups), itertools.chain(*found), strict=True))
-    values = (by_query[q] for q in range(len(queries)))
-    return [list(itertools.islice(values, len(plan.queries))) for plan in plans]
-
-
-def same_sequence(queries: Sequence[Query]) -> list[list[int]]:
-    """The numbers of the queries, together where noisy sequence and noise level are the same, each group in the place of its first.
-
-    In an N-best list there are many: two hypotheses with their difference hidden are one sequence, and common random numbers hide alike in both.
-    """
-    groups: dict[tuple[float, bytes], list[int]] = {}
+    groups: dict[tuple[float, str | None, bytes], list[int]] = {}
     for number, query in enumerate(queries):
-        groups.setdefault((query.noise, query.noisy.tobytes()), []).append(number)
+        groups.setdefault(query.pass_key, []).append(number)
     return list(groups.values())
 
 
-def run(
+@torch.no_grad()
+def evaluate_queries(
     denoiser: Denoiser,
-    plans: Sequence[Plan],
+    queries: Sequence[Query],
     readout: Readout,
     *,
     budget: Budget | None = None,
     device: str = "cpu",
 ) -> list[np.ndarray]:
-    """Evaluate the queries of all plans together; returns each plan's values (Q,) float64, for `Plan.combine`."""
-    return [
-        sums(values)
-        for values in token_values(denoiser, plans, readout, budget=budget, device=device)
-    ]
+    """What `readout` reads at each query's positions, (n, ...) float64, in the order of `queries`.
+
+    Raises ScoreError if only some queries name their clean tokens, or if a single sequence does not
+    fit in memory.
+    Exact check: tests/diffusion/test_queries.py::test_together_and_one_by_one_give_the_same.
+    """
+    if len({query.clean is None for query in queries}) > 1:
+        raise ScoreError("some queries name their clean tokens and some do not; name all or none")
+    groups = shared_passes(queries)
+    lengths = [len(queries[numbers[0]].noisy) for numbers in groups]
+
+    def evaluate(batch: list[int]) -> list[list[np.ndarray]]:
+        queries_by_pass = [[queries[number] for number in groups[row]] for row in batch]
+        return _evaluate_batch(denoiser, queries_by_pass, readout, device)
+
+    values: dict[int, np.ndarray] = {}
+    for numbers, group_values in zip(
+        groups, in_batches(lengths, evaluate, budget or Budget()), strict=True
+    ):
+        values.update(zip(numbers, group_values, strict=True))
+    return [values[number] for number in range(len(queries))]
 
 
-def sums(values: Sequence[np.ndarray]) -> np.ndarray:
-    """The sum of each array (n > 0,), added up from its first number on, (Q,) float64."""
-    return np.array([np.cumsum(own)[-1] for own in values], dtype=np.float64)
-
-
-def _evaluate(
+def _evaluate_batch(
     denoiser: Denoiser, groups: Sequence[Sequence[Query]], readout: Readout, device: str
 ) -> list[list[np.ndarray]]:
-    """The token values at each query's positions, (n,) float64 each; the queries of a group have one noisy sequence."""
-    noisy, padding = pad([group[0].noisy for group in groups])
-    noise = np.array([group[0].noise for group in groups])
-    rows, positions, clean, each = _reads(groups)
+    """The values of each query of each group; the queries of a group share a row of the batch."""
+    first_queries = [group[0] for group in groups]
+    noisy, padding = pad([query.noisy for query in first_queries])
+    noise = np.array([query.noise for query in first_queries])
+    reads = _reads(groups)
 
-    tensors = [
-        torch.from_numpy(array).to(device) for array in (noisy, _for_device(noise, device), padding)
-    ]
-    read = _reader(
-        denoiser, tensors, torch.from_numpy(rows).to(device), torch.from_numpy(positions).to(device)
+    predict = _predictor(
+        denoiser,
+        [_to(device, noisy), _to(device, noise), _to(device, padding)],
+        [query.condition for query in first_queries],
+        (_to(device, reads.rows), _to(device, reads.positions)),
     )
-    values = []
-    for at in range(0, len(rows), READOUT_ROWS):
-        chunk = slice(at, at + READOUT_ROWS)
-        inputs = (
-            noisy[rows[chunk], positions[chunk]],
-            clean[chunk],
-            _for_device(noise[rows[chunk]], device),
+    chunks = []
+    for start in range(0, len(reads.rows), READOUT_ROWS):
+        chunk = slice(start, start + READOUT_ROWS)
+        rows, positions = reads.rows[chunk], reads.positions[chunk]
+        readings = Readings(
+            predict(chunk),
+            _to(device, noisy[rows, positions]),
+            _to(device, noise[rows]),
+            None if reads.clean is None else _to(device, reads.clean[chunk]),
         )
-        values.append(
-            readout(read(chunk), *(torch.from_numpy(array).to(device) for array in inputs))
-            .double()
-            .cpu()
-            .numpy()
-        )
-    sizes = [len(query.positions) for group in groups for query in group]
-    per_query = iter(np.split(np.concatenate(values)[each], np.cumsum(sizes)[:-1]))
-    return [list(itertools.islice(per_query, len(group))) for group in groups]
+        chunks.append(readout(readings).double().cpu().numpy())
+    return _by_query(np.concatenate(chunks)[reads.index], groups)
 
 
-def _reads(
-    groups: Sequence[Sequence[Query]],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What is read of a batch, each once: (row, position, clean token) (n,) each, and which of the n each position of each query is."""
-    rows = np.repeat(
-        np.arange(len(groups)), [sum(len(query.positions) for query in group) for group in groups]
-    )
+def _by_query(values: np.ndarray, groups: Sequence[Sequence[Query]]) -> list[list[np.ndarray]]:
+    """Values (all positions of all queries, ...) cut into those of each query of each group."""
+    values_by_group, start = [], 0
+    for group in groups:
+        values_by_query = []
+        for query in group:
+            end = start + len(query.positions)
+            values_by_query.append(values[start:end])
+            start = end
+        values_by_group.append(values_by_query)
+    return values_by_group
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """What is read of a batch, each position once: rows, positions and clean tokens (M,).
+
+    `index` finds every position of every query among the M.
+    """
+
+    rows: np.ndarray
+    positions: np.ndarray
+    clean: np.ndarray | None
+    index: np.ndarray
+
+
+def _reads(groups: Sequence[Sequence[Query]]) -> _Reads:
+    """The different (row, position, clean token) that the queries of a batch ask for."""
+    counts = [sum(len(query.positions) for query in group) for group in groups]
+    rows = np.repeat(np.arange(len(groups)), counts)
     positions = np.concatenate([query.positions for group in groups for query in group])
-    clean = np.concatenate([query.clean for group in groups for query in group])
-    key = (rows * (positions.max() + 1) + positions) * (clean.max() + 1) + clean
-    _, first, each = np.unique(key, return_index=True, return_inverse=True)
-    return rows[first], positions[first], clean[first], each
+    key = rows * (positions.max() + 1) + positions
+    clean_tokens = [query.clean for group in groups for query in group if query.clean is not None]
+    clean = np.concatenate(clean_tokens) if clean_tokens else None
+    if clean is not None:
+        key = key * (clean.max() + 1) + clean
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    return _Reads(
+        rows[first], positions[first], None if clean is None else clean[first], index.ravel()
+    )
 
 
-def _for_device(noise: np.ndarray, device: str) -> np.ndarray:
-    """Noise levels stay float64 wherever the device has it: 1 - alpha must not be rounded."""
-    return noise.astype(np.float32) if device.startswith("mps") else noise
+def _to(device: str, array: np.ndarray) -> Tensor:
+    """The array on the device. Noise levels stay float64 where it has that: 1 - alpha is exact."""
+    if array.dtype == np.float64 and device.startswith("mps"):
+        array = array.astype(np.float32)
+    return torch.from_numpy(array).to(device)
 
 
-def _reader(
-    denoiser: Denoiser, inputs: list[Tensor], rows: Tensor, positions: Tensor
+def _predictor(
+    denoiser: Denoiser,
+    inputs: Sequence[Tensor],
+    conditions: Sequence[Condition | None],
+    places: tuple[Tensor, Tensor],
 ) -> Callable[[slice], Tensor]:
-    """A function from a slice of the read positions to their log-probabilities (n, V); the dense tensor is built only where nothing else is offered."""
-    if is_sparse(denoiser):
-        hidden = denoiser.encode(*inputs)
-        return lambda chunk: denoiser.readout(hidden[rows[chunk], positions[chunk]])
-    dense = denoiser.log_probs(*inputs)
+    """A function from a slice of `places` (rows, positions) to log-probabilities (m, V) there.
+
+    (B, L, V) is only built where the denoiser offers nothing else. The condition is only passed
+    where a query has one, so that denoisers of text alone need not know it.
+    """
+    rows, positions = places
+    arguments: dict[str, Any] = {}
+    if any(condition is not None for condition in conditions):
+        arguments["condition"] = list(conditions)
+    if isinstance(denoiser, SparseDenoiser):
+        sparse = denoiser
+        hidden = sparse.encode(*inputs, **arguments)
+        return lambda chunk: sparse.readout(hidden[rows[chunk], positions[chunk]])
+    dense = denoiser.log_probs(*inputs, **arguments)
     return lambda chunk: dense[rows[chunk], positions[chunk]]

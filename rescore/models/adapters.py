@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.diffusion.queries import Prediction
 from rescore.errors import ModelError
+from rescore.interfaces import Prediction
 from rescore.models.checkpoint import Checkpoint
 from rescore.models.network import Network
 
@@ -15,7 +15,7 @@ __all__ = ["NetworkCausalLM", "NetworkDenoiser"]
 
 
 class NetworkDenoiser:
-    """`rescore.diffusion.queries.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
+    """`rescore.interfaces.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
 
     def __init__(
         self,

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from rescore.batching import Budget, length_batches, pad
-from rescore.diffusion.queries import Prediction
 from rescore.errors import ModelError
+from rescore.interfaces import Prediction
 from rescore.models import forest
 from rescore.models.masked_head import UNFIT, masked_head
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from rescore.batching import Budget, halve, is_out_of_memory
-from rescore.diffusion.queries import READOUT_ROWS, sums
+from rescore.diffusion.plans import sums
+from rescore.diffusion.queries import READOUT_ROWS
 from rescore.errors import ScoreError
 from rescore.interfaces import CausalLM, Cost, Scope
 from rescore.models.adapters import NetworkCausalLM

@@ -14,17 +14,11 @@ from torch import Tensor
 
 from rescore.batching import Budget
 from rescore.diffusion.draws import utterance_key
-from rescore.diffusion.queries import (
-    Denoiser,
-    Plan,
-    Readout,
-    is_sparse,
-    same_sequence,
-    sums,
-    token_values,
-)
+from rescore.diffusion.plans import Plan, sums, token_values
+from rescore.diffusion.queries import shared_passes
+from rescore.diffusion.readouts import Readout
 from rescore.errors import ScoreError
-from rescore.interfaces import Cost, Scope
+from rescore.interfaces import Cost, Denoiser, Scope, SparseDenoiser
 from rescore.models.adapters import NetworkDenoiser
 from rescore.models.embedded import open_checkpoint
 from rescore.scorers import networks
@@ -131,7 +125,7 @@ def denoising_scorer(
 def _trial(denoiser: Denoiser, tokens: Tensor, padding: Tensor) -> object:
     """One call of the network, for `rescore.scorers.networks.budget`."""
     noise = torch.full((len(tokens),), 0.5, device=tokens.device)
-    if is_sparse(denoiser):
+    if isinstance(denoiser, SparseDenoiser):
         return denoiser.encode(tokens, noise, padding)
     return denoiser.log_probs(tokens, noise, padding)
 
@@ -222,7 +216,7 @@ class DenoisingScorer:
             queries = [
                 query for planned in group for plan in planned.plans for query in plan.queries
             ]
-            lengths = [len(queries[shared[0]].noisy) for shared in same_sequence(queries)]
+            lengths = [len(queries[shared[0]].noisy) for shared in shared_passes(queries)]
             total += replace(networks.cost(lengths, self.budget), evaluations=len(queries))
         return total
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from rescore.diffusion import masked
 from rescore.diffusion.draws import Draws
-from rescore.diffusion.queries import Denoiser, Plan
+from rescore.diffusion.plans import Plan
 from rescore.errors import ScoreError
+from rescore.interfaces import Denoiser
 from rescore.scorers.denoising import DenoisingScorer, Estimator, denoising_scorer, open_denoiser
 from rescore.scorers.family import ScorerFamily
 from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
@@ -38,7 +39,7 @@ _KINDS: dict[str, ScoreKind] = {
 }
 
 #: Raised whenever a number changes for equal settings.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,12 @@ class MaskedPlanner:
         """The plan of one window."""
         if self.estimator == "nelbo":
             random = Draws(self.seed, utterance, window.anchors, window.offsets)
-            return masked.plan_nelbo(
-                window.tokens, window.scored, self.mask_id, random, draws=self.draws
-            )
+            return masked.plan_nelbo(window.scored_sequence, self.mask_id, random, draws=self.draws)
         if self.estimator == "chain":
             left_to_right = np.arange(int(window.scored.sum()))
-            return masked.plan_chain(window.tokens, window.scored, self.mask_id, left_to_right)
+            return masked.plan_chain(window.scored_sequence, self.mask_id, left_to_right)
         words = window.words if self.estimator == "pll_within_word" else None
-        return masked.plan_pll(window.tokens, window.scored, self.mask_id, words)
+        return masked.plan_pll(window.scored_sequence, self.mask_id, words)
 
     def evaluations(self, words: int, /) -> int:
         """The draws, or about one evaluation a token."""

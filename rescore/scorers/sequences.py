@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from rescore.diffusion.sequence import ScoredSequence
 from rescore.scorers.family import Vocabulary
 from rescore.types import NBest, TokenScores
 
@@ -25,16 +26,22 @@ T = TypeVar("T")
 class TokenSequence:
     """One window of a hypothesis; arrays of shape (L,).
 
-    `scored` is False for BOS and for context that another window scores. `words` numbers the
-    words. `anchors` and `offsets` are the keys of the common random numbers
+    `scored` is False for BOS and for context that another window scores. `fixed` is True for BOS
+    alone, which takes no part in the diffusion. `words` numbers the words. `anchors` and `offsets` are the keys of the common random numbers
     (rescore.diffusion.draws).
     """
 
     tokens: np.ndarray
     scored: np.ndarray
+    fixed: np.ndarray
     words: np.ndarray
     anchors: np.ndarray
     offsets: np.ndarray
+
+    @property
+    def scored_sequence(self) -> ScoredSequence:
+        """What the estimators of `rescore.diffusion` take."""
+        return ScoredSequence(self.tokens, self.scored, self.fixed)
 
 
 def align(first: Sequence[int], tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -105,14 +112,14 @@ class Sequencer:
         self, row: list[int], anchors: np.ndarray, offsets: np.ndarray
     ) -> list[TokenSequence]:
         tokens, words = np.array(row, dtype=np.int64), self.vocabulary.tokenizer.words(row)
-        scored = np.ones(len(row), dtype=bool)
-        scored[0] = False
+        fixed = np.arange(len(row)) == 0
+        scored = ~fixed
         scored[-1] = self.score_eos or len(row) == 2
         windows = []
         for start, end, first_scored, end_scored in cut(len(row), self.vocabulary.window):
             scored_here = np.zeros(len(row), dtype=bool)
             scored_here[first_scored:end_scored] = scored[first_scored:end_scored]
-            arrays = (tokens, scored_here, words, anchors, offsets)
+            arrays = (tokens, scored_here, fixed, words, anchors, offsets)
             if scored_here.any():
                 windows.append(TokenSequence(*(array[start:end] for array in arrays)))
         return windows

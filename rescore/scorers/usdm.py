@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from rescore.diffusion import uniform
 from rescore.diffusion.draws import Draws
-from rescore.diffusion.queries import Denoiser, Plan
+from rescore.diffusion.plans import Plan
+from rescore.interfaces import Denoiser
 from rescore.scorers.denoising import DenoisingScorer, Estimator, denoising_scorer, open_denoiser
 from rescore.scorers.family import ScorerFamily
 from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
@@ -22,7 +23,8 @@ __all__ = ["FAMILY"]
 _POWER = 2
 
 #: Raised whenever a number changes for equal settings.
-_VERSION = 2
+_PLL_VERSION = 2
+_NELBO_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PllPlanner:
     def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
         """The plan of one window."""
         del utterance
-        return uniform.plan_pll(window.tokens, window.scored, self.t)
+        return uniform.plan_pll(window.scored_sequence, self.t)
 
     def evaluations(self, words: int, /) -> int:
         """One, whatever the length."""
@@ -54,7 +56,7 @@ class NelboPlanner:
         """The plan of one window."""
         random = Draws(self.seed, utterance, window.anchors, window.offsets)
         return uniform.plan_nelbo(
-            window.tokens, window.scored, self.vocab_size, random, draws=self.draws, power=_POWER
+            window.scored_sequence, self.vocab_size, random, draws=self.draws, power=_POWER
         )
 
     def evaluations(self, words: int, /) -> int:
@@ -66,7 +68,7 @@ class NelboPlanner:
 def _pll(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
     t = NOISE_LEVEL if options.t is None else options.t
     readout = uniform.read_token(denoiser.prediction)
-    return Estimator("pll", "pll", PllPlanner(t), readout, {"t": t}, _VERSION)
+    return Estimator("pll", "pll", PllPlanner(t), readout, {"t": t}, _PLL_VERSION)
 
 
 def _nelbo(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
@@ -78,7 +80,7 @@ def _nelbo(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
         NelboPlanner(denoiser.vocab_size, draws, seed),
         uniform.read_loss(denoiser.prediction),
         {"draws": draws, "seed": seed, "power": _POWER},
-        _VERSION,
+        _NELBO_VERSION,
     )
 
 

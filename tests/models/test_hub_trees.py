@@ -69,7 +69,8 @@ ARCHITECTURES = {
 
 def sequence(row) -> TokenSequence:
     row = np.array(row, dtype=np.int64)
-    return TokenSequence(row, np.arange(len(row)) > 0, row, row, row)
+    scored = np.arange(len(row)) > 0
+    return TokenSequence(row, scored, ~scored, row, row, row)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

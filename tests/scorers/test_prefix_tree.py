@@ -39,7 +39,7 @@ ROWS = st.lists(
 def sequence(row, scored=None) -> TokenSequence:
     row = np.array(row, dtype=np.int64)
     scored = np.arange(len(row)) > 0 if scored is None else np.array(scored)
-    return TokenSequence(row, scored, row, row, row)
+    return TokenSequence(row, scored, ~scored, row, row, row)
 
 
 def by_row(network, s: TokenSequence) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from small import LINES, small_checkpoint, small_tokenizer
 
 from rescore.diffusion import masked, uniform
+from rescore.diffusion.sequence import scored_sequence
 from rescore.errors import ModelError, RescoreError, TrainError
 from rescore.models.adapters import NetworkCausalLM, NetworkDenoiser
 from rescore.models.checkpoint import PREDICTIONS, Checkpoint, load, save
@@ -662,6 +663,12 @@ def test_the_ar_loss_is_minus_the_score():
     assert read_out == sum(int(s.scored.sum()) for s in sequences)
 
 
+def after_bos(sentence):
+    """Everything is scored but BOS, which stays outside the diffusion."""
+    scored = np.arange(len(sentence)) > 0
+    return scored_sequence(sentence, scored, fixed=~scored)
+
+
 @pytest.mark.parametrize("time_input", [False, True])
 def test_the_mdlm_loss_averages_to_the_exact_nelbo(time_input):
     network = opinionated(7, time_input=time_input)
@@ -669,8 +676,7 @@ def test_the_mdlm_loss_averages_to_the_exact_nelbo(time_input):
     tokens, padding, sentences = batch(6)
     with torch.no_grad():
         exact = sum(
-            masked.nelbo_exact(denoiser, sentence, scored=np.arange(len(sentence)) > 0).value
-            for sentence in sentences
+            masked.nelbo_exact(denoiser, after_bos(sentence)).value for sentence in sentences
         )
     tokens, padding, _ = batch(6, copies=8)
     mean, error = mean_of(objectives.mdlm_loss, network, tokens, padding, 300)
@@ -683,10 +689,7 @@ def test_the_usdm_loss_averages_to_the_uniform_nelbo(monkeypatch):
     network = opinionated(6, time_input=True)
     denoiser = Table(network, None, "leave_one_out")
     tokens, padding, sentences = batch(6)
-    found = [
-        uniform.nelbo(denoiser, sentence, scored=np.arange(len(sentence)) > 0, draws=8192)
-        for sentence in sentences
-    ]
+    found = [uniform.nelbo(denoiser, after_bos(sentence), draws=8192) for sentence in sentences]
     expected, spread = (
         sum(one.value for one in found),
         math.sqrt(sum(one.std_error**2 for one in found)),
