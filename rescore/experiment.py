@@ -31,14 +31,14 @@ from rescore.formats.references import join_references, read_references
 from rescore.fusion.sweep import Sweep, sweep
 from rescore.fusion.totals import Fusion, fuse, gather, recogniser_scores, save
 from rescore.fusion.tuning import tune
-from rescore.pipeline import Journal, Work, score
+from rescore.pipeline import Journal, Progress, score
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
-from rescore.scorers.options import DType, parse_spec
 from rescore.scorers.loading import read_options
-from rescore.types import NBest
+from rescore.scorers.options import DType, parse_spec
+from rescore.types import NBest, Score
 from rescore.wer.evaluation import UNIT_NAMES, Unit, evaluate, reference
 
 __all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Options", "Results", "run"]
@@ -343,9 +343,16 @@ def _scored(
             last = time.monotonic()
             progress.spent(stage, last - began)
 
+    journal: Journal[Score]
     with Journal(folder / "scores" / f"{half}.{plan.name}.journal") as journal:
         scored = list(
-            score(lists, plan.built, name=plan.name, journal=journal, work=Work(advance=advance))
+            score(
+                lists,
+                plan.built,
+                name=plan.name,
+                journal=journal,
+                progress=Progress(advance=advance),
+            )
         )
         if journal.added:
             progress.spent(stage, time.monotonic() - began)

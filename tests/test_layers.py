@@ -39,7 +39,7 @@ ROWS = [
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}
 
 #: What a module may use because users ask for it by name: `--shard env`.
-ASKED_FOR = {"rescore.pipeline.chunks": "a setting read from the environment"}
+ASKED_FOR = {"rescore.pipeline.shards": "a setting read from the environment"}
 
 #: Modules whose import targets are data: the names in the registry, and the public names that `rescore` imports when they are used.
 BY_NAME = {"rescore", "rescore.registry"}

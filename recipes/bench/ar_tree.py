@@ -27,9 +27,9 @@ from torch.nn import functional
 
 import rescore
 from rescore.batching import Budget, pad
+from rescore.interfaces import CausalLM
 from rescore.models.hub import HubCausalLM
 from rescore.models.network import Network
-from rescore.interfaces import CausalLM
 from rescore.scorers.ar import log_prob
 from rescore.scorers.prefix_tree import PrefixTree
 from rescore.scorers.sequences import TokenSequence

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 import rescore
 from rescore.models.network import Network
-from rescore.pipeline import Work
+from rescore.pipeline import Progress
 from rescore.types import NBest
 
 SCORERS = (("usdm", "pll"), ("usdm", "nelbo"), ("mdlm", "nelbo"), ("ar", None))
@@ -110,14 +110,14 @@ def main() -> None:
         rows = []
         for _ in range(options.repeats):
             meter.seconds = meter.operations = 0.0
-            work, started = Work(), time.perf_counter()
-            for _one in rescore.score(few, scorer, work=work):
+            progress, started = Progress(), time.perf_counter()
+            for _one in rescore.score(few, scorer, progress=progress):
                 pass
             seconds = time.perf_counter() - started
             rows.append((seconds, meter.seconds / seconds, meter.operations / meter.seconds / best))
         seconds, share, of_peak = (statistics.median(column) for column in zip(*rows, strict=True))
         print(
-            f"{scorer.name:<11} {work.evaluations:>11}  {seconds:7.2f}  {share:14.1%}  {of_peak:14.1%}"
+            f"{scorer.name:<11} {progress.evaluations:>11}  {seconds:7.2f}  {share:14.1%}  {of_peak:14.1%}"
         )
 
 

@@ -20,7 +20,7 @@ import click
 import numpy as np
 
 import rescore
-from rescore.decoding.lattice_search import LatticeWeights, rescore_lattice
+from rescore.decoding.lattice_search import LatticeWeights, SearchOptions, rescore_lattice
 from rescore.lattice.expand import expand
 from rescore.lattice.formats import slf
 from rescore.lattice.lattice import Lattice
@@ -232,11 +232,10 @@ def compare(
                 one,
                 scorer,
                 weights,
-                posterior=posterior,
+                SearchOptions(
+                    posterior=posterior, lm_name="ngram", per_round=per_round, max_rounds=100
+                ),
                 ref=refs[one.id],
-                lm_name="ngram",
-                per_round=per_round,
-                max_rounds=100,
             )
             for one in part
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -184,7 +185,11 @@ def _searched(
     options: dict[str, Any],
 ) -> Iterator[NBest]:
     """Lists of the paths that a search with a scorer has scored."""
-    from rescore.decoding.lattice_search import LatticeWeights, rescored  # noqa: PLC0415 - torch
+    from rescore.decoding.lattice_search import (  # noqa: PLC0415 - torch
+        LatticeWeights,
+        SearchOptions,
+        rescore_lattices,
+    )
 
     if options["new_scale"] is None or options["method"] != "nbest" or lm_name == "none":
         raise click.UsageError(
@@ -198,17 +203,18 @@ def _searched(
         options["word_bonus"],
         options["posterior_scale"],
     )
-    pruning = {"posterior": options["posterior"]} if options["posterior"] else {}
-    paths = {} if options["count"] is None else {"max_paths": options["count"]}
-    return rescored(
+    search = SearchOptions(lm_name=lm_name)
+    if options["posterior"]:
+        search = replace(search, posterior=options["posterior"])
+    if options["count"] is not None:
+        search = replace(search, max_paths=options["count"])
+    return rescore_lattices(
         lattices,
         load_scorer(scorer, settings),
         weights,
-        references,
+        search,
         name=name,
-        lm_name=lm_name,
-        **pruning,
-        **paths,
+        references=references,
     )
 
 

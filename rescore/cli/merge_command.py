@@ -9,7 +9,7 @@ import click
 from rescore.cli.options import Reader, input_options, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
-from rescore.pipeline.join import merge
+from rescore.pipeline.merging import merge
 
 __all__ = ["command"]
 

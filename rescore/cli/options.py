@@ -15,7 +15,7 @@ from rescore.formats import Format, Skipped, format_of
 from rescore.formats.base import Option, parse_options
 from rescore.formats.files import atomic_writer, name_of, refuse_same_file
 from rescore.formats.references import REFERENCE_IDS, join_references, read_references
-from rescore.pipeline.chunks import Shard
+from rescore.pipeline.shards import Shard
 from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
 from rescore.wer.evaluation import UNITS, Unit

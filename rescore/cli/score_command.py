@@ -20,11 +20,12 @@ from rescore.cli.options import (
     shard_option,
 )
 from rescore.formats import jsonl
-from rescore.pipeline import Journal, Shard, Work, forecast, score
-from rescore.pipeline.engine import Local
+from rescore.pipeline import Journal, Progress, Shard, forecast, score
+from rescore.pipeline.engine import InProcess
 from rescore.pipeline.ray_pool import ray_pool
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.scorers.options import DRAWS, DTYPES, NOISE_LEVEL, SEED
+from rescore.types import Score
 
 __all__ = ["command"]
 
@@ -170,7 +171,7 @@ def _evaluator(family: str, output: str, options: dict[str, Any]) -> Any:
     if workers is None:
         if address is not None:
             raise click.UsageError("--ray-address is of a cluster for --ray N workers; give --ray")
-        return Local
+        return InProcess
     if output == "-":
         raise click.UsageError(
             "--ray needs a file for the result, since Ray writes messages of its own to standard output; give -o FILE"
@@ -179,35 +180,33 @@ def _evaluator(family: str, output: str, options: dict[str, Any]) -> Any:
 
 
 def _score(
-    reader: Reader, scorer: Scorer, output: str, journal: Journal | None, **run: Any
+    reader: Reader, scorer: Scorer, output: str, journal: Journal[Score] | None, **run: Any
 ) -> None:
-    """Score and write; a run that is interrupted says where it can go on."""
+    """Score and write; a run that is interrupted says where it resumes."""
     started = time.monotonic()
-    with tqdm(
-        total=reader.total(), desc=run["name"] or scorer.name, unit="utt", disable=None
-    ) as progress:  # None: only on a terminal
-        work = Work(advance=lambda _nbest: _show(progress, work, started))
+    name = run["name"] or scorer.name
+    with tqdm(total=reader.total(), desc=name, unit="utt", disable=None) as bar:  # None: terminal
+        progress = Progress(advance=lambda _nbest: _show(bar, progress, started))
         try:
-            jsonl.write(score(reader, scorer, work=work, journal=journal, **run), output)
+            scored = score(reader, scorer, progress=progress, journal=journal, **run)
+            jsonl.write(scored, output)
         except KeyboardInterrupt:
-            kept = (
-                f"; what was scored is in {journal.path}"
-                if journal is not None and len(journal)
-                else ""
-            )
+            kept = ""
+            if journal is not None and len(journal):
+                kept = f"; the scores so far are in {journal.path}"
             raise KeyboardInterrupt(
-                f"interrupted after {work.utterances} utterances{kept}; run the same command again to go on"
+                f"interrupted after {progress.utterances} utterances{kept}; "
+                "run the same command again to resume"
             ) from None
     if journal is not None:
         journal.discard()
-    click.echo(_summary(work, time.monotonic() - started), err=True)
+    click.echo(_summary(progress, time.monotonic() - started), err=True)
 
 
-def _show(progress: tqdm[None], work: Work, started: float) -> None:
-    progress.set_postfix_str(
-        f"{work.hypotheses / max(1e-3, time.monotonic() - started):.0f} hypotheses/s", refresh=False
-    )
-    progress.update()
+def _show(bar: tqdm[None], progress: Progress, started: float) -> None:
+    speed = progress.hypotheses / max(1e-3, time.monotonic() - started)
+    bar.set_postfix_str(f"{speed:.0f} hypotheses/s", refresh=False)
+    bar.update()
 
 
 def _of_shard(output: str, shard: Shard | None) -> str:
@@ -219,7 +218,7 @@ def _of_shard(output: str, shard: Shard | None) -> str:
     )
 
 
-def _journal(output: str) -> Journal | nullcontext[None]:
+def _journal(output: str) -> Journal[Score] | nullcontext[None]:
     """The journal beside a file; what goes to standard output, a device or nowhere cannot be resumed."""
     is_file = (
         output != "-"
@@ -229,6 +228,6 @@ def _journal(output: str) -> Journal | nullcontext[None]:
     return Journal(f"{output}.journal") if is_file else nullcontext()
 
 
-def _summary(work: Work, seconds: float) -> str:
-    per_hypothesis = work.evaluations / max(1, work.hypotheses)
-    return f"{work.utterances} utterances, {work.hypotheses} hypotheses, {per_hypothesis:.1f} evaluations a hypothesis, {seconds:.1f} s"
+def _summary(progress: Progress, seconds: float) -> str:
+    per_hypothesis = progress.evaluations / max(1, progress.hypotheses)
+    return f"{progress.utterances} utterances, {progress.hypotheses} hypotheses, {per_hypothesis:.1f} evaluations a hypothesis, {seconds:.1f} s"

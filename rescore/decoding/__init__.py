@@ -1,1 +1,1 @@
-"""Methods that propose new hypotheses."""
+"""Methods that propose new hypotheses: today the search of a lattice with a whole-sentence scorer."""

@@ -1,15 +1,17 @@
-"""Streams of lists through a scorer: chunks that do not depend on shards, a journal to resume from, a cache, shards and their merging.
+"""Items through a task, chunk by chunk: resumable, sharded, cached, on one machine or many.
 
-Reading order: `chunks` (what is evaluated together), `journal` and `cache` (what is known already), `engine` (`score`, which uses them), `join` (shards),
-`dry_run` (what it would take).
+Reading order: `scoring` (`rescore.score`, what most people call), `engine` (the loop), `chunks`
+and `shards` (what is evaluated together, and where), `lookup`, `journal`, `cache` and `results`
+(what is known already), `merging` (shards back into one file), `dry_run` (what a run would cost),
+`ray_pool` (evaluation on many machines).
 """
 
 from rescore.formats import read_lists as read
 from rescore.pipeline.cache import Cache
-from rescore.pipeline.chunks import Shard
 from rescore.pipeline.dry_run import forecast
-from rescore.pipeline.engine import Work, score
-from rescore.pipeline.join import merge
 from rescore.pipeline.journal import Journal
+from rescore.pipeline.merging import merge
+from rescore.pipeline.scoring import Progress, score
+from rescore.pipeline.shards import Shard
 
-__all__ = ["Cache", "Journal", "Shard", "Work", "forecast", "merge", "read", "score"]
+__all__ = ["Cache", "Journal", "Progress", "Shard", "forecast", "merge", "read", "score"]

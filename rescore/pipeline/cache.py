@@ -1,7 +1,9 @@
-"""Scores that outlive their run: deterministic ones by text, stochastic ones by utterance id and whole list, one file for each signature.
+"""Scores that outlive their run, one file for each signature.
 
-A run sees the cache as it was when the run began, whatever it or others add meanwhile: so what is computed together with what, and with it the last
-bits of a score, depends on nothing that happens beside the run. SQLite keeps the file whole through kills and among processes.
+The key of a score is what it depends on (`Scope`): the text; the utterance and the text; the
+whole list. A run sees the cache as it was when the run began, whatever it or others add meanwhile.
+So what is computed together, and with it the last bits of a score, does not depend on other runs.
+SQLite keeps the file intact through kills and among processes.
 """
 
 from __future__ import annotations
@@ -16,14 +18,12 @@ from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-import msgspec
-
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike
-from rescore.pipeline.journal import Stored, restored, stored
+from rescore.pipeline.results import ScoreCodec
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["Cache"]
+__all__ = ["Cache", "list_key", "text_key", "utterance_key"]
 
 T = TypeVar("T")
 
@@ -31,152 +31,151 @@ logger = logging.getLogger("rescore")
 
 _SCHEMA = """
 create table if not exists about (key text primary key, value text not null);
-create table if not exists scores (number integer primary key, key blob unique not null, checksum integer not null, value blob not null);
+create table if not exists scores (
+    number integer primary key, key blob unique not null, checksum integer not null,
+    value blob not null
+);
 """
 _WAIT = 60.0  # seconds for another process's lock
+
+
+def text_key(text: str) -> bytes:
+    """The key of the score of a text alone."""
+    return _key("text", text)
+
+
+def utterance_key(utterance: str, text: str) -> bytes:
+    """The key of the score of a text for one utterance."""
+    return _key("utterance", utterance, text)
+
+
+def list_key(nbest: NBest) -> bytes:
+    """The key of the scores of a whole list."""
+    return _key("list", nbest.id, *(hyp.text for hyp in nbest.hyps))
 
 
 class Cache:
     """The scores of one signature in the directory `folder`.
 
-    Raises FormatError if the directory cannot be used. A file that is damaged is named in a warning, set aside and begun anew.
+    Raises FormatError if the directory cannot be used. A damaged file is moved aside with a
+    warning, and a new one started.
     """
 
     def __init__(
         self, folder: PathLike, signature: str, kind: ScoreKind, *, per_token: bool = False
     ) -> None:
-        about = f"{signature}|per_token" if per_token else signature
-        self.path = (
-            Path(folder)
-            / f"{signature.partition('|')[0]}-{blake2b(about.encode(), digest_size=8).hexdigest()}.sqlite"
-        )
-        self._signature, self._kind, self._about = signature, kind, about
-        self._rows = 0
+        self._signature = f"{signature}|per_token" if per_token else signature
+        hashed = blake2b(self._signature.encode(), digest_size=8).hexdigest()
+        self.path = Path(folder) / f"{signature.partition('|')[0]}-{hashed}.sqlite"
+        self._codec = ScoreCodec(signature, kind)
+        self._visible = 0  # scores up to this number are seen by this run
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FormatError(
-                f"{self.path.parent}: cannot be a cache: {error.strerror}; name a directory that can be written"
+                f"{self.path.parent}: cannot be a cache: {error.strerror}; "
+                "name a directory that can be written"
             ) from error
         self._open()
 
     def snapshot(self) -> tuple[str, int]:
-        """What names the state of the cache: which file it is, and how many scores it holds."""
-        return self._try(lambda: (self._of("token"), self._count()))
+        """The state of the cache: which file it is, and the number of its last score."""
+        return self._retried(lambda: (self._about("token"), self._last_number()))
 
-    def see(self, state: Sequence[object]) -> None:
-        """Look at the cache as it was at `snapshot`; a file that was begun anew since then is empty to this run."""
-        token, rows = state
-        self._rows = int(str(rows)) if token == self._try(lambda: self._of("token")) else 0
+    def restore(self, state: Sequence[object]) -> None:
+        """See the cache as it was at `snapshot`; a file started since then is empty to this run."""
+        token, last_number = state
+        is_same_file = token == self._retried(lambda: self._about("token"))
+        self._visible = int(str(last_number)) if is_same_file else 0
 
-    def text(self, text: str) -> Score | None:
-        """The score of one text, with one value; None if it is not known."""
-        return self._get(_key("text", text))
+    def get(self, key: bytes) -> Score | None:
+        """The score with this key; None if the cache has none. A damaged one is deleted."""
+        if not self._visible:
+            return None
+        query = "select checksum, value from scores where key = ? and number <= ?"
+        row = self._retried(
+            lambda: self._connection.execute(query, (key, self._visible)).fetchone()
+        )
+        if row is None:
+            return None
+        checksum, value = row
+        if checksum != crc32(value):
+            logger.warning("%s: a damaged score is computed again", self.path)
+            self._retried(
+                lambda: self._connection.execute("delete from scores where key = ?", (key,))
+            )
+            return None
+        return self._codec.decode(value)
 
-    def nbest(self, nbest: NBest) -> Score | None:
-        """The score of a whole list; None if it is not known."""
-        return self._get(_key("list", nbest.id, *(hyp.text for hyp in nbest.hyps)))
-
-    def add_text(self, text: str, score: Score) -> None:
-        """Keep the score of one text for later runs."""
-        self._add(_key("text", text), score)
-
-    def add_nbest(self, nbest: NBest, score: Score) -> None:
-        """Keep the score of a whole list for later runs."""
-        self._add(_key("list", nbest.id, *(hyp.text for hyp in nbest.hyps)), score)
+    def add(self, key: bytes, score: Score) -> None:
+        """Keep a score for later runs, once `commit` is called."""
+        value = self._codec.encode(score)
+        insert = "insert or ignore into scores (key, checksum, value) values (?, ?, ?)"
+        self._retried(lambda: self._connection.execute(insert, (key, crc32(value), value)))
 
     def commit(self) -> None:
-        """See on the disk what was added."""
-        self._try(self._connection.commit)
+        """Write what was added to disk."""
+        self._retried(self._connection.commit)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with suppress(sqlite3.Error):
             self._connection.close()
 
     def _open(self) -> None:
+        about = [("signature", self._signature), ("token", secrets.token_hex(8))]
         try:
             self._connection = sqlite3.connect(self.path, timeout=_WAIT)
             if self._connection.execute("pragma quick_check(1)").fetchone()[0] != "ok":
                 raise sqlite3.DatabaseError("its pages do not fit together")
             self._connection.executescript(_SCHEMA)
-            self._connection.executemany(
-                "insert or ignore into about values (?, ?)",
-                [("signature", self._about), ("token", secrets.token_hex(8))],
-            )
+            self._connection.executemany("insert or ignore into about values (?, ?)", about)
             self._connection.commit()
-            if self._of("signature") != self._about:
+            if self._about("signature") != self._signature:
                 raise sqlite3.DatabaseError("it holds scores of another signature")
         except sqlite3.OperationalError as error:  # no permission, no space, locked: not damage
             raise FormatError(
                 f"{self.path}: cannot be used as a cache ({error}); name another directory"
             ) from error
         except sqlite3.DatabaseError as error:
-            self._anew(error)
+            self._start_over(error)
 
-    def _anew(self, error: sqlite3.DatabaseError) -> None:
-        """Set a damaged file aside and begin another."""
+    def _start_over(self, error: sqlite3.DatabaseError) -> None:
+        """Move a damaged file aside and start another."""
         self.close()
         aside = self.path.with_suffix(".damaged")
         self.path.replace(aside)
         logger.warning(
-            "%s: is damaged (%s); it was moved to %s and the cache is made anew",
+            "%s: damaged (%s); it was moved to %s and a new cache is started",
             self.path,
             error,
             aside.name,
         )
-        self._rows = 0
+        self._visible = 0
         self._open()
 
-    def _try(self, action: Callable[[], T]) -> T:
+    def _retried(self, action: Callable[[], T]) -> T:
         """Do it, and once more with a new file if this one turns out to be damaged."""
         try:
             return action()
         except sqlite3.OperationalError as error:
             raise FormatError(
-                f"{self.path}: cannot be written ({error}); free some space, or run without the cache"
+                f"{self.path}: cannot be written ({error}); free some space, "
+                "or run without the cache"
             ) from error
         except sqlite3.DatabaseError as error:
-            self._anew(error)
+            self._start_over(error)
             return action()
 
-    def _of(self, key: str) -> str:
-        (value,) = self._connection.execute(
-            "select value from about where key = ?", (key,)
-        ).fetchone()
+    def _about(self, key: str) -> str:
+        query = "select value from about where key = ?"
+        (value,) = self._connection.execute(query, (key,)).fetchone()
         return str(value)
 
-    def _count(self) -> int:
-        (count,) = self._connection.execute(
-            "select coalesce(max(number), 0) from scores"
-        ).fetchone()
-        return int(count)
-
-    def _get(self, key: bytes) -> Score | None:
-        if not self._rows:
-            return None
-        row = self._try(
-            lambda: self._connection.execute(
-                "select checksum, value from scores where key = ? and number <= ?",
-                (key, self._rows),
-            ).fetchone()
-        )
-        if row is None:
-            return None
-        if row[0] != crc32(row[1]):
-            logger.warning("%s: one of its scores is damaged and is computed again", self.path)
-            self._try(lambda: self._connection.execute("delete from scores where key = ?", (key,)))
-            return None
-        return restored(msgspec.json.decode(row[1], type=Stored), self._signature, self._kind)
-
-    def _add(self, key: bytes, score: Score) -> None:
-        value = msgspec.json.encode(stored(score))
-        self._try(
-            lambda: self._connection.execute(
-                "insert or ignore into scores (key, checksum, value) values (?, ?, ?)",
-                (key, crc32(value), value),
-            )
-        )
+    def _last_number(self) -> int:
+        query = "select coalesce(max(number), 0) from scores"
+        (number,) = self._connection.execute(query).fetchone()
+        return int(number)
 
 
 def _key(*parts: str) -> bytes:

@@ -1,22 +1,22 @@
-"""What scoring would take, before it begins: tokens, evaluations, padding, memory, time."""
+"""What a run would cost, before it starts: tokens, evaluations, padding, memory, time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 
-from rescore.pipeline.chunks import BUCKETS, Shard, chunks
-from rescore.pipeline.lookup import missing
 from rescore.interfaces import Cost, PlainScorer, Scorer
+from rescore.pipeline.chunks import BUCKETS, chunks
+from rescore.pipeline.lookup import Lookup
+from rescore.pipeline.shards import Shard
 from rescore.scorers import adapt
 from rescore.scorers.chunks import CHUNK, in_chunks
 from rescore.types import NBest
 
 __all__ = ["Forecast", "forecast"]
 
-#: Hypotheses that are tokenised and planned; what a larger input takes is their ratio to the words.
+#: Hypotheses that are tokenised and planned; a larger input is extrapolated by its words.
 SAMPLE = 5000
 
 #: Network evaluations of the trial that measures the speed.
@@ -28,7 +28,12 @@ _BYTES = 1500
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run would take. `tokens` counts padding; `seconds` is what is left of evaluation at the speed of a trial; `is_sampled`: not all was planned."""
+    """What a run would cost.
+
+    `tokens` includes padding, and `padding` is its share; `memory` is in bytes; `seconds` is the
+    time of evaluation at `speed` tokens a second, as a trial measured it. `is_sampled`: not all
+    lists were planned.
+    """
 
     utterances: int
     hypotheses: int
@@ -48,75 +53,103 @@ class Forecast:
             "evaluations": f"{about}{self.evaluations:,}",
             "tokens": f"{about}{self.tokens:,}, of which {self.padding:.1%} padding",
             "memory": f"about {self.memory / 2**30:.1f} GiB",
-            "time": f"about {_clock(self.seconds)}, at {self.speed:,.0f} tokens/s",
+            "time": f"about {_duration(self.seconds)}, at {self.speed:,.0f} tokens/s",
         }
         return "\n".join(f"{name:<12} {value}" for name, value in rows.items())
 
 
-def forecast(lists: Iterable[NBest], scorer: PlainScorer, *, shard: Shard | None = None) -> Forecast:
-    """Read all lists, plan some, and evaluate a few of those for the time."""
-    built = adapt(scorer)
-    utterances = hypotheses = waiting = 0
-    weights = {"all": [0.0, 0.0], "sample": [0.0, 0.0]}  # evaluations, and their tokens in words
-    sample: list[NBest] = []
+@dataclass
+class _Tally:
+    """Sums over lists; `words` are those of all evaluations together."""
+
+    utterances: int = 0
+    hypotheses: int = 0
+    evaluations: int = 0
+    words: float = 0.0
+
+    def add(self, nbest: NBest, evaluations: int) -> None:
+        words = sum(len(hyp.words) + 1 for hyp in nbest.hyps)
+        self.utterances += 1
+        self.hypotheses += len(nbest.hyps)
+        self.evaluations += evaluations
+        self.words += evaluations * words / len(nbest.hyps)
+
+
+@dataclass
+class _Sample:
+    """The first lists of the input, up to `SAMPLE` hypotheses."""
+
+    lists: list[NBest] = field(default_factory=list)
+    tally: _Tally = field(default_factory=_Tally)
+
+    @property
+    def is_full(self) -> bool:
+        return self.tally.hypotheses >= SAMPLE
+
+    def add(self, nbest: NBest, evaluations: int) -> None:
+        self.lists.append(nbest)
+        self.tally.add(nbest, evaluations)
+
+
+def forecast(
+    lists: Iterable[NBest], scorer: PlainScorer, *, shard: Shard | None = None
+) -> Forecast:
+    """Read all lists, plan a sample of them, and evaluate a few of those for the time."""
+    adapted = adapt(scorer)
+    total, sample = _Tally(), _Sample()
     for nbest in lists:
         if shard is not None and nbest.id not in shard:
             continue
-        utterances, hypotheses = utterances + 1, hypotheses + len(nbest.hyps)
-        evaluations, words = (
-            built.evaluations(nbest),
-            sum(len(hyp.words) + 1 for hyp in nbest.hyps) / len(nbest.hyps),
-        )
-        is_looked_at = waiting < SAMPLE
-        if is_looked_at:
-            sample.append(nbest)
-            waiting += len(nbest.hyps)
-        for part in ("all", "sample")[: 1 + is_looked_at]:
-            weights[part][0] += evaluations
-            weights[part][1] += evaluations * words
-    is_sampled = len(sample) < utterances
-    cost = _cost(
-        built,
-        in_chunks(built, sample, CHUNK)
-        if is_sampled
-        else chunks(sample, lambda nbest: nbest.id, built.evaluations, CHUNK),
-    )
-    more, longer = (
-        whole / max(1.0, part)
-        for whole, part in zip(weights["all"], weights["sample"], strict=True)
-    )
-    speed = _speed(built, sample)
-    tokens = round(cost.tokens * longer)
-    padding = cost.padding / max(1, cost.tokens)
-    memory = _peak(built) + _BYTES * min(hypotheses, _held(built, sample))
+        evaluations = adapted.evaluations(nbest)
+        total.add(nbest, evaluations)
+        if not sample.is_full:
+            sample.add(nbest, evaluations)
+    is_sampled = sample.tally.utterances < total.utterances
+    cost = _cost(adapted, _chunks(adapted, sample.lists, is_whole=not is_sampled))
+    speed = _speed(adapted, sample.lists)
+    tokens = round(cost.tokens * total.words / max(1.0, sample.tally.words))
+    waiting = min(total.hypotheses, _waiting_hypotheses(sample.tally))
     return Forecast(
-        utterances,
-        hypotheses,
-        round(cost.evaluations * more),
-        tokens,
-        padding,
-        memory,
-        tokens / speed,
-        speed,
-        is_sampled,
+        utterances=total.utterances,
+        hypotheses=total.hypotheses,
+        evaluations=round(
+            cost.evaluations * total.evaluations / max(1.0, sample.tally.evaluations)
+        ),
+        tokens=tokens,
+        padding=cost.padding / max(1, cost.tokens),
+        memory=_peak_memory(adapted) + _BYTES * waiting,
+        seconds=tokens / speed,
+        speed=speed,
+        is_sampled=is_sampled,
     )
 
 
-def _cost(scorer: Scorer, found: Iterable[Sequence[NBest]]) -> Cost:
-    """What chunks cost, equal texts once."""
-    total = Cost()
-    for chunk in found:
-        total += scorer.cost(scorer.prepare(missing(chunk, scorer.scope, None).lists))
+def _chunks(scorer: Scorer, lists: Sequence[NBest], *, is_whole: bool) -> Iterable[list[NBest]]:
+    """The chunks of a run over these lists; of a sample, chunks as full as those of the run."""
+    if is_whole:
+        return chunks(lists, lambda nbest: nbest.id, scorer.evaluations, CHUNK)
+    return in_chunks(scorer, lists, CHUNK)
+
+
+def _cost(scorer: Scorer, chunks_of_lists: Iterable[Sequence[NBest]]) -> Cost:
+    """The cost of chunks, equal texts once."""
+    total = Cost(0, 0, 0)
+    for chunk in chunks_of_lists:
+        total += scorer.cost(scorer.prepare(Lookup(chunk, scorer.scope).missing))
     return total
 
 
-def _speed(scorer: Scorer, sample: Sequence[NBest]) -> float:
-    """Padded tokens a second of the second trial; the first one warms up."""
-    trials = list(
-        islice(in_chunks(scorer, (_short(scorer, nbest) for nbest in sample[:_TRIAL]), _TRIAL), 2)
-    )
-    speed = float("inf")
-    for trial in [trials[0], trials[-1]] if trials else []:
+def _speed(scorer: Scorer, lists: Sequence[NBest]) -> float:
+    """Tokens a second, padding included, of a second trial; the first one warms up."""
+    trials = []
+    for trial in in_chunks(scorer, (_shortened(scorer, nbest) for nbest in lists[:_TRIAL]), _TRIAL):
+        trials.append(trial)
+        if len(trials) == 2:
+            break
+    if not trials:
+        return float("inf")
+    speed = 0.0
+    for trial in (trials[0], trials[-1]):
         tokens = scorer.cost(scorer.prepare(trial)).tokens
         started = time.perf_counter()
         scorer.evaluate(scorer.prepare(trial))
@@ -124,30 +157,25 @@ def _speed(scorer: Scorer, sample: Sequence[NBest]) -> float:
     return speed
 
 
-def _short(scorer: Scorer, nbest: NBest) -> NBest:
-    """So many first hypotheses as a trial can pay for."""
-    each = max(1, scorer.evaluations(nbest) // len(nbest.hyps))
-    return nbest.only(range(min(len(nbest.hyps), max(1, _TRIAL // each))))
+def _shortened(scorer: Scorer, nbest: NBest) -> NBest:
+    """The first hypotheses of a list, as many as a trial can evaluate."""
+    evaluations_each = max(1, scorer.evaluations(nbest) // len(nbest.hyps))
+    count = max(1, _TRIAL // evaluations_each)
+    return nbest.only(range(min(len(nbest.hyps), count)))
 
 
-def _held(scorer: Scorer, sample: Sequence[NBest]) -> int:
-    """Hypotheses that wait for the chunks of their buckets to fill, and for their turn in the output."""
-    hypotheses = sum(len(nbest.hyps) for nbest in sample)
-    return (
-        2
-        * BUCKETS
-        * CHUNK
-        * hypotheses
-        // max(1, sum(scorer.evaluations(nbest) for nbest in sample))
-    )
+def _waiting_hypotheses(sample: _Tally) -> int:
+    """Hypotheses that wait for their chunks to fill, and for their turn in the output."""
+    return 2 * BUCKETS * CHUNK * sample.hypotheses // max(1, sample.evaluations)
 
 
-def _peak(scorer: Scorer) -> int:
-    """Bytes that this process has needed so far, and of the GPU if the scorer is on one."""
-    import torch  # noqa: PLC0415 - loaded by the scorer already
+def _peak_memory(scorer: Scorer) -> int:
+    """Bytes that this process has needed so far, those of its GPU included."""
+    import torch  # noqa: PLC0415 - the scorer has loaded it
 
+    on_gpu = scorer.device.startswith("cuda")
     return _peak_of_process() + (
-        int(torch.cuda.max_memory_allocated(scorer.device)) if scorer.device.startswith("cuda") else 0
+        int(torch.cuda.max_memory_allocated(scorer.device)) if on_gpu else 0
     )
 
 
@@ -162,8 +190,8 @@ def _peak_of_process() -> int:
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
 
 
-def _clock(seconds: float) -> str:
-    """Seconds for people."""
+def _duration(seconds: float) -> str:
+    """Seconds, minutes, hours or days, for people."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"

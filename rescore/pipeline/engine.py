@@ -1,11 +1,7 @@
-"""Streams of lists through a scorer: every list once, in chunks, with what is known already left out.
+"""Items through a task, chunk by chunk: look up, submit, finish, put back.
 
-import rescore
-
-dev, test = (list(rescore.score(rescore.read(path), "mdlm")) for path in ("dev.jsonl", "test.jsonl"))
-fusion = rescore.tune(dev, ["am", "mdlm_nelbo"])
-best = list(rescore.fuse(test, fusion))
-print(rescore.evaluate(best, baseline=test))
+The engine runs any `ChunkTask` (rescore.interfaces): scoring lists is one (`scoring`), and decoders
+and posteriors are others. It knows nothing of what an item or a result is.
 """
 
 from __future__ import annotations
@@ -13,229 +9,220 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
-from rescore.errors import ScoreError
-from rescore.formats.files import PathLike
-from rescore.formats.record import check_score, refuse_existing, with_score
-from rescore.fusion.totals import RANK, TOTAL
-from rescore.fusion.tuning import WORD_BONUS
-from rescore.pipeline.cache import Cache
-from rescore.pipeline.chunks import Shard, chunks, digest
+from rescore.interfaces import ChunkTask
+from rescore.pipeline.chunks import chunks, digest
 from rescore.pipeline.journal import Journal
-from rescore.pipeline.lookup import Missing, missing
-from rescore.scorers import PlainScorer, Scorer, scorer_of
-from rescore.scorers import chunks as scorer_chunks
-from rescore.types import NBest, Score
 
-__all__ = ["Evaluator", "Local", "Work", "score"]
+__all__ = [
+    "Chunk",
+    "Engine",
+    "Evaluator",
+    "InProcess",
+    "ItemTraits",
+    "Missing",
+    "Pending",
+    "Slot",
+]
 
-_RESERVED = {
-    RANK: "the place in the list",
-    TOTAL: "what `fuse` adds",
-    WORD_BONUS: "the weight of the number of words",
-}
+Item = TypeVar("Item")
+Item_contra = TypeVar("Item_contra", contravariant=True)
+Result = TypeVar("Result")
 
-
-@dataclass
-class Work:
-    """What a run has done so far: counts, and a callback after every list that is scored."""
-
-    utterances: int = 0
-    hypotheses: int = 0
-    evaluations: int = 0
-    advance: Callable[[NBest], object] = field(default=lambda nbest: None)
-
-    def add(self, nbest: NBest, evaluations: int) -> None:
-        """Count one list."""
-        self.utterances += 1
-        self.hypotheses += len(nbest.hyps)
-        self.evaluations += evaluations
-        self.advance(nbest)
+#: Waits for the results of what was submitted.
+Pending = Callable[[], list[Result]]
 
 
-class Evaluator(Protocol):
+class Evaluator(Protocol[Item_contra, Result]):
     """Where chunks are evaluated: in this process, or in others (rescore.pipeline.ray_pool)."""
 
     @property
     def ahead(self) -> int:
-        """How many chunks may be under way beside the one whose scores are waited for."""
+        """How many chunks may be submitted beyond the one that is waited for."""
 
-    def submit(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
-        """Begin to evaluate lists; what is returned waits for their scores."""
+    def submit(self, items: Sequence[Item_contra]) -> Pending[Result]:
+        """Start to evaluate items; the returned function waits for their results."""
 
     def warn(self) -> None:
-        """Log once what was noticed over all lists."""
+        """Log once what was noticed over all items."""
 
     def close(self) -> None:
-        """Let go of threads and processes."""
+        """End threads and processes."""
 
 
-class Local:
-    """Evaluates in this process; the next chunk is tokenised and planned in a thread meanwhile."""
+class InProcess(Generic[Item, Result]):
+    """Evaluates in this process; a thread prepares the next chunk meanwhile."""
 
     ahead = 1
 
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
+    def __init__(self, task: ChunkTask[Item, Any, Result]) -> None:
+        self._task = task
         self._thread = ThreadPoolExecutor(1, "rescore-prepare")
 
-    def submit(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
-        """Prepare in the thread; evaluate when the scores are asked for."""
-        prepared = self._thread.submit(self._scorer.prepare, lists)
-        return lambda: self._scorer.evaluate(prepared.result())
+    def submit(self, items: Sequence[Item]) -> Pending[Result]:
+        """Prepare in the thread; evaluate when the results are waited for."""
+        prepared = self._thread.submit(self._task.prepare, items)
+        return lambda: self._task.evaluate(prepared.result())
 
     def warn(self) -> None:
-        """Log what the scorer noticed."""
-        self._scorer.warn()
+        """Log what the task noticed."""
+        self._task.warn()
 
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(cancel_futures=True)
 
 
-def score(
-    lists: Iterable[NBest],
-    scorer: str | PlainScorer = "mdlm",
-    *,
-    name: str | None = None,
-    overwrite: bool = False,
-    work: Work | None = None,
-    shard: Shard | None = None,
-    journal: Journal | None = None,
-    cache: PathLike | None = None,
-    evaluator: Callable[[Scorer], Evaluator] = Local,
-    **options: Any,
-) -> Iterator[NBest]:
-    """Yield every list with one more named score, in order, everything else as it was.
+class Missing(Protocol[Item, Result]):
+    """What of a chunk must be evaluated, once what is known is left out."""
 
-    `scorer` is a name, with `ScorerOptions` as keywords, or a scorer that was built before. `name` defaults to the scorer's own
-    ("mdlm_nelbo", "usdm_pll", "ar"). A hypothesis that stands in its list twice is scored once. `shard` leaves out lists of other shards.
-    `journal` keeps scores as they are made and gives them back to the run that goes on; `cache` names a directory of scores for other runs.
-    Memory is bounded by chunks of lists, not by their number.
-    Raises ScoreError if the name is reserved, or taken and not `overwrite`, or a score is not finite; ModelError for an unusable model; FormatError
-    for a journal of another run, or a journal or cache that cannot be written.
+    @property
+    def missing(self) -> list[Item]:
+        """The items to evaluate."""
+
+    def complete(self, evaluated: Sequence[Result]) -> list[Result]:
+        """One result per item of the chunk, from the results of `missing`."""
+
+    def keep(self, results: Sequence[Result]) -> None:
+        """Store the chunk's results for later runs."""
+
+
+@dataclass(frozen=True)
+class ItemTraits(Generic[Item, Result]):
+    """What the engine must know of items and results.
+
+    `id_of`: the utterance id; `content`: what a result depends on of an item (its digest finds the
+    chunk in a journal); `look_up`: what of a chunk must be evaluated; `check` raises for a result
+    that must not be stored; `done` is called for every result as it comes, in no certain order.
     """
-    built = scorer_of(scorer, options)
-    name = name or built.name
-    if name in _RESERVED:
-        raise ScoreError(
-            f'a score cannot be called "{name}": that is {_RESERVED[name]}; choose another name (--name)'
-        )
-    with ExitStack() as stack:
-        run = _Run(built, evaluator, journal, cache, stack)
-        passed: deque[_Item] = deque()
-        for chunk in run.scored(_items(lists, name, overwrite, shard, passed)):
-            for item, one in chunk:
-                item.score = one
-                if work is not None:
-                    work.add(item.nbest, one.evaluations)
-            while passed and (first := passed[0].score) is not None:
-                yield with_score(passed.popleft().nbest, name, first, overwrite)
+
+    id_of: Callable[[Item], str]
+    content: Callable[[Item], Sequence[str]]
+    look_up: Callable[[Sequence[Item]], Missing[Item, Result]]
+    check: Callable[[Item, Result], object] = lambda item, result: None
+    done: Callable[[Item, Result], object] = lambda item, result: None
 
 
 @dataclass
-class _Item:
-    """A list on its way through."""
+class Slot(Generic[Item, Result]):
+    """An item at its place in the input; `result` is None until its chunk is finished."""
 
-    nbest: NBest
-    score: Score | None = None
-
-
-def _items(
-    lists: Iterable[NBest], name: str, overwrite: bool, shard: Shard | None, passed: deque[_Item]
-) -> Iterator[_Item]:
-    """Lists of the shard, checked before the network is paid for them, remembered in their order."""
-    for nbest in lists:
-        if shard is not None and nbest.id not in shard:
-            continue
-        if not overwrite:
-            refuse_existing(nbest, name)
-        passed.append(_Item(nbest))
-        yield passed[-1]
+    item: Item
+    result: Result | None = None
 
 
-class _Run:
-    """One scorer over one stream, with what it may look up."""
+@dataclass
+class Chunk(Generic[Item, Result]):
+    """Items that are evaluated together, on their way through the engine.
+
+    `results` is None until the chunk is finished. A chunk in the journal has them from the start;
+    otherwise `lookup` says what is missing, and `pending` waits for that.
+    """
+
+    slots: list[Slot[Item, Result]]
+    digest: str
+    results: list[Result] | None = None
+    lookup: Missing[Item, Result] | None = None
+    pending: Pending[Result] | None = None
+
+    @property
+    def items(self) -> list[Item]:
+        """The items, in the order of the input."""
+        return [slot.item for slot in self.slots]
+
+
+class Engine(Generic[Item, Result]):
+    """Runs items through a task.
+
+    A chunk has about `chunk_evaluations` network evaluations. With a `journal`, finished chunks are
+    written to it, and the chunks it holds are not evaluated again. Memory is bounded by chunks, not
+    by the number of items.
+    """
 
     def __init__(
         self,
-        scorer: Scorer,
-        evaluator: Callable[[Scorer], Evaluator],
-        journal: Journal | None,
-        cache: PathLike | None,
-        stack: ExitStack,
+        task: ChunkTask[Item, Any, Result],
+        evaluator: Evaluator[Item, Result],
+        traits: ItemTraits[Item, Result],
+        *,
+        chunk_evaluations: int,
+        journal: Journal[Result] | None = None,
     ) -> None:
-        self.scorer = scorer
-        self.journal = journal
-        per_token = scorer.per_token
-        self.cache = (
-            None
-            if cache is None
-            else Cache(cache, scorer.signature, scorer.kind, per_token=per_token)
-        )
-        if self.cache is not None:
-            stack.callback(self.cache.close)
-        self._begin(per_token)
-        self.evaluator = evaluator(self.scorer)
-        stack.callback(self.evaluator.close)
+        self._task, self._evaluator, self._traits = task, evaluator, traits
+        self._chunk_evaluations = chunk_evaluations
+        self._journal = journal
+        if journal is not None and journal.tokens and task.budget is not None:
+            task.budget.tokens = journal.tokens  # the batches that an earlier process made
 
-    def _begin(self, per_token: bool) -> None:
-        """See the cache as it was when the run began, which may have been in a process before this one."""
-        state: Any = {"cache": None if self.cache is None else self.cache.snapshot()}
-        if self.journal is not None:
-            state = self.journal.begin(
-                self.scorer.signature, self.scorer.kind, {"per_token": per_token}, **state
-            )
-            budget = self.scorer.budget
-            if budget is not None and self.journal.tokens:
-                budget.tokens = self.journal.tokens
-        if self.cache is not None and state["cache"] is not None:
-            self.cache.see(state["cache"])
+    def run(self, items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+        """Yield every item with its result, in the order of the items."""
+        waiting: deque[Slot[Item, Result]] = deque()
+        for chunk in self._finished_chunks(_remembered(items, waiting)):
+            for slot, result in zip(chunk.slots, chunk.results or (), strict=True):
+                slot.result = result
+                self._traits.done(slot.item, result)
+            while waiting and (first := waiting[0].result) is not None:
+                yield waiting.popleft().item, first
 
-    def scored(self, items: Iterable[_Item]) -> Iterator[list[tuple[_Item, Score]]]:
-        """Chunks of items and their scores."""
-        waiting: deque[tuple[list[_Item], Callable[[], list[Score]]]] = deque()
-        size = scorer_chunks.CHUNK
-        for chunk in chunks(
-            items,
-            lambda item: item.nbest.id,
-            lambda item: self.scorer.evaluations(item.nbest),
-            size,
-        ):
-            waiting.append((chunk, self._begun([item.nbest for item in chunk])))
-            if len(waiting) > self.evaluator.ahead:
-                yield _paired(*waiting.popleft())
-        while waiting:
-            yield _paired(*waiting.popleft())
-        self.evaluator.warn()
+    def _finished_chunks(
+        self, slots: Iterable[Slot[Item, Result]]
+    ) -> Iterator[Chunk[Item, Result]]:
+        """The main loop: look up and submit chunks ahead of the one that is finished."""
+        under_way: deque[Chunk[Item, Result]] = deque()
+        for chunk in self._chunks(slots):
+            self._look_up(chunk)
+            self._submit(chunk)
+            under_way.append(chunk)
+            if len(under_way) > self._evaluator.ahead:
+                yield self._finish(under_way.popleft())
+        while under_way:
+            yield self._finish(under_way.popleft())
+        self._evaluator.warn()
 
-    def _begun(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
-        """Look the chunk up, or begin to evaluate what is not known of it; what is returned waits for the scores."""
-        key = digest(lists)
-        known = self.journal.get(key) if self.journal is not None else None
-        if known is not None:
-            return lambda: known
-        wanted = missing(lists, self.scorer.scope, self.cache)
-        wait = self.evaluator.submit(wanted.lists) if wanted.lists else list
-        return lambda: self._ended(key, lists, wanted, wait())
+    def _chunks(self, slots: Iterable[Slot[Item, Result]]) -> Iterator[Chunk[Item, Result]]:
+        def id_of(slot: Slot[Item, Result]) -> str:
+            return self._traits.id_of(slot.item)
 
-    def _ended(
-        self, key: str, lists: Sequence[NBest], wanted: Missing, found: list[Score]
-    ) -> list[Score]:
-        scores = wanted.filled(found)
-        for nbest, one in zip(lists, scores, strict=True):
-            check_score(nbest, self.scorer.name, one)  # before it is on disk
-        if self.journal is not None:
-            self.journal.add(
-                key, 0 if self.scorer.budget is None else self.scorer.budget.tokens, scores
-            )
-        if self.cache is not None:
-            wanted.keep(self.cache, lists, scores)
-        return scores
+        def cost(slot: Slot[Item, Result]) -> int:
+            return self._task.evaluations(slot.item)
+
+        for chunk_slots in chunks(slots, id_of, cost, self._chunk_evaluations):
+            contents = [self._traits.content(slot.item) for slot in chunk_slots]
+            yield Chunk(chunk_slots, digest(contents))
+
+    def _look_up(self, chunk: Chunk[Item, Result]) -> None:
+        if self._journal is not None:
+            chunk.results = self._journal.get(chunk.digest)
+        if chunk.results is None:
+            chunk.lookup = self._traits.look_up(chunk.items)
+
+    def _submit(self, chunk: Chunk[Item, Result]) -> None:
+        if chunk.lookup is not None and chunk.lookup.missing:
+            chunk.pending = self._evaluator.submit(chunk.lookup.missing)
+
+    def _finish(self, chunk: Chunk[Item, Result]) -> Chunk[Item, Result]:
+        """Wait for what was submitted, complete the results, check them, and put them back."""
+        if chunk.lookup is None:
+            return chunk
+        evaluated = chunk.pending() if chunk.pending is not None else []
+        results = chunk.lookup.complete(evaluated)
+        for item, result in zip(chunk.items, results, strict=True):
+            self._traits.check(item, result)  # before it is on disk
+        if self._journal is not None:
+            tokens = 0 if self._task.budget is None else self._task.budget.tokens
+            self._journal.add(chunk.digest, tokens, results)
+        chunk.lookup.keep(results)
+        chunk.results = results
+        return chunk
 
 
-def _paired(chunk: list[_Item], wait: Callable[[], list[Score]]) -> list[tuple[_Item, Score]]:
-    return list(zip(chunk, wait(), strict=True))
+def _remembered(
+    items: Iterable[Item], waiting: deque[Slot[Item, Result]]
+) -> Iterator[Slot[Item, Result]]:
+    """Slots of the items; `waiting` holds them in the order of the input."""
+    for item in items:
+        slot: Slot[Item, Result] = Slot(item)
+        waiting.append(slot)
+        yield slot

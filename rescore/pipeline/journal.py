@@ -1,70 +1,76 @@
-"""The scores of a run on disk as they are made, so that a run that was killed goes on instead of starting again.
+"""The results of a run on disk as they are made, so that a run that was killed resumes.
 
-One line a chunk: a checksum and a JSON object, written at once and seen on the disk before the next chunk begins. Chunks are found by a digest of
-their lists, so a journal needs no positions, and a line that is damaged is a chunk that is scored again. The first line says what the run is.
+One line a chunk: a checksum and a JSON object, written and synced before the next chunk ends.
+Chunks are looked up by a digest of their items, so a journal needs no positions; a damaged line is
+a chunk that is computed again. The first line, the header, states which run the journal belongs to.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 from zlib import crc32
 
 import msgspec
 
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike, is_held
-from rescore.types import Score, ScoreKind
+from rescore.pipeline.results import Codec
 
-__all__ = ["Journal", "Stored", "restored", "stored"]
+__all__ = ["Journal"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("rescore")
 
-_VERSION = 1
-
-
-class Stored(msgspec.Struct, omit_defaults=True):
-    """One Score without what all have in common; NaN, an unknown standard error, is null."""
-
-    values: tuple[float, ...]
-    evaluations: int
-    std_errors: tuple[float | None, ...] | None = None
-    token_scores: tuple[tuple[tuple[str, float], ...], ...] | None = None
+_VERSION = 2
+_CHECKSUM = 9  # bytes before the JSON of a line: eight hex digits and a space
 
 
 class _Entry(msgspec.Struct):
-    """One chunk: the digest of its lists, the budget of its batches, its scores."""
+    """One chunk: the digest of its items, the batch budget in tokens, and its results."""
 
     chunk: str
     tokens: int
-    scores: list[Stored]
+    results: list[msgspec.Raw]
 
 
-class Journal:
-    """The journal of one run; nobody else can open it at the same time.
+@dataclass(frozen=True)
+class _Line:
+    """A whole line of the file: its number from 1, its place, its JSON (None if damaged)."""
 
-    `tokens` is the budget of the last chunk in it (0: none): the run that goes on makes its batches with it. `added` counts this run's chunks.
+    number: int
+    start: int
+    size: int
+    payload: bytes | None
+
+
+class Journal(Generic[T]):
+    """The journal of one run; only one process can open it at a time.
+
+    `tokens` is the batch budget of its last chunk (0: none), with which a resumed run makes its
+    batches. `added` counts the chunks of this process.
     Raises FormatError if the file cannot be opened, or another run has it open.
     """
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
-        self.tokens = self.added = 0
-        self._places: dict[bytes, tuple[int, int]] = {}
-        self._signature = ""
-        self._kind: ScoreKind = "log_prob"
-        self._output = _locked(self.path)
+        self.tokens = 0
+        self.added = 0
+        self._lines_by_digest: dict[bytes, tuple[int, int]] = {}  # start and size
+        self._codec: Codec[T] | None = None
+        self._output = _open_locked(self.path)
         self._input = self.path.open("rb")
-        self._is_ours = not os.fstat(self._output).st_size
+        self._may_delete = os.fstat(self._output).st_size == 0
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Journal[T]:
         return self
 
     def __exit__(
@@ -77,145 +83,139 @@ class Journal:
 
     def __len__(self) -> int:
         """The number of chunks."""
-        return len(self._places)
+        return len(self._lines_by_digest)
 
     def begin(
-        self, signature: str, kind: ScoreKind, settings: Mapping[str, Any], **state: Any
+        self, codec: Codec[T], settings: Mapping[str, Any], **state: Any
     ) -> Mapping[str, Any]:
-        """Read what is there. `settings` must be those it was begun with; returns the `state` of that first time, which is now's for a new journal.
+        """Read the journal, or write the header of a new one.
 
+        `settings` must equal those of the run that began the journal. Returns the `state` of that
+        run; that of this run for a new journal.
         Raises FormatError naming the first setting that differs.
         """
-        self._signature, self._kind = signature, kind
-        own = json.loads(json.dumps({"journal": _VERSION, "signature": signature, **settings}))
-        content = self._lines()
-        first = next(content, None)
-        header = None if first is None else _header(first[1])
+        self._codec = codec
+        settings = json.loads(json.dumps({"journal": _VERSION, **settings}))
+        lines = self._read_lines()
+        first = next(lines, None)
+        header = None if first is None else _header(first.payload)
         if header is None:
             if first is not None:
-                logger.warning("%s: is damaged at its start and is made anew", self.path)
+                logger.warning("%s: the header is damaged; the journal starts over", self.path)
             os.ftruncate(self._output, 0)
-            self._append({"settings": own, "state": state})
+            self._append({"settings": settings, "state": state})
             return state
-        for name, here in own.items():
-            there = header["settings"].get(name)
-            if there != here:
-                raise FormatError(
-                    f"{self.path}: is of another run, with {name} {_short(there)} and not {_short(here)}; finish that run, or delete the file"
-                )
-        self._is_ours = True
-        for number, payload, place in content:
-            self._index(number, payload, place)
-        kept: Mapping[str, Any] = header["state"]
-        return kept
+        self._check_settings(header["settings"], settings)
+        self._may_delete = True
+        for line in lines:
+            self._index(line)
+        saved_state: Mapping[str, Any] = header["state"]
+        return saved_state
 
-    def get(self, digest: str) -> list[Score] | None:
-        """The scores of the chunk with this digest; None if it was not scored yet."""
-        place = self._places.get(bytes.fromhex(digest))
-        if place is None:
+    def get(self, digest: str) -> list[T] | None:
+        """The results of the chunk with this digest; None if it is not in the journal."""
+        place = self._lines_by_digest.get(bytes.fromhex(digest))
+        if place is None or self._codec is None:
             return None
-        self._input.seek(place[0])
-        entry = msgspec.json.decode(self._input.read(place[1])[9:], type=_Entry)
-        return [restored(one, self._signature, self._kind) for one in entry.scores]
+        start, size = place
+        self._input.seek(start)
+        entry = msgspec.json.decode(self._input.read(size)[_CHECKSUM:], type=_Entry)
+        return [self._codec.decode(bytes(result)) for result in entry.results]
 
-    def add(self, digest: str, tokens: int, scores: Sequence[Score]) -> None:
-        """Write one chunk and see it on the disk. Raises FormatError if it cannot be written; what was there stays."""
+    def add(self, digest: str, tokens: int, results: Sequence[T]) -> None:
+        """Write one chunk and sync it to disk.
+
+        Raises FormatError if it cannot be written; what was written before stays.
+        """
+        if self._codec is None:
+            raise FormatError(f"{self.path}: a chunk came before the header")
+        encoded = [msgspec.Raw(self._codec.encode(result)) for result in results]
+        place = self._append(_Entry(digest, tokens, encoded))
+        self._lines_by_digest[bytes.fromhex(digest)] = place
         self.added += 1
-        self._append(_Entry(digest, tokens, [stored(score) for score in scores]))
 
     def discard(self) -> None:
-        """Delete the file: the run has ended and its output stands."""
+        """Delete the file: the run has ended and its output is complete."""
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others open it. A journal without a chunk is of no use and deleted."""
+        """Close the file so that others can open it; delete a journal without a chunk."""
         self._input.close()
         if self._output >= 0:
-            if self._is_ours and not self._places:
+            if self._may_delete and not self._lines_by_digest:
                 self.discard()
             os.close(self._output)
             self._output = -1
 
-    def _lines(self) -> Iterator[tuple[int, bytes | None, tuple[int, int]]]:
-        """(number, payload or None, place) of every whole line; a torn last line is cut off."""
+    def _check_settings(self, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        for name, value in settings.items():
+            if saved.get(name) != value:
+                raise FormatError(
+                    f"{self.path}: belongs to another run, with {name} {_short(saved.get(name))}, "
+                    f"expected {_short(value)}; finish that run, or delete the file"
+                )
+
+    def _read_lines(self) -> Iterator[_Line]:
+        """Every whole line; a torn last line is cut off."""
         self._input.seek(0)
         end = 0
         for number, line in enumerate(self._input, 1):
             if not line.endswith(b"\n"):
                 break
-            yield number, _payload(line), (end, len(line))
+            yield _Line(number, end, len(line), _payload(line))
             end += len(line)
         os.ftruncate(self._output, end)
 
-    def _index(self, number: int, payload: bytes | None, place: tuple[int, int]) -> None:
+    def _index(self, line: _Line) -> None:
         try:
-            entry = msgspec.json.decode(payload or b"", type=_Entry)
-            self._places[bytes.fromhex(entry.chunk)] = place
+            entry = msgspec.json.decode(line.payload or b"", type=_Entry)
+            self._lines_by_digest[bytes.fromhex(entry.chunk)] = (line.start, line.size)
             self.tokens = entry.tokens
         except (msgspec.MsgspecError, ValueError):
-            logger.warning("%s:%d: is damaged; what it held is scored again", self.path, number)
+            logger.warning("%s:%d: damaged; its chunk is computed again", self.path, line.number)
 
-    def _append(self, record: object) -> None:
+    def _append(self, record: object) -> tuple[int, int]:
+        """Write one line and sync it; returns its start and size."""
         payload = msgspec.json.encode(record)
         line = b"%08x %s\n" % (crc32(payload), payload)
-        start, rest = os.fstat(self._output).st_size, memoryview(line)
+        start = os.fstat(self._output).st_size
         try:
+            rest = memoryview(line)
             while rest:
                 rest = rest[os.write(self._output, rest) :]
             os.fsync(self._output)
         except OSError as error:
             raise FormatError(
-                f"{self.path}: cannot be written: {error.strerror}; run the same command again when it can"
+                f"{self.path}: cannot be written: {error.strerror}; "
+                "mend that and run the same command again"
             ) from error
-        if isinstance(record, _Entry):
-            self._places[bytes.fromhex(record.chunk)] = (start, len(line))
-
-
-def stored(score: Score) -> Stored:
-    """What is written of a score."""
-    errors = (
-        None
-        if score.std_errors is None
-        else tuple(None if math.isnan(error) else float(error) for error in score.std_errors)
-    )
-    tokens = score.token_scores
-    return Stored(tuple(map(float, score.values)), score.evaluations, errors, tokens)
-
-
-def restored(stored: Stored, signature: str, kind: ScoreKind) -> Score:
-    """The score that was written."""
-    errors = (
-        None
-        if stored.std_errors is None
-        else tuple(math.nan if error is None else error for error in stored.std_errors)
-    )
-    return Score(stored.values, signature, kind, stored.evaluations, errors, stored.token_scores)
+        return start, len(line)
 
 
 def _payload(line: bytes) -> bytes | None:
-    """What follows the checksum; None if they do not belong together."""
+    """The JSON of a line; None where the checksum does not match."""
     checksum, _, payload = line[:-1].partition(b" ")
     return payload if checksum == b"%08x" % crc32(payload) else None
 
 
 def _header(payload: bytes | None) -> dict[str, Any] | None:
-    header = json.loads(payload) if payload is not None else None
-    is_header = (
-        isinstance(header, dict)
-        and isinstance(header.get("settings"), dict)
-        and isinstance(header.get("state"), dict)
-    )
-    return header if is_header else None
+    """The header; None where the line is something else."""
+    header = None if payload is None else json.loads(payload)
+    if not isinstance(header, dict):
+        return None
+    parts = (header.get("settings"), header.get("state"))
+    return header if all(isinstance(part, dict) for part in parts) else None
 
 
-def _locked(path: Path) -> int:
-    """Open for appending, alone; the system lets go of the lock whatever happens to this process."""
+def _open_locked(path: Path) -> int:
+    """Open for appending and lock; the system frees the lock whatever ends this process."""
     while True:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
             raise FormatError(
-                f"{path}: cannot be opened: {error.strerror}; a run's journal lies beside its output, where files can be written"
+                f"{path}: cannot be opened: {error.strerror}; the journal lies beside the output, "
+                "so that folder must be writable"
             ) from error
         if not is_held(descriptor):
             os.close(descriptor)
@@ -225,7 +225,7 @@ def _locked(path: Path) -> int:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 return descriptor
-        os.close(descriptor)  # a run that ended has just deleted it
+        os.close(descriptor)  # a run that ended deleted the file between open and lock
 
 
 def _short(value: object) -> str:

@@ -1,123 +1,128 @@
-"""What of a chunk has to be evaluated, once what is in it twice and what the cache knows are left out."""
+"""What of a chunk of lists must be evaluated: no text twice, nothing that the cache has."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rescore.interfaces import Scope
-from rescore.pipeline.cache import Cache
+from rescore.pipeline.cache import Cache, list_key, text_key, utterance_key
 from rescore.types import NBest, Score
 
-__all__ = ["Missing", "missing"]
+__all__ = ["Lookup"]
 
 
 @dataclass(frozen=True)
-class _Place:
-    """One value: hypothesis `number` of a known score, or of the list at `index` among those that are evaluated."""
-
-    number: int
-    index: int = -1
-    known: Score | None = None
-
-    def of(self, found: Sequence[Score]) -> Score:
-        return found[self.index] if self.known is None else self.known
-
-
-@dataclass(frozen=True)
-class Missing:
-    """`lists`: what has to be evaluated. `places`: where each hypothesis of each list of the chunk has its value.
-
-    `paid`: which of `lists` a list of the chunk has, -1 for none.
+class _Source:
+    """Where a hypothesis finds its value: hypothesis `index` of a cached score, or else of the
+    score of list number `missing` among those that are evaluated.
     """
 
-    lists: list[NBest]
-    places: list[list[_Place]]
-    paid: list[int]
-    scope: Scope
+    index: int
+    cached: Score | None = None
+    missing: int = -1
 
-    def filled(self, found: Sequence[Score]) -> list[Score]:
-        """The score of every list of the chunk, from those of `lists`. A list without a hypothesis of its own to evaluate has cost nothing."""
-        return [
-            _gathered(places, found, found[paid].evaluations if paid >= 0 else 0)
-            for places, paid in zip(self.places, self.paid, strict=True)
-        ]
+    def score(self, evaluated: Sequence[Score]) -> Score:
+        return evaluated[self.missing] if self.cached is None else self.cached
 
-    def keep(self, cache: Cache, lists: Sequence[NBest], scores: Sequence[Score]) -> None:
-        """Put what was not known into the cache."""
-        for nbest, paid, score in zip(lists, self.paid, scores, strict=True):
-            if paid < 0:
-                continue
-            if self.scope != "text":
-                cache.add_nbest(nbest, score)
+
+class Lookup:
+    """One chunk of lists, looked up.
+
+    `missing`: what must be evaluated, each list with the hypotheses that are new. Equal texts share
+    a score: within the chunk where the scope is the text, within their list otherwise.
+    """
+
+    def __init__(self, lists: Sequence[NBest], scope: Scope, cache: Cache | None = None) -> None:
+        self.missing: list[NBest] = []
+        self._lists, self._scope, self._cache = lists, scope, cache
+        self._sources: list[list[_Source]] = []  # of each list, one for each hypothesis
+        self._missing_of: list[int | None] = []  # of each list, its number in `missing`
+        by_text: dict[str, _Source] = {}
+        for nbest in lists:
+            if scope != "text":
+                by_text = {}
+            whole = self._cached_list(nbest)
+            if whole is None:
+                self._look_up(nbest, by_text)
             else:
-                for hyp, number in {
-                    hyp.text: number for number, hyp in enumerate(nbest.hyps)
-                }.items():
-                    cache.add_text(hyp, _one(score, number))
-        cache.commit()
+                self._sources.append([_Source(i, whole) for i in range(len(nbest.hyps))])
+                self._missing_of.append(None)
 
+    def complete(self, evaluated: Sequence[Score]) -> list[Score]:
+        """The score of every list of the chunk, from the scores of `missing`.
 
-def missing(lists: Sequence[NBest], scope: Scope, cache: Cache | None) -> Missing:
-    """Look through a chunk. Scores of scope text are shared by equal texts; others only within a list."""
-    wanted = Missing([], [], [], scope)
-    seen: dict[str, _Place] = {}
-    for nbest in lists:
-        if scope != "text":
-            seen = {}
-            known = cache.nbest(nbest) if cache is not None else None
-            if known is not None and len(known.values) == len(nbest.hyps):
-                wanted.places.append(
-                    [_Place(number, known=known) for number in range(len(nbest.hyps))]
-                )
-                wanted.paid.append(-1)
+        Evaluations count where they were spent: a list without a new text has none.
+        """
+        scores = []
+        for sources, missing in zip(self._sources, self._missing_of, strict=True):
+            evaluations = 0 if missing is None else evaluated[missing].evaluations
+            scores.append(_gather(sources, evaluated, evaluations))
+        return scores
+
+    def keep(self, scores: Sequence[Score]) -> None:
+        """Add the scores of the chunk's lists to the cache, as far as it lacks them."""
+        if self._cache is None:
+            return
+        for nbest, missing, score in zip(self._lists, self._missing_of, scores, strict=True):
+            if missing is None:
                 continue
-        _look(nbest, seen, cache if scope == "text" else None, wanted)
-    return wanted
+            if self._scope == "list":
+                self._cache.add(list_key(nbest), score)
+                continue
+            last_index = {hyp.text: index for index, hyp in enumerate(nbest.hyps)}
+            for text, index in last_index.items():
+                alone = _gather([_Source(index, score)], [], evaluations=0)
+                self._cache.add(self._key(nbest, text), alone)
+        self._cache.commit()
+
+    def _cached_list(self, nbest: NBest) -> Score | None:
+        if self._cache is None or self._scope != "list":
+            return None
+        score = self._cache.get(list_key(nbest))
+        return score if score is not None and len(score.values) == len(nbest.hyps) else None
+
+    def _look_up(self, nbest: NBest, by_text: dict[str, _Source]) -> None:
+        """Add one list: each of its texts is cached, seen before, or evaluated with this list."""
+        new: list[int] = []
+        for index, hyp in enumerate(nbest.hyps):
+            if hyp.text in by_text:
+                continue
+            cached = self._cached_text(nbest, hyp.text)
+            if cached is not None:
+                by_text[hyp.text] = _Source(0, cached)
+            else:
+                by_text[hyp.text] = _Source(len(new), missing=len(self.missing))
+                new.append(index)
+        self._sources.append([by_text[hyp.text] for hyp in nbest.hyps])
+        self._missing_of.append(len(self.missing) if new else None)
+        if new:
+            self.missing.append(nbest if len(new) == len(nbest.hyps) else nbest.only(new))
+
+    def _cached_text(self, nbest: NBest, text: str) -> Score | None:
+        if self._cache is None or self._scope == "list":
+            return None
+        return self._cache.get(self._key(nbest, text))
+
+    def _key(self, nbest: NBest, text: str) -> bytes:
+        return text_key(text) if self._scope == "text" else utterance_key(nbest.id, text)
 
 
-def _look(nbest: NBest, seen: dict[str, _Place], cache: Cache | None, wanted: Missing) -> None:
-    """Add one list: every text that is new is evaluated as a hypothesis of it."""
-    numbers: list[int] = []
-    for number, hyp in enumerate(nbest.hyps):
-        if hyp.text not in seen:
-            known = cache.text(hyp.text) if cache is not None else None
-            seen[hyp.text] = (
-                _Place(0, known=known)
-                if known is not None
-                else _Place(len(numbers), len(wanted.lists))
-            )
-            if known is None:
-                numbers.append(number)
-    wanted.places.append([seen[hyp.text] for hyp in nbest.hyps])
-    wanted.paid.append(len(wanted.lists) if numbers else -1)
-    if numbers:
-        wanted.lists.append(nbest if len(numbers) == len(nbest.hyps) else nbest.only(numbers))
-
-
-def _gathered(places: Sequence[_Place], found: Sequence[Score], evaluations: int) -> Score:
-    sources = [(place.of(found), place.number) for place in places]
-    first = sources[0][0]
-    errors = (
-        None
-        if any(score.std_errors is None for score, _ in sources)
-        else tuple(score.std_errors[number] for score, number in sources if score.std_errors)
+def _gather(sources: Sequence[_Source], evaluated: Sequence[Score], evaluations: int) -> Score:
+    """One score of the values that the sources name."""
+    parts = [(source.score(evaluated), source.index) for source in sources]
+    first, _ = parts[0]
+    values, errors, tokens = [], [], []
+    for score, index in parts:
+        values.append(score.values[index])
+        if score.std_errors is not None:
+            errors.append(score.std_errors[index])
+        if score.token_scores is not None:
+            tokens.append(score.token_scores[index])
+    return replace(
+        first,
+        values=tuple(values),
+        evaluations=evaluations,
+        std_errors=tuple(errors) if len(errors) == len(parts) else None,
+        token_scores=tuple(tokens) if len(tokens) == len(parts) else None,
     )
-    tokens = (
-        None
-        if first.token_scores is None
-        else tuple(score.token_scores[number] for score, number in sources if score.token_scores)
-    )
-    return Score(
-        tuple(score.values[number] for score, number in sources),
-        first.signature,
-        first.kind,
-        evaluations,
-        errors,
-        tokens,
-    )
-
-
-def _one(score: Score, number: int) -> Score:
-    """The score of one hypothesis as a list of its own."""
-    return _gathered([_Place(number, known=score)], [], 0)

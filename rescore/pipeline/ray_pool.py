@@ -1,13 +1,17 @@
-"""Chunks evaluated by a pool of Ray actors, on one machine or many; the run is otherwise that of one process.
+"""Chunks evaluated by a pool of Ray actors, on one machine or many.
 
     score(lists, load_scorer("usdm", options), evaluator=ray_pool("usdm", options, workers=8))
 
-The process that reads the lists makes the chunks, and writes journal, cache and output, exactly as without Ray. Workers get a chunk and give back its
-scores. So the output is that of a local run to the byte (equal machines and thread counts), and either kind of run goes on from the journal of the other.
+The driver, the process that reads the lists, makes the chunks and writes journal, cache and output
+exactly as without Ray. Workers get a chunk and return its results. So the output equals that of a
+local run to the byte (given equal machines and numbers of threads), and either kind of run resumes
+from the journal of the other.
 
-Why actors and not Ray Data (as of ray 2.60): `map_batches` cuts batches by rows and not by what they cost, and its checkpoints filter rows by their
-ids before they are batched. After a kill a list would be evaluated in other company, which changes its last bits. Its order is kept only as an option, its
-results come by blocks, and it brings pandas and pyarrow. What is left of it is the pool of actors, which is below.
+Why actors and not Ray Data (as of ray 2.60): `map_batches` cuts batches by rows and not by cost,
+and its checkpoints filter rows by id before they are batched. After a kill a list would be
+evaluated in other company, which changes its last bits. It keeps the order only as an option,
+returns results by blocks, and brings pandas and pyarrow. What would be left of it is the pool of
+actors below.
 """
 
 from __future__ import annotations
@@ -18,14 +22,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from rescore.errors import ModelError, RescoreError, ScoreError
-from rescore.pipeline.engine import Evaluator
-from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.interfaces import ChunkTask, Scorer
+from rescore.pipeline.engine import Evaluator, Pending
+from rescore.scorers import ScorerOptions, load_scorer
 from rescore.types import NBest, Score
 
 __all__ = ["RayPool", "ray_pool"]
@@ -38,131 +43,150 @@ RETRIES = 3
 #: Bytes for arguments and results in a cluster of our own: some chunks of text for each worker.
 _STORE = 256 << 20
 
-#: Seconds after which a user is told that the cluster has no room yet.
+#: Seconds after which the user learns that the cluster has no room yet.
 _PATIENCE = 60.0
 
 #: Seconds in which the head of a cluster has to answer.
 _ANSWER = 10.0
 
 
+class Placed(Protocol):
+    """An item that can be named in a message."""
+
+    def place(self) -> str:
+        """Where the item comes from, and its id."""
+
+
+Item = TypeVar("Item", bound=Placed)
+Result = TypeVar("Result")
+
+
 def ray_pool(
     scorer: str, options: ScorerOptions, workers: int, address: str | None = None
-) -> Callable[[Scorer], Evaluator]:
-    """The `evaluator` of `score` that evaluates in `workers` Ray actors, each of which builds the scorer called `scorer` by itself.
+) -> Callable[[Scorer], Evaluator[NBest, Score]]:
+    """The `evaluator` of `score` that evaluates in `workers` Ray actors.
 
-    `address`: of a running cluster; None starts one on this machine for the time of the run, or takes the one this process is connected to.
-    On a GPU every worker has one of its own, and the number in `options.device` means nothing. Raises RescoreError if Ray is not installed.
+    Each worker builds the scorer called `scorer` itself. `address`: of a running cluster; None
+    starts one on this machine for the time of the run, or takes the one this process is connected
+    to. On a GPU every worker has one of its own, and the number in `options.device` is ignored.
+    Raises RescoreError if Ray is not installed.
     """
     if not isinstance(scorer, str):
         raise ScoreError(
-            f"ray_pool was given a {type(scorer).__name__}, expected a scorer's name: workers build it themselves, models do not travel"
+            f"ray_pool got a {type(scorer).__name__}, expected a scorer's name: workers build it "
+            "themselves, models do not travel"
         )
     if workers < 1:
-        raise RescoreError(f"Ray: {workers} workers were asked for, expected at least 1")
+        raise RescoreError(f"Ray: got {workers} workers, expected at least 1")
     _ray()
-    if (
-        options.model is not None and Path(options.model).exists()
-    ):  # a worker may have another working directory
+    if options.model is not None and Path(options.model).exists():
+        # A worker may have another working directory.
         options = replace(options, model=str(Path(options.model).absolute()))
     options = replace(options, device=options.device.partition(":")[0])
-    return partial(RayPool, name=scorer, options=options, workers=workers, address=address)
+
+    def start(task: Scorer) -> RayPool[NBest, Score]:
+        if task.per_token != options.per_token:
+            raise ScoreError(
+                f"Ray workers would be built with per_token={options.per_token}, and the scorer "
+                "of this run is not; give both the same options"
+            )
+        build = partial(load_scorer, scorer, options)
+        return RayPool(task, build, workers=workers, device=options.device, address=address)
+
+    return start
 
 
-class RayPool:
-    """An Evaluator that sends each chunk to the worker with the fewest under way. Made by `ray_pool`.
+class RayPool(Generic[Item, Result]):
+    """An Evaluator that sends each chunk to the worker with the fewest under way.
 
-    A worker that dies is started again and its chunks with it; a chunk that does so `RETRIES` + 1 times ends the run with a ScoreError. What a worker raises
-    is raised here. Raises RescoreError if the cluster cannot be reached or is too small, ModelError if a worker's scorer has another signature than this one.
+    `build` makes the task in each worker; `task` is the driver's. A worker that dies is restarted
+    and its chunks with it; a chunk whose worker dies `RETRIES` + 1 times ends the run with a
+    ScoreError. What a worker raises is raised here. Raises RescoreError if the cluster cannot be
+    reached or is too small, ModelError if a worker's task has another signature.
     """
 
     def __init__(
         self,
-        scorer: Scorer,
+        task: ChunkTask[Item, Any, Result],
+        build: Callable[[], ChunkTask[Item, Any, Result]],
         *,
-        name: str,
-        options: ScorerOptions,
         workers: int,
-        address: str | None,
+        device: str = "cpu",
+        address: str | None = None,
     ) -> None:
-        if scorer.per_token != options.per_token:
-            raise ScoreError(
-                f"Ray workers would be built with per_token={options.per_token}, and the scorer of this run is not; give both the same options"
-            )
-        self._ray, self.ahead = _ray(), 2 * workers
-        self._budget = scorer.budget
-        self._under_way: dict[Any, int] = {}
+        self._ray = _ray()
+        self.ahead = 2 * workers
+        self._task = task
+        self._worker_of: dict[Any, int] = {}  # the worker of each call under way
         self._workers: list[Any] = []
-        self._is_ours = _connected(
-            self._ray, address
-        )  # close() may come twice, and must not end a later cluster
+        self._owns_cluster = _connect(self._ray, address)
         try:
-            needs = _needs(self._ray, workers, options.device)
+            needs = _needs(self._ray, workers, device)
             actor = self._ray.remote(_Worker).options(
                 max_restarts=-1, max_task_retries=RETRIES, max_concurrency=2, **needs
             )
-            self._workers = [
-                actor.remote(name, options, scorer.signature, needs["num_cpus"])
-                for _ in range(workers)
-            ]
+            for _ in range(workers):
+                self._workers.append(actor.remote(build, task.signature, needs["num_cpus"]))
             self._wait_for_room()
         except BaseException:
             self.close()
             raise
 
-    def submit(self, lists: Sequence[NBest]) -> Callable[[], list[Score]]:
-        """Send lists to a worker; what is returned waits for their scores."""
-        waiting = list(self._under_way)
-        done, _ = (
-            self._ray.wait(waiting, num_returns=len(waiting), timeout=0) if waiting else ([], [])
-        )
-        for ref in done:
-            del self._under_way[ref]
-        load = list(self._under_way.values())
+    def submit(self, items: Sequence[Item]) -> Pending[Result]:
+        """Send items to a worker; the returned function waits for their results."""
+        self._forget_finished()
+        load = list(self._worker_of.values())
         number = min(range(len(self._workers)), key=load.count)
-        ref = self._workers[number].evaluate.remote(list(lists), self._tokens())
-        self._under_way[ref] = number
-        return partial(self._scores, ref, number, lists[0].place(), len(lists))
+        call = self._workers[number].evaluate.remote(list(items), self._budget_tokens())
+        self._worker_of[call] = number
+        return partial(self._results, call, number, items[0].place(), len(items))
 
     def warn(self) -> None:
-        """Log what each worker noticed over all its lists."""
-        for number, messages in enumerate(
-            self._get([worker.warn.remote() for worker in self._workers], "at the end of the run")
-        ):
+        """Log what each worker noticed over all its items."""
+        calls = [worker.warn.remote() for worker in self._workers]
+        for number, messages in enumerate(self._get(calls, "at the end of the run")):
             _log(number, messages)
 
     def close(self) -> None:
-        """End the workers, and the cluster if it was started here."""
-        if self._is_ours:
-            self._ray.shutdown()  # ends the workers with the job; `kill` would have Ray tell the terminal that chunks are lost
+        """End the workers, and the cluster if it was started here. May be called twice."""
+        if self._owns_cluster:
+            # Ends the workers with the job; `kill` would print that chunks are lost.
+            self._ray.shutdown()
         else:
             for worker in self._workers:
                 self._ray.kill(worker)
-        self._workers, self._is_ours = [], False
-        self._under_way.clear()
+        self._workers, self._owns_cluster = [], False
+        self._worker_of.clear()
 
-    def _scores(self, ref: Any, number: int, place: str, count: int) -> list[Score]:
-        scores, tokens, messages = self._get(
-            ref, f"{place}: in the chunk of {count} lists that begins here, or in one beside it"
-        )
-        _log(number, messages)
-        if (
-            self._budget is not None and tokens
-        ):  # memory ran out there: the chunks to come are smaller everywhere, and the journal says so
-            self._budget.tokens = min(self._budget.tokens, tokens)
-        found: list[Score] = scores
-        return found
+    def _forget_finished(self) -> None:
+        calls = list(self._worker_of)
+        if not calls:
+            return
+        finished, _ = self._ray.wait(calls, num_returns=len(calls), timeout=0)
+        for call in finished:
+            del self._worker_of[call]
 
-    def _get(self, refs: Any, where: str) -> Any:
-        """What the tasks returned; what they raised is raised as it was there, and the death of a worker as one line."""
+    def _results(self, call: Any, number: int, place: str, count: int) -> list[Result]:
+        where = f"{place}: in the chunk of {count} lists that begins here, or in one beside it"
+        reply: _Reply[Result] = self._get(call, where)
+        _log(number, reply.messages)
+        if self._task.budget is not None and reply.budget_tokens:
+            # Memory ran out there: later chunks are smaller everywhere, and the journal says so.
+            self._task.budget.tokens = min(self._task.budget.tokens, reply.budget_tokens)
+        return reply.results
+
+    def _get(self, calls: Any, where: str) -> Any:
+        """What calls returned; what they raised is raised, and a worker's death is one line."""
         try:
-            return self._ray.get(refs)
+            return self._ray.get(calls)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise cause from (None if isinstance(cause, RescoreError) else error)
         except self._ray.exceptions.RayError as error:
             reason = " ".join(str(error).split())[:300]
             raise ScoreError(
-                f"{where}: Ray workers died {RETRIES + 1} times ({reason}); is their memory too small? Run the same command again, or without Ray"
+                f"{where}: Ray workers died {RETRIES + 1} times ({reason}); is their memory too "
+                "small? Run the same command again, or without Ray"
             ) from error
 
     def _wait_for_room(self) -> None:
@@ -171,62 +195,76 @@ class RayPool:
         ready, _ = self._ray.wait(starting, num_returns=len(starting), timeout=_PATIENCE)
         if len(ready) < len(starting):
             logger.warning(
-                "Ray has started %d of %d workers so far; the others wait until the cluster has room",
+                "Ray has started %d of %d workers so far; the others wait until the cluster has "
+                "room",
                 len(ready),
                 len(starting),
             )
         self._get(starting, "at the start of the run")
 
-    def _tokens(self) -> int:
-        return int(getattr(self._budget, "tokens", 0))
+    def _budget_tokens(self) -> int:
+        return 0 if self._task.budget is None else self._task.budget.tokens
+
+
+@dataclass(frozen=True)
+class _Reply(Generic[Result]):
+    """What a worker returns of a chunk: results, its batch budget after them, and messages."""
+
+    results: list[Result]
+    budget_tokens: int
+    messages: list[str]
 
 
 class _Worker:
-    """The actor. Two calls run in it at a time: one tokenises and plans while the other has the network."""
+    """The actor. Two calls run at a time: one prepares while the other has the network."""
 
-    def __init__(self, name: str, options: ScorerOptions, signature: str, threads: int) -> None:
-        self._made_by, self._signature, self._threads = (name, options), signature, threads
+    def __init__(
+        self, build: Callable[[], ChunkTask[Any, Any, Any]], signature: str, threads: int
+    ) -> None:
+        self._build, self._signature, self._threads = build, signature, threads
         self._preparing, self._evaluating = threading.Lock(), threading.Lock()
-        self._scorer: Scorer | None = None
-        self._noticed = _Noticed()
-        logger.addHandler(self._noticed)
+        self._task: ChunkTask[Any, Any, Any] | None = None
+        self._messages = _MessageHandler()
+        logger.addHandler(self._messages)
 
     def start(self) -> None:
         """Return as soon as the process is there."""
 
-    def evaluate(self, lists: Sequence[NBest], tokens: int) -> tuple[list[Score], int, list[str]]:
-        """The scores of lists in batches of at most `tokens` (0: the scorer has no budget), the budget after that, and what was logged."""
+    def evaluate(self, items: Sequence[Any], budget_tokens: int) -> _Reply[Any]:
+        """The results of items, in batches of at most `budget_tokens` (0: no budget)."""
         with self._preparing:
-            scorer, budget = self._built(tokens)
-            if budget is not None:
-                budget.tokens = min(budget.tokens, tokens)
-            prepared = scorer.prepare(lists)
+            task = self._built(budget_tokens)
+            if task.budget is not None:
+                task.budget.tokens = min(task.budget.tokens, budget_tokens)
+            prepared = task.prepare(items)
         with self._evaluating:
             self._set_threads()
-            scores = scorer.evaluate(prepared)
-        return scores, int(getattr(budget, "tokens", 0)), self._noticed.taken()
+            results = task.evaluate(prepared)
+        tokens = 0 if task.budget is None else task.budget.tokens
+        return _Reply(results, tokens, self._messages.take())
 
     def warn(self) -> list[str]:
-        """What the scorer noticed over all lists."""
-        if self._scorer is not None:
-            self._scorer.warn()
-        return self._noticed.taken()
+        """What the task noticed over all items."""
+        if self._task is not None:
+            self._task.warn()
+        return self._messages.take()
 
-    def _built(self, tokens: int) -> tuple[Scorer, Any]:
-        """The scorer and its budget. It is built with the first chunk, so that what goes wrong is an error of a call and not of the actor's start."""
-        if self._scorer is None:
+    def _built(self, budget_tokens: int) -> ChunkTask[Any, Any, Any]:
+        """The task. It is built with the first chunk, so that an error is one of a call."""
+        if self._task is None:
             self._set_threads()
-            scorer = load_scorer(*self._made_by)
-            if scorer.signature != self._signature:
+            task = self._build()
+            if task.signature != self._signature:
                 raise ModelError(
-                    f"a Ray worker's scorer has signature {scorer.signature}, expected {self._signature} as in this run; "
-                    "a model directory that changes during a run, other options, or another dlmrescore on that machine"
+                    f"a Ray worker's scorer has signature {task.signature}, expected "
+                    f"{self._signature} as in this run; a model directory that changed during the "
+                    "run, other options, or another version of dlmrescore on that machine"
                 )
-            self._scorer = scorer
-            self._noticed.taken()  # the driver has built the same scorer and said the same
-            if scorer.budget is not None:
-                scorer.budget.tokens = tokens
-        return self._scorer, self._scorer.budget
+            self._task = task
+            self._messages.take()  # the driver built the same task and logged the same
+            if task.budget is not None:
+                task.budget.tokens = budget_tokens
+        return self._task
 
     def _set_threads(self) -> None:
         """OpenMP keeps the number for each calling thread, and Ray calls from two."""
@@ -235,8 +273,8 @@ class _Worker:
         torch.set_num_threads(self._threads)
 
 
-class _Noticed(logging.Handler):
-    """Keeps messages until they are sent to the driver, for a worker has no terminal."""
+class _MessageHandler(logging.Handler):
+    """Keeps messages until they are sent to the driver: a worker has no terminal."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -246,8 +284,8 @@ class _Noticed(logging.Handler):
         """Keep one."""
         self._messages.append(record.getMessage())
 
-    def taken(self) -> list[str]:
-        """What came since the last time."""
+    def take(self) -> list[str]:
+        """The messages since the last call."""
         messages, self._messages = self._messages, []
         return messages
 
@@ -262,53 +300,57 @@ def _ray() -> Any:
         import ray  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise RescoreError(
-            f"Ray is asked for and cannot be imported ({error}); pip install 'dlmrescore[ray]'"
+            f"--ray needs Ray, which cannot be imported ({error}); pip install 'dlmrescore[ray]'"
         ) from error
     return ray
 
 
-def _connected(ray: Any, address: str | None) -> bool:
-    """Connect to a cluster or start one; whether it was this run that did."""
+def _connect(ray: Any, address: str | None) -> bool:
+    """Connect to a cluster or start one; returns whether this run did so."""
     if ray.is_initialized():
         return False
     if address not in (None, "local", "auto"):
         _check_reachable(str(address))
-    own: dict[str, Any] = (
-        {"include_dashboard": False, "object_store_memory": _STORE}
-        if address in (None, "local")
-        else {}
-    )
+    settings: dict[str, Any] = {}
+    if address in (None, "local"):
+        settings = {"include_dashboard": False, "object_store_memory": _STORE}
     try:
         with _our_signals():
             ray.init(
-                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **own
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **settings,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise RescoreError(
-            f"Ray at {address or 'this machine'}: cannot be used ({reason}); start it with `ray start`, or mend the address"
+            f"Ray at {address or 'this machine'}: cannot be used ({reason}); "
+            "start it with `ray start`, or correct the address"
         ) from error
     return True
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself waits for a head that is not there, for many minutes and deaf to Ctrl-C."""
+    """Ray itself waits many minutes for a head that is not there, and ignores Ctrl-C meanwhile."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise RescoreError(
-            f"Ray at {address}: no such address; expected HOST:PORT as `ray start --head` says it, or auto"
+            f"Ray at {address}: no such address; expected HOST:PORT as `ray start --head` prints "
+            "it, or auto"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
     except (OSError, OverflowError) as error:
         raise RescoreError(
-            f"Ray at {address}: does not answer ({error}); start it with `ray start --head`, or mend the address"
+            f"Ray at {address}: does not answer ({error}); start it with `ray start --head`, or "
+            "correct the address"
         ) from error
 
 
 @contextmanager
 def _our_signals() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts, and would end the process with another status than a run that can go on."""
+    """Keep our SIGTERM handler: Ray's own would end the process with the wrong exit status."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -321,24 +363,21 @@ def _our_signals() -> Iterator[None]:
 
 def _needs(ray: Any, workers: int, device: str) -> dict[str, int]:
     """What each worker takes of the cluster: a GPU, or an equal share of the CPUs."""
-    what = "GPU" if device == "cuda" else "CPU"
-    share = _share(
-        [int(node["Resources"].get(what, 0)) for node in ray.nodes() if node["Alive"]], workers
-    )
+    resource = "GPU" if device == "cuda" else "CPU"
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    share = _share([int(node["Resources"].get(resource, 0)) for node in nodes], workers)
     if not share:
+        available = int(ray.cluster_resources().get(resource, 0))
         raise RescoreError(
-            f"Ray: {workers} workers need a {what} each, and the cluster has {int(ray.cluster_resources().get(what, 0))}; ask for fewer workers"
+            f"Ray: {workers} workers need a {resource} each, and the cluster has {available}; "
+            "ask for fewer workers"
         )
-    return {"num_gpus": 1, "num_cpus": 1} if what == "GPU" else {"num_cpus": share}
+    return {"num_gpus": 1, "num_cpus": 1} if resource == "GPU" else {"num_cpus": share}
 
 
 def _share(capacities: Sequence[int], workers: int) -> int:
-    """The most that each of `workers` can have where none goes across two machines; 0 if there is not enough."""
-    return next(
-        (
-            share
-            for share in range(max(capacities, default=0), 0, -1)
-            if sum(capacity // share for capacity in capacities) >= workers
-        ),
-        0,
-    )
+    """The largest share for each worker, none across two machines; 0 if there is too little."""
+    for share in range(max(capacities, default=0), 0, -1):
+        if sum(capacity // share for capacity in capacities) >= workers:
+            return share
+    return 0

@@ -1465,7 +1465,7 @@ def test_ctrl_c_has_status_130_and_leaves_no_output(dlm, models, monkeypatch):
         assert (done.status, done.out) == (130, "")
         assert (
             done.err.strip()
-            == f"interrupted after 1 utterances; what was scored is in {output}.journal; run the same command again to go on"
+            == f"interrupted after 1 utterances; the scores so far are in {output}.journal; run the same command again to resume"
         )
     assert files() == ["in.jsonl", "old.jsonl", "old.jsonl.journal", "out.jsonl.journal"]
     assert Path("old.jsonl").read_text() == "as it was\n"

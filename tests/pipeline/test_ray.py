@@ -19,7 +19,7 @@ from rescore.cli import main
 from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.formats import jsonl
 from rescore.models.checkpoint import save
-from rescore.pipeline import Journal, Work, score
+from rescore.pipeline import Journal, Progress, score
 from rescore.pipeline import ray_pool as ray_pool_module
 from rescore.pipeline.ray_pool import _share, ray_pool
 from rescore.scorers import ScorerOptions, load_scorer
@@ -168,18 +168,18 @@ def test_a_run_begun_locally_goes_on_with_ray_to_the_same_bytes_although_a_worke
     killed: set[int] = set()
 
     def advance(_nbest):
-        if work.utterances == 20:
+        if progress.utterances == 20:
             killed.add(min(processes("ray::_Worker")))
             os.kill(min(killed), signal.SIGKILL)
 
-    work = Work(advance=advance)
+    progress = Progress(advance=advance)
     with Journal("ray.journal") as journal:
         found = encoded(
             score(
                 few,
                 load_scorer("mdlm", options),
                 journal=journal,
-                work=work,
+                progress=progress,
                 evaluator=ray_pool("mdlm", options, 2),
             )
         )
@@ -311,7 +311,7 @@ def test_workers_share_machines_and_none_goes_across_two(capacities, workers, ex
 
 def cli(*arguments):
     ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a test run in the background may have switched it off
-    code = f"{ctrl_c}; from rescore.cli import main; from rescore.scorers import options; options.CHUNK = 12; main()"
+    code = f"{ctrl_c}; from rescore.cli import main; from rescore.scorers import chunks; chunks.CHUNK = 12; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "score", *arguments],
         stdin=subprocess.PIPE,
@@ -360,7 +360,7 @@ def interrupted(stop, models, *options):
     assert not Path("out.jsonl").exists()
     assert message.startswith("interrupted after ")
     assert message.endswith(
-        "what was scored is in out.jsonl.journal; run the same command again to go on"
+        "the scores so far are in out.jsonl.journal; run the same command again to resume"
     )
     assert len(message.splitlines()) == 1
 

@@ -213,7 +213,9 @@ def test_token_scores_sum_to_the_score_and_change_nothing_else(
             without.values, without.std_errors, without.signature, without.evaluations,
         )  # fmt: skip
         for hyp, value, tokens in zip(one.hyps, found.values, found.token_scores, strict=True):
-            own = tokenizer.pieces(tokenizer.encode([detailed.sequencer.vocabulary.normalize(hyp.text)])[0])
+            own = tokenizer.pieces(
+                tokenizer.encode([detailed.sequencer.vocabulary.normalize(hyp.text)])[0]
+            )
             assert [piece for piece, _ in tokens] == own + (end or ["</s>"] * (not own))
             assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
             assert not any(math.copysign(1.0, x) < 0 and x == 0 for _, x in tokens)

@@ -12,7 +12,7 @@ from lattice_strategies import lattices
 from small_lattices import best_by_words, from_rows, random_lattice
 
 import rescore
-from rescore.decoding.lattice_search import LatticeWeights, rescore_lattice
+from rescore.decoding.lattice_search import LatticeWeights, SearchOptions, rescore_lattice
 from rescore.errors import FormatError, ScoreError
 from rescore.lattice.paths import n_best
 from rescore.lattice.posteriors import arc_totals
@@ -57,7 +57,9 @@ def bigrams(text):
 def test_the_result_is_consistent(lattice, new_scale):
     weights = LatticeWeights(1.0, 0.5, new_scale, 0.25)
     scorer = Counting(bigrams)
-    done = rescore_lattice(lattice, scorer, weights, posterior=0.0, cover_posterior=0.0, ref="a b")
+    done = rescore_lattice(
+        lattice, scorer, weights, SearchOptions(posterior=0.0, cover_posterior=0.0), ref="a b"
+    )
     asked = [text for texts in scorer.lists for text in texts]
     assert len(asked) == len(set(asked)) == len(done.nbest.hyps)  # no text is scored twice
     assert done.evaluations == 3 * len(asked)
@@ -79,7 +81,7 @@ def test_the_result_is_consistent(lattice, new_scale):
         lattice.symbols[word] for word in lattice.word if word
     }  # every arc is on a scored path
     assert done.is_stable
-    assert done.nbest.raw["meta"]["scores"]["new"] == {
+    assert done.nbest.provenance["new"].entry == {
         "signature": "counting",
         "kind": "pll",
         "evaluations": done.evaluations,
@@ -98,7 +100,10 @@ def test_a_score_that_follows_from_lm_and_words_is_found_out_exactly(seed):
     }
     scorer = Counting(lambda text: 2 * lm_of[text] + 0.3 * len(text.split()))
     done = rescore_lattice(
-        lattice, scorer, LatticeWeights(0.1, 0.5, 1.5, 0.0), posterior=0.0, cover_posterior=0.0
+        lattice,
+        scorer,
+        LatticeWeights(0.1, 0.5, 1.5, 0.0),
+        SearchOptions(posterior=0.0, cover_posterior=0.0),
     )
     best = max(
         total + 1.5 * scorer.value(" ".join(lattice.symbols[w] for w in words))
@@ -119,7 +124,7 @@ def test_it_finds_more_than_an_n_best_list_of_the_same_cost():
             lattice,
             Counting(lambda text: bigrams(text.replace("w", ""))),
             LatticeWeights(0.1, 1.0, 1.0),
-            posterior=1e-3,
+            SearchOptions(posterior=1e-3),
         )
         listed = n_best(lattice, arc_totals(lattice, 0.1, 1.0), len(done.nbest.hyps))
         best = max(
@@ -136,7 +141,7 @@ def test_stochastic_scores_are_compared_beside_the_first_path():
     lattice = random_lattice(np.random.default_rng(4), 12, 30, words=6, span=4)
     scorer = Counting(lambda text: bigrams(text.replace("w", "")), errors=True)
     done = rescore_lattice(
-        lattice, scorer, LatticeWeights(0.1, 1.0, 3.0), posterior=1e-2, max_paths=3
+        lattice, scorer, LatticeWeights(0.1, 1.0, 3.0), SearchOptions(posterior=1e-2, max_paths=3)
     )
     assert done.cover == 3
     assert done.rounds >= 1
@@ -149,7 +154,10 @@ def test_rounds_are_bounded():
     lattice = random_lattice(np.random.default_rng(4), 12, 30, words=6, span=4)
     scorer = Counting(lambda text: bigrams(text.replace("w", "")))
     done = rescore_lattice(
-        lattice, scorer, LatticeWeights(0.1, 1.0, 3.0), posterior=1e-2, max_paths=1, max_rounds=0
+        lattice,
+        scorer,
+        LatticeWeights(0.1, 1.0, 3.0),
+        SearchOptions(posterior=1e-2, max_paths=1, max_rounds=0),
     )
     assert (len(done.nbest.hyps), done.rounds, done.is_stable) == (1, 0, False)
 
@@ -169,9 +177,8 @@ def test_texts_may_come_from_pieces():
         lattice,
         Counting(len),
         LatticeWeights(),
-        posterior=0.0,
+        SearchOptions(posterior=0.0, lm_name="ngram"),
         text=lambda words: "_".join("?xyz"[word] for word in words),
-        lm_name="ngram",
     )
     assert [hyp.text for hyp in done.nbest.hyps] == ["x_z", "y_z"]
     assert set(done.nbest.hyps[0].scores) == {"am", "ngram", "new"}
@@ -184,7 +191,10 @@ def test_the_embedded_scorer_fits():
         ["", "good", "could", "morning"],
     )
     done = rescore_lattice(
-        lattice, rescore.load_scorer("usdm"), LatticeWeights(), posterior=0.0, cover_posterior=0.0
+        lattice,
+        rescore.load_scorer("usdm"),
+        LatticeWeights(),
+        SearchOptions(posterior=0.0, cover_posterior=0.0),
     )
     assert {hyp.text for hyp in done.nbest.hyps} <= {
         "good morning",
@@ -203,7 +213,7 @@ def test_the_embedded_scorer_fits():
             {"max_paths": 0},
             len,
             FormatError,
-            "u: max_paths 0, max_rounds 50, per_round 5: expected at least 1, 0 and 1",
+            "max_paths 0, max_rounds 50, per_round 5: expected at least 1, 0 and 1",
         ),
         ({}, lambda text: float("nan"), ScoreError, 'u: score "new" of a path is nan'),
     ],
@@ -211,5 +221,18 @@ def test_the_embedded_scorer_fits():
 def test_refusals(options, value, error, message):
     with pytest.raises(error, match=message):
         rescore_lattice(
-            from_rows([(0, 1, 1, -1, 0)], 1), Counting(value), LatticeWeights(), **options
+            from_rows([(0, 1, 1, -1, 0)], 1),
+            Counting(value),
+            LatticeWeights(),
+            SearchOptions(**options),
         )
+
+
+def test_a_stochastic_scorer_whose_first_text_is_empty_has_errors_for_every_path():
+    """The empty text alone has an exact score; the texts of the next round do not."""
+    rows = [(0, 1, 0, 0, 1), (0, 1, 1, -3.5, 0), (0, 1, 2, -4, 0)]
+    lattice = from_rows(rows, 1, ["", "hello", "yes"])
+    done = rescore_lattice(lattice, rescore.load_scorer("mdlm"), LatticeWeights())
+    assert [hyp.text for hyp in done.nbest.hyps if hyp.text == ""] == [""]
+    assert len(done.nbest.hyps) > 1
+    assert all(set(hyp.raw["std_errors"]) == {"mdlm_nelbo"} for hyp in done.nbest.hyps)
