@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 
 import rescore
 from rescore.types import NBest
-from rescore.wer.evaluation import reference
+from rescore.wer import reference
 
 LIMIT = 0.01  # NCE is infinite if a word of confidence 1 is wrong: confidences are kept this far from 0 and 1
 

@@ -12,33 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rescore.checking import check
     from rescore.experiment import run
-    from rescore.fusion.sweep import sweep
-    from rescore.fusion.totals import Fusion, fuse
-    from rescore.fusion.tuning import tune, tune_arrays
+    from rescore.fusion import Fusion, fuse, sweep, tune, tune_arrays
     from rescore.pipeline import read, score
     from rescore.scorers import ScorerOptions, load_scorer
     from rescore.types import Hypothesis, NBest
-    from rescore.wer.evaluation import evaluate
+    from rescore.wer import evaluate
 
 __all__ = [
     "Fusion", "Hypothesis", "NBest", "ScorerOptions", "check", "evaluate", "fuse", "load_scorer", "read", "run", "score", "sweep", "tune", "tune_arrays",
 ]  # fmt: skip
 
 _HOME = {
-    "Fusion": "rescore.fusion.totals",
+    "Fusion": "rescore.fusion",
     "Hypothesis": "rescore.types",
     "NBest": "rescore.types",
     "ScorerOptions": "rescore.scorers",
     "check": "rescore.checking",
-    "evaluate": "rescore.wer.evaluation",
-    "fuse": "rescore.fusion.totals",
+    "evaluate": "rescore.wer",
+    "fuse": "rescore.fusion",
     "load_scorer": "rescore.scorers",
     "read": "rescore.pipeline",
     "run": "rescore.experiment",
     "score": "rescore.pipeline",
-    "sweep": "rescore.fusion.sweep",
-    "tune": "rescore.fusion.tuning",
-    "tune_arrays": "rescore.fusion.tuning",
+    "sweep": "rescore.fusion",
+    "tune": "rescore.fusion",
+    "tune_arrays": "rescore.fusion",
 }
 
 

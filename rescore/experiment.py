@@ -28,9 +28,7 @@ from rescore.formats import jsonl
 from rescore.formats import read_lists as read
 from rescore.formats.files import PathLike, atomic_writer, is_held
 from rescore.formats.references import join_references, read_references
-from rescore.fusion.sweep import Sweep, sweep
-from rescore.fusion.totals import Fusion, fuse, gather, recogniser_scores, save
-from rescore.fusion.tuning import tune
+from rescore.fusion import Fusion, ScoreTable, Sweep, fuse, recogniser_scores, save, sweep, tune
 from rescore.pipeline import Journal, Progress, score
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
@@ -39,7 +37,7 @@ from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.scorers.loading import read_options
 from rescore.scorers.options import DType, parse_spec
 from rescore.types import NBest, Score
-from rescore.wer.evaluation import UNIT_NAMES, Unit, evaluate, reference
+from rescore.wer import UNIT_NAMES, Unit, evaluate, reference
 
 __all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Options", "Results", "run"]
 
@@ -176,7 +174,7 @@ def _check(halves: dict[str, list[NBest]], base: Sequence[str], plans: Sequence[
             " weights are tuned and tested on different utterances"
         )
     for lists in halves.values():
-        gather(lists, base)
+        ScoreTable.of(lists, base)
         for nbest in lists:
             reference(nbest)
             for name in names:

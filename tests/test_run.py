@@ -19,7 +19,7 @@ import rescore
 from rescore import experiment
 from rescore.cli import main
 from rescore.errors import FormatError, RescoreError, ScoreError
-from rescore.fusion.totals import load
+from rescore.fusion import load
 from rescore.report.systems import plot_systems
 
 

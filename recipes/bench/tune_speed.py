@@ -19,13 +19,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from rescore.fusion.totals import Ragged
-from rescore.fusion.tuning import Settings, minimize_errors
+from rescore.fusion import ScoreTable, SearchSettings
+from rescore.fusion.descent import minimize_errors
 
 STEPS = 24
 
 
-def make_lists(utterances: int, hypotheses: int, seed: int) -> tuple[Ragged, NDArray[np.int64]]:
+def make_lists(utterances: int, hypotheses: int, seed: int) -> tuple[ScoreTable, NDArray[np.int64]]:
     """Lists whose three scores each see the errors through their own noise: am about 1 nat, ngram 12 times smaller, mdlm 4 times smaller."""
     random = np.random.default_rng(seed)
     shape = (utterances, hypotheses)
@@ -38,18 +38,18 @@ def make_lists(utterances: int, hypotheses: int, seed: int) -> tuple[Ragged, NDA
     )
     words = 20 + random.integers(-2, 3, shape)
     features = np.stack([am - 3.0 * words, ngram, mdlm], axis=-1).reshape(-1, 3)
-    ragged = Ragged(
+    table = ScoreTable(
         np.arange(utterances + 1) * hypotheses, features, ("am", "ngram", "mdlm"), words.ravel()
     )
-    return ragged, errors.ravel()
+    return table, errors.ravel()
 
 
-def grid(ragged: Ragged, errors: NDArray[np.int64]) -> int:
+def grid(table: ScoreTable, errors: NDArray[np.int64]) -> int:
     """The fewest errors of 13,824 settings."""
-    shape = (len(ragged.offsets) - 1, -1)
-    am, ngram, mdlm = (np.ascontiguousarray(ragged.features[:, k]).reshape(shape) for k in range(3))
+    shape = (len(table.offsets) - 1, -1)
+    am, ngram, mdlm = (np.ascontiguousarray(table.features[:, k]).reshape(shape) for k in range(3))
     words, counts, rows = (
-        ragged.words.reshape(shape).astype(float),
+        table.words.reshape(shape).astype(float),
         errors.reshape(shape),
         np.arange(shape[0]),
     )
@@ -80,11 +80,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    ragged, errors = make_lists(options.utterances, options.hypotheses, options.seed)
+    table, errors = make_lists(options.utterances, options.hypotheses, options.seed)
     search_time, found = timed(
-        lambda: minimize_errors(ragged, errors, Settings(seed=options.seed)).errors, options.repeats
+        lambda: minimize_errors(table, errors, SearchSettings(seed=options.seed)).errors,
+        options.repeats,
     )
-    grid_time, swept = timed(lambda: grid(ragged, errors), options.repeats)
+    grid_time, swept = timed(lambda: grid(table, errors), options.repeats)
     print(
         f"lists: {options.utterances} x {options.hypotheses}, 3 scores and a word bonus; medians of {options.repeats}"
     )

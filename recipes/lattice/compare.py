@@ -28,7 +28,7 @@ from rescore.lattice.paths import as_nbest, n_best
 from rescore.lattice.posteriors import arc_totals, prune
 from rescore.scorers import Scorer, load_scorer
 from rescore.types import NBest, Score
-from rescore.wer.evaluation import count_errors, list_errors
+from rescore.wer import count_errors, list_errors
 
 ENGINE_SCALE = 12.0  # of the language model, in the engine that wrote the lattices
 

@@ -11,7 +11,7 @@ from typing import Any
 from rescore.checking.inspection import Report
 from rescore.scorers import ScorerOptions, Vocabulary, load_vocabulary
 from rescore.types import NBest
-from rescore.wer.evaluation import Unit
+from rescore.wer import Unit
 
 __all__ = ["Report", "check"]
 

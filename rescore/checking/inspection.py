@@ -17,7 +17,7 @@ from rescore.scorers import Vocabulary
 from rescore.scorers.sequences import cut
 from rescore.text import identity, librispeech
 from rescore.types import NBest
-from rescore.wer.evaluation import Unit, edit_distances, reference_length, units
+from rescore.wer import Unit, edit_distances, reference_length, units
 
 __all__ = ["Rates", "Report", "ScoreSummary", "Tally"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rescore.checking.findings import findings, percent
 from rescore.checking.inspection import Rates, Report, ScoreSummary
-from rescore.wer.evaluation import UNIT_NAMES
+from rescore.wer import UNIT_NAMES
 
 __all__ = ["summary", "to_json"]
 

@@ -19,7 +19,7 @@ from rescore.cli.options import (
 )
 from rescore.errors import FormatError
 from rescore.types import NBest
-from rescore.wer.evaluation import evaluate
+from rescore.wer import evaluate
 
 __all__ = ["command"]
 

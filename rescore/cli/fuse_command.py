@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
+from rescore import fusion
 from rescore.cli.options import Reader, input_options, lists_argument, named, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.formats.trn import write_trn
-from rescore.fusion import totals as fusion
 from rescore.types import NBest
 
 __all__ = ["command"]

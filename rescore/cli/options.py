@@ -18,7 +18,7 @@ from rescore.formats.references import REFERENCE_IDS, join_references, read_refe
 from rescore.pipeline.shards import Shard
 from rescore.registry import FORMATS, lookup, names
 from rescore.types import NBest
-from rescore.wer.evaluation import UNITS, Unit
+from rescore.wer import UNITS, Unit
 
 __all__ = [
     "Reader", "Sections", "format_options", "input_options", "lists_argument", "named", "names_in_list", "output_option",

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from rescore.cli.options import named, names_in_list, unit_of, unit_options
 from rescore.experiment import FAST, FAST_DEPTH, SCORERS, run
 from rescore.scorers.options import DTYPES
-from rescore.wer.evaluation import Unit
+from rescore.wer import Unit
 
 __all__ = ["command"]
 

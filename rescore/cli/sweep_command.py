@@ -19,8 +19,7 @@ from rescore.cli.options import (
     unit_options,
 )
 from rescore.formats.files import atomic_writer, refuse_same_file
-from rescore.fusion.sweep import Base, Sweep, sweep
-from rescore.fusion.totals import load
+from rescore.fusion import Base, Sweep, load, sweep
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from rescore import fusion
 from rescore.cli.options import (
     Reader,
     input_options,
@@ -16,8 +17,7 @@ from rescore.cli.options import (
     unit_of,
     unit_options,
 )
-from rescore.fusion import totals as fusion
-from rescore.fusion.tuning import Settings, tune
+from rescore.fusion import SearchSettings, tune
 
 __all__ = ["command"]
 
@@ -51,7 +51,7 @@ def _names(_context: click.Context, _parameter: click.Parameter, value: str) -> 
 @click.option(
     "--restarts",
     type=click.IntRange(0),
-    default=Settings.restarts,
+    default=SearchSettings.restarts,
     show_default=True,
     help="Random starting points.",
 )

@@ -16,28 +16,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rescore.errors import FormatError, FusionError
-from rescore.fusion.totals import (
-    Fusion,
-    Ragged,
-    check_signatures,
-    gather,
-    recogniser_scores,
-    signature,
-    totals,
-    winners,
-)
-from rescore.fusion.tuning import Settings, minimize_errors, tune
+from rescore.fusion.descent import SearchSettings, minimize_errors
+from rescore.fusion.table import WORD_BONUS, ScoreTable, recogniser_scores, signature
+from rescore.fusion.totals import totals, winners
+from rescore.fusion.tuning import tune
+from rescore.fusion.weights import Fusion, check_signatures
 from rescore.text import normalizer as named_normalizer
 from rescore.types import NBest
-from rescore.wer.evaluation import Unit, list_errors, reference, reference_length
+from rescore.wer.counts import Unit, list_errors, reference, reference_length
 
 __all__ = ["Fold", "Sweep", "sweep"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 Base: TypeAlias = Sequence[str] | Mapping[str, float] | Fusion
-
-WORD_BONUS = "word_bonus"
 
 _LARGEST = 10_000_000  # settings: three arrays of them are kept
 _PADDED = 1 << 12  # hypotheses of one bucket of lists
@@ -248,7 +240,7 @@ class _Table:
 
     axes: Mapping[str, FloatArray]
     held: Mapping[str, float]
-    ragged: Ragged
+    table: ScoreTable
     errors: IntArray
     words: IntArray  # of the references, (U,)
     unit: Unit
@@ -272,7 +264,7 @@ class _Table:
         return cls(
             axes,
             held,
-            gather(lists, [name for name in (*held, *axes) if name != WORD_BONUS]),
+            ScoreTable.of(lists, [name for name in (*held, *axes) if name != WORD_BONUS]),
             errors,
             words,
             unit,
@@ -282,29 +274,29 @@ class _Table:
         """The totals of all hypotheses at the held weights and these, as `fuse` adds them up."""
         every = {**self.held, **weights}
         return totals(
-            self.ragged, {name: every[name] for name in self.ragged.names}, every[WORD_BONUS]
+            self.table, {name: every[name] for name in self.table.names}, every[WORD_BONUS]
         )
 
     def at(self, weights: Mapping[str, float]) -> IntArray:
         """Errors of every utterance, (U,)."""
-        return self.errors[winners(self.totals(weights), self.ragged.offsets)]
+        return self.errors[winners(self.totals(weights), self.table.offsets)]
 
     def optimum(self, seed: int) -> dict[str, float]:
         """The best point between the ends of the axes, by line search: everything held is one score of scale 1."""
         zero = dict.fromkeys(self.axes, 0.0)
-        own = [self.ragged.names.index(name) for name in self.axes if name != WORD_BONUS]
-        features = np.column_stack([self.totals(zero), self.ragged.features[:, own]])
-        ragged = Ragged(
-            self.ragged.offsets,
+        own = [self.table.names.index(name) for name in self.axes if name != WORD_BONUS]
+        features = np.column_stack([self.totals(zero), self.table.features[:, own]])
+        table = ScoreTable(
+            self.table.offsets,
             features,
-            ("(held)", *(self.ragged.names[k] for k in own)),
-            self.ragged.words,
+            ("(held)", *(self.table.names[k] for k in own)),
+            self.table.words,
         )
         bounds = {
             name: (float(values.min()), float(values.max())) for name, values in self.axes.items()
         }
         found = minimize_errors(
-            ragged, self.errors, Settings(WORD_BONUS in self.axes, bounds, seed=seed)
+            table, self.errors, SearchSettings(WORD_BONUS in self.axes, bounds, seed=seed)
         )
         return {
             name: found.word_bonus if name == WORD_BONUS else found.scales[name]
@@ -313,7 +305,7 @@ class _Table:
 
     def buckets(self) -> list[_Bucket]:
         """The lists, sorted by length and padded."""
-        sizes = np.diff(self.ragged.offsets)
+        sizes = np.diff(self.table.offsets)
         order, buckets = np.argsort(sizes, kind="stable"), []
         while len(order):
             longest = np.maximum.accumulate(sizes[order])
@@ -326,15 +318,15 @@ class _Table:
         return buckets
 
     def _bucket(self, utterances: IntArray) -> _Bucket:
-        sizes, starts = np.diff(self.ragged.offsets)[utterances], self.ragged.offsets[utterances]
+        sizes, starts = np.diff(self.table.offsets)[utterances], self.table.offsets[utterances]
         inside = np.arange(sizes.max()) < sizes[:, None]
         rows = np.where(inside, starts[:, None] + np.arange(sizes.max()), 0)
-        scores = dict(zip(self.ragged.names, self.ragged.features.T, strict=True))
+        scores = dict(zip(self.table.names, self.table.features.T, strict=True))
         first, *others = (name for name in self.held if name != WORD_BONUS)
         held = self.held[first] * scores[first]
         for name in others:
             held = held + self.held[name] * scores[name]
-        words = self.ragged.words.astype(np.float64)
+        words = self.table.words.astype(np.float64)
         columns = np.stack([words if name == WORD_BONUS else scores[name] for name in self.axes])
         tail = self.held.get(WORD_BONUS, 0.0) * words
         return _Bucket(
@@ -397,8 +389,8 @@ class _Table:
             **{name: np.abs(values).max() for name, values in self.axes.items()},
         }
         columns = {
-            **dict(zip(self.ragged.names, self.ragged.features.T, strict=True)),
-            WORD_BONUS: self.ragged.words,
+            **dict(zip(self.table.names, self.table.features.T, strict=True)),
+            WORD_BONUS: self.table.words,
         }
         if not math.isfinite(
             math.fsum(

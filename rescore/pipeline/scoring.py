@@ -19,8 +19,7 @@ from typing import Any
 from rescore.errors import ScoreError
 from rescore.formats.files import PathLike
 from rescore.formats.record import check_score, refuse_existing, with_score
-from rescore.fusion.totals import RANK, TOTAL
-from rescore.fusion.tuning import WORD_BONUS
+from rescore.fusion import RANK, TOTAL, WORD_BONUS
 from rescore.interfaces import PlainScorer, Scorer
 from rescore.pipeline.cache import Cache
 from rescore.pipeline.chunks import content

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rescore.formats.files import PathLike
-from rescore.fusion.sweep import Sweep
+from rescore.fusion import Sweep
 from rescore.report.figures import BLUE, DARK, GREY, ORANGE, new_figure, save_figure
 
 if TYPE_CHECKING:

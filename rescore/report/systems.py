@@ -16,7 +16,7 @@ import numpy as np
 
 from rescore.formats.files import PathLike
 from rescore.report.figures import BLUE, GREY, ORANGE, new_figure, save_figure
-from rescore.wer.evaluation import Evaluation
+from rescore.wer import Evaluation
 
 __all__ = ["System", "plot_systems", "systems_csv", "systems_table"]
 

@@ -25,7 +25,7 @@ from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.scorers import ScorerFamily, ScorerOptions, Vocabulary, load_scorer, load_vocabulary
 from rescore.text import identity, librispeech
 from rescore.types import Hypothesis, NBest
-from rescore.wer.evaluation import evaluate
+from rescore.wer import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 LETTERS = Vocabulary(small_tokenizer(), librispeech, 128)

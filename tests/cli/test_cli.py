@@ -31,11 +31,11 @@ from small import LINES, save_small
 import rescore
 from rescore.cli import cli, main
 from rescore.formats import jsonl
-from rescore.fusion.totals import load as load_fusion
+from rescore.fusion import load as load_fusion
 from rescore.registry import FORMATS, SCORERS, lookup
 from rescore.scorers.ar import CausalScorer
 from rescore.types import Hypothesis, NBest
-from rescore.wer.evaluation import list_errors
+from rescore.wer import list_errors
 
 COMMANDS = [
     "convert",

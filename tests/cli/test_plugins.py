@@ -18,12 +18,13 @@ from small import nbest, save_small
 from rescore import registry
 from rescore.errors import FormatError, FusionError, RescoreError, ScoreError
 from rescore.formats import format_of, read_lists
-from rescore.fusion.totals import Fusion, fuse, gather, load, save, totals
+from rescore.fusion import Fusion, ScoreTable, fuse, load, save
+from rescore.fusion.totals import totals
 from rescore.pipeline import score
 from rescore.registry import KINDS, lookup, names
 from rescore.scorers import ScorerOptions, load_scorer
 from rescore.text import normalizer
-from rescore.wer.evaluation import evaluate
+from rescore.wer import evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -449,7 +450,7 @@ def test_the_kind_of_the_weights_names_the_fusion(installed, tmp_path):
         complaint(lambda: list(fuse(two, Fusion({"am": 1.0}, kind="magic"))))
         == "fusion 'magic' is unknown; known: linear, product, short, unusable"
     )
-    assert totals(gather(two, ["am"]), {"am": 2.0}).tolist() == [-4.0, -4.0, -2.0]
+    assert totals(ScoreTable.of(two, ["am"]), {"am": 2.0}).tolist() == [-4.0, -4.0, -2.0]
 
 
 def test_the_signature_tells_normalisers_of_the_same_name_apart(installed, tmp_path):

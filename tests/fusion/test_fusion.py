@@ -14,21 +14,11 @@ from hypothesis import strategies as st
 
 from rescore.errors import FormatError, FusionError, RescoreError, ScoreError
 from rescore.formats.record import from_dict, to_dict
-from rescore.fusion.totals import (
-    DevResult,
-    Fusion,
-    Ragged,
-    digest,
-    fuse,
-    gather,
-    load,
-    save,
-    signature,
-    totals,
-    winners,
-)
+from rescore.fusion import DevResult, Fusion, ScoreTable, digest, fuse, load, save
+from rescore.fusion.table import signature
+from rescore.fusion.totals import totals, winners
 from rescore.types import Hypothesis, NBest
-from rescore.wer.evaluation import evaluate
+from rescore.wer import evaluate
 
 RECORD = {
     "speaker": "s1",
@@ -67,35 +57,35 @@ def nbest(*scores, name="u", texts=None):
 
 
 def test_gather_and_totals_by_hand():
-    ragged = gather([record(), nbest({"am": 1.0, "lm": 2.0}, name="v")], ["am", "lm"])
-    assert ragged.offsets.tolist() == [0, 3, 4]
-    assert ragged.features.tolist() == [[-10, -2], [-11, -0.5], [-10.5, -1.5], [1, 2]]
-    assert ragged.words.tolist() == [2, 1, 3, 1]
-    assert totals(ragged, {"am": 1.0, "lm": 2.0}, 0.5).tolist() == [
+    table = ScoreTable.of([record(), nbest({"am": 1.0, "lm": 2.0}, name="v")], ["am", "lm"])
+    assert table.offsets.tolist() == [0, 3, 4]
+    assert table.features.tolist() == [[-10, -2], [-11, -0.5], [-10.5, -1.5], [1, 2]]
+    assert table.words.tolist() == [2, 1, 3, 1]
+    assert totals(table, {"am": 1.0, "lm": 2.0}, 0.5).tolist() == [
         -10 - 4 + 1,
         -11 - 1 + 0.5,
         -10.5 - 3 + 1.5,
         1 + 4 + 0.5,
     ]
-    assert totals(ragged, [0.0, 1.0]).tolist() == [-2, -0.5, -1.5, 2]
+    assert totals(table, [0.0, 1.0]).tolist() == [-2, -0.5, -1.5, 2]
 
 
 def test_a_list_alone_has_the_totals_it_has_among_others():
     random = np.random.default_rng(0)
-    ragged = Ragged.from_arrays(
+    table = ScoreTable.from_arrays(
         [random.normal(size=(n, 5)) for n in (1, 17, 3)],
         [random.integers(0, 9, n) for n in (1, 17, 3)],
     )
     scales = random.normal(size=5).tolist()
-    alone = [totals(ragged.take([u])[0], scales, 0.3) for u in range(3)]
-    assert np.array_equal(np.concatenate(alone), totals(ragged, scales, 0.3))
+    alone = [totals(table.take([u])[0], scales, 0.3) for u in range(3)]
+    assert np.array_equal(np.concatenate(alone), totals(table, scales, 0.3))
 
 
 def test_take_gives_lists_and_where_they_were():
-    ragged = Ragged.from_arrays(
+    table = ScoreTable.from_arrays(
         [[[1.0], [2.0]], [[3.0]], [[4.0], [5.0], [6.0]]], [[1, 2], [3], [4, 5, 6]], ["x"]
     )
-    some, rows = ragged.take([2, 0])
+    some, rows = table.take([2, 0])
     assert (some.offsets.tolist(), some.features.ravel().tolist(), some.words.tolist()) == (
         [0, 3, 5],
         [4, 5, 6, 1, 2],
@@ -113,8 +103,10 @@ def test_winners_are_the_first_of_the_highest(lists):
 
 
 def test_rank_is_minus_the_index_unless_it_is_given():
-    assert gather([nbest({}, {}, {})], ["rank"]).features.ravel().tolist() == [0, -1, -2]
-    assert gather([nbest({"rank": 0.0}, {"rank": -3.0})], ["rank"]).features.ravel().tolist() == [
+    assert ScoreTable.of([nbest({}, {}, {})], ["rank"]).features.ravel().tolist() == [0, -1, -2]
+    assert ScoreTable.of(
+        [nbest({"rank": 0.0}, {"rank": -3.0})], ["rank"]
+    ).features.ravel().tolist() == [
         0,
         -3,
     ]
@@ -127,7 +119,7 @@ def test_a_missing_score_is_named_word_for_word():
         where="dev.jsonl:12",
     )
     with pytest.raises(ScoreError) as caught:
-        gather([lists], ["mdlm"])
+        ScoreTable.of([lists], ["mdlm"])
     expected = 'dev.jsonl:12: utterance 84-121123-0001, hypothesis 3: score "mdlm" is missing; run `dlmrescore score` on this file again'
     assert str(caught.value) == expected
 
@@ -138,57 +130,63 @@ def test_a_score_that_is_not_finite_is_refused(value):
         ScoreError,
         match=r'utterance u, hypothesis 2: score "am" is (nan|inf|-inf), expected a finite number',
     ):
-        gather([nbest({"am": 0.0}, {"am": value})], ["am"])
+        ScoreTable.of([nbest({"am": 0.0}, {"am": value})], ["am"])
 
 
 def test_no_lists():
     with pytest.raises(FormatError, match="there are no lists"):
-        gather([], ["am"])
+        ScoreTable.of([], ["am"])
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Ragged.from_arrays([]), "expected \\(hypotheses, scores\\) of every utterance"),
         (
-            lambda: Ragged.from_arrays([[1.0, 2.0]]),
-            "expected \\(hypotheses, scores\\) of every utterance",
+            lambda: ScoreTable.from_arrays([]),
+            "expected \\(hypotheses, scores\\) for each utterance",
         ),
         (
-            lambda: Ragged.from_arrays([[[1.0, 2.0]], [[1.0]]]),
-            "expected \\(hypotheses, scores\\) of every utterance",
+            lambda: ScoreTable.from_arrays([[1.0, 2.0]]),
+            "expected \\(hypotheses, scores\\) for each utterance",
         ),
         (
-            lambda: Ragged.from_arrays([np.zeros((0, 2)), np.zeros((1, 2))]),
+            lambda: ScoreTable.from_arrays([[[1.0, 2.0]], [[1.0]]]),
+            "expected \\(hypotheses, scores\\) for each utterance",
+        ),
+        (
+            lambda: ScoreTable.from_arrays([np.zeros((0, 2)), np.zeros((1, 2))]),
             "do not cut the hypotheses into lists of at least one",
         ),
         (
-            lambda: Ragged.from_arrays([[[1.0]]], words=[[1, 2]]),
+            lambda: ScoreTable.from_arrays([[[1.0]]], words=[[1, 2]]),
             "the word counts do not have the lengths of the features",
         ),
         (
-            lambda: Ragged.from_arrays([[[1.0, 2.0]]], names=["a"]),
+            lambda: ScoreTable.from_arrays([[[1.0, 2.0]]], names=["a"]),
             r"shape \(1, 2\), expected \(1, 1\)",
         ),
-        (lambda: Ragged.from_arrays([[[1.0, 2.0]]], names=["a", "a"]), "expected different ones"),
-        (lambda: gather([nbest({})], []), "the score names are missing"),
-        (lambda: Ragged.from_arrays([[[math.nan]]]), "a feature is not finite"),
         (
-            lambda: Ragged(np.array([1, 2]), np.zeros((2, 1)), ("a",), np.zeros(2, dtype=int)),
+            lambda: ScoreTable.from_arrays([[[1.0, 2.0]]], names=["a", "a"]),
+            "expected different ones",
+        ),
+        (lambda: ScoreTable.of([nbest({})], []), "the score names are missing"),
+        (lambda: ScoreTable.from_arrays([[[math.nan]]]), "a feature is not finite"),
+        (
+            lambda: ScoreTable(np.array([1, 2]), np.zeros((2, 1)), ("a",), np.zeros(2, dtype=int)),
             "the offsets",
         ),
         (
-            lambda: totals(Ragged.from_arrays([[[1.0]]]), {"other": 1.0}),
+            lambda: totals(ScoreTable.from_arrays([[[1.0]]]), {"other": 1.0}),
             "do not fit the scores score_0",
         ),
         (
-            lambda: totals(Ragged.from_arrays([[[1.0]]]), {"score_0": 1.0, "other": 1.0}),
+            lambda: totals(ScoreTable.from_arrays([[[1.0]]]), {"score_0": 1.0, "other": 1.0}),
             "do not fit",
         ),
-        (lambda: totals(Ragged.from_arrays([[[1.0]]]), [1.0, 2.0]), "do not fit"),
-        (lambda: totals(Ragged.from_arrays([[[1e300]]]), [1e300]), "too large for a float"),
+        (lambda: totals(ScoreTable.from_arrays([[[1.0]]]), [1.0, 2.0]), "do not fit"),
+        (lambda: totals(ScoreTable.from_arrays([[[1e300]]]), [1e300]), "too large for a float"),
         (
-            lambda: totals(Ragged.from_arrays([[[1e300, 1e300]]]), [1e300, -1e300]),
+            lambda: totals(ScoreTable.from_arrays([[[1e300, 1e300]]]), [1e300, -1e300]),
             "too large for a float",
         ),
     ],
@@ -285,7 +283,7 @@ def test_lists_are_read_one_at_a_time():
 
 def test_another_signature_than_tuning_saw_is_refused():
     fusion = Fusion({"am": 1.0, "lm": 1.0}, signatures={"lm": "gpt:2"})
-    message = 'dev.jsonl:12: utterance u1: score "lm" was made by "gpt:1", the weights were tuned with "gpt:2"; score alike, or tune again'
+    message = 'dev.jsonl:12: utterance u1: score "lm" was made by "gpt:1", the weights were tuned with "gpt:2"; score both sets of lists alike, or tune again'
     with pytest.raises(FusionError) as caught:
         list(fuse([record()], fusion))
     assert str(caught.value) == message
@@ -324,7 +322,7 @@ def test_an_unknown_decision_and_a_missing_score():
 
 def test_a_score_that_tuning_could_not_name_is_refused_where_it_now_can():
     tuned = Fusion({"am": 1.0, "lm": 1.0}, dev=DEV)
-    message = 'score "lm" was made by "gpt:1", the weights were tuned with one that does not say what made it; score alike, or tune again'
+    message = 'score "lm" was made by "gpt:1", the weights were tuned with one that does not say what made it; score both sets of lists alike, or tune again'
     with pytest.raises(FusionError, match=message):
         list(fuse([record()], tuned))
     assert list(fuse([record(meta={})], tuned))

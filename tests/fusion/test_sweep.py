@@ -17,14 +17,14 @@ from rescore.cli import main
 from rescore.cli.sweep_command import parse_range
 from rescore.errors import FormatError, FusionError, RescoreError, ScoreError
 from rescore.formats import jsonl
-from rescore.fusion import sweep as grid
-from rescore.fusion.totals import Fusion, fuse, recogniser_scores, save
-from rescore.fusion.tuning import tune
+from rescore.fusion import Fusion, fuse, recogniser_scores, save, tune
 from rescore.report import sweep as report
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
-from rescore.types import Hypothesis, NBest
-from rescore.wer.evaluation import bootstrap_ci, evaluate
+from rescore.types import Hypothesis, NBest, Provenance
+from rescore.wer import bootstrap_ci, evaluate
+
+grid = sys.modules["rescore.fusion.sweep"]
 
 
 def made_up(seed: int, utterances: int = 12, longest: int = 9, whole: bool = True) -> list[NBest]:
@@ -247,7 +247,7 @@ def test_lists_have_references_words_and_one_way_of_scoring():
     with pytest.raises(FormatError, match="there are no lists"):
         rescore.sweep([], scales, base=base)
     made = NBest(
-        first.id, first.hyps, first.ref, {"meta": {"scores": {"mdlm": {"signature": "a"}}}}
+        first.id, first.hyps, first.ref, provenance={"mdlm": Provenance({"signature": "a"})}
     )
     with pytest.raises(
         FusionError, match='score "mdlm" was made by "unknown", earlier ones by "a"'
@@ -263,7 +263,7 @@ def test_the_recogniser_s_scores_are_those_that_all_have_and_nobody_made():
         return NBest(
             "u",
             tuple(Hypothesis("x", dict.fromkeys(names, 0.0)) for names in scores),
-            raw={"meta": {"scores": {name: {} for name in made}}},
+            provenance={name: Provenance({}) for name in made},
         )
 
     assert recogniser_scores(

@@ -11,15 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from rescore.errors import FormatError, FusionError, ScoreError
-from rescore.fusion import tuning
+from rescore.fusion import ScoreTable, SearchSettings, descent, fuse, tune, tune_arrays
 from rescore.fusion.decisions import fit_temperature
+from rescore.fusion.descent import minimize_errors
 from rescore.fusion.line_search import Staircase, staircase
-from rescore.fusion.totals import Ragged, fuse, gather, totals, winners
-from rescore.fusion.tuning import Settings, cross_validation, minimize_errors, tune, tune_arrays
-from rescore.types import Hypothesis, NBest
-from rescore.wer.evaluation import evaluate, list_errors
+from rescore.fusion.totals import totals, winners
+from rescore.fusion.tuning import cross_validation
+from rescore.types import Hypothesis, NBest, Provenance
+from rescore.wer import evaluate, list_errors
 
-THOROUGH = Settings(restarts=12, random_directions=12)
+THOROUGH = SearchSettings(restarts=12, random_directions=12)
 small = st.integers(-3, 3)  # few values: many ties, parallel lines and corners that coincide
 
 
@@ -65,13 +66,13 @@ def made_up(seed, utterances=40, hypotheses=12, scores=3, whole=False):
         for count in errors
     ]
     words = [random.integers(3, 7, size) for size in sizes]
-    return Ragged.from_arrays(
+    return ScoreTable.from_arrays(
         [np.round(table) if whole else table for table in features], words
     ), np.concatenate(errors)
 
 
-def errors_at(ragged, errors, scales, word_bonus=0.0):
-    return int(errors[winners(totals(ragged, scales, word_bonus), ragged.offsets)].sum())
+def errors_at(table, errors, scales, word_bonus=0.0):
+    return int(errors[winners(totals(table, scales, word_bonus), table.offsets)].sum())
 
 
 # --- the staircase -----------------------------------------------------------------------------------------------------------------------
@@ -175,17 +176,17 @@ def test_the_best_step_is_the_middle_of_the_best_plateau(corners, counts, low, h
 def test_one_scale_is_solved_exactly(lists):
     """The best of every interval between crossings above 0, and of 0 itself, where ties go to the earliest."""
     offsets, first, second, errors = arrays(lists)
-    ragged = Ragged(
+    table = ScoreTable(
         offsets,
         np.column_stack([first, second]).astype(float),
         ("am", "lm"),
         np.ones(len(errors), dtype=np.int64),
     )
-    optimum = minimize_errors(ragged, errors, Settings(word_bonus=False, restarts=0))
+    optimum = minimize_errors(table, errors, SearchSettings(word_bonus=False, restarts=0))
     edges = [Fraction(0), *(corner for corner in crossings(lists) if corner > 0)]
     steps = [0, *((low + high) / 2 for low, high in pairwise(edges)), edges[-1] + 1]
     assert optimum.errors == min(exact_count(lists, step) for step in steps)
-    assert optimum.errors == errors_at(ragged, errors, optimum.scales)
+    assert optimum.errors == errors_at(table, errors, optimum.scales)
     assert optimum.errors_before == exact_count(lists, 0)
     assert optimum.scales["am"] == 1.0
     assert optimum.scales["lm"] >= 0
@@ -195,18 +196,18 @@ def test_one_scale_is_solved_exactly(lists):
 @pytest.mark.parametrize("whole", [False, True])
 def test_two_scales_find_the_best_cell_of_the_plane(seed, whole):
     """Ties of pairs are lines in the plane of two weights; every cell touches a crossing of two of them or of one and the border."""
-    ragged, errors = made_up(seed, utterances=4, hypotheses=4, scores=2, whole=whole)
-    columns = np.column_stack([ragged.features, ragged.words]) + 0.0
+    table, errors = made_up(seed, utterances=4, hypotheses=4, scores=2, whole=whole)
+    columns = np.column_stack([table.features, table.words]) + 0.0
     pairs = [
         (p, q)
-        for begin, end in pairwise(ragged.offsets)
+        for begin, end in pairwise(table.offsets)
         for p, q in combinations(range(begin, end), 2)
     ]
     ties = [columns[p] - columns[q] for p, q in pairs if (columns[p] != columns[q])[1:].any()]
     ties += [np.array([offset, 1.0, 0.0]) for offset in (0.0, -1e3)] + [
         np.array([offset, 0.0, 1.0]) for offset in (-1e3, 1e3)
     ]
-    best = errors_at(ragged, errors, [1.0, 0.0])
+    best = errors_at(table, errors, [1.0, 0.0])
     for one, other in combinations(ties, 2):
         if abs(np.linalg.det([one[1:], other[1:]])) > 1e-9:
             corner = np.linalg.solve([one[1:], other[1:]], [-one[0], -other[0]])
@@ -217,55 +218,57 @@ def test_two_scales_find_the_best_cell_of_the_plane(seed, whole):
                     *product([-9, 9], [-1, 1]),
                 ]
             ):
-                best = min(best, errors_at(ragged, errors, [1.0, lm], bonus)) if lm > 0 else best
-    assert minimize_errors(ragged, errors, THOROUGH).errors <= best
+                best = min(best, errors_at(table, errors, [1.0, lm], bonus)) if lm > 0 else best
+    assert minimize_errors(table, errors, THOROUGH).errors <= best
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_at_least_as_good_as_a_grid(seed):
-    ragged, errors = made_up(seed)
-    optimum = minimize_errors(ragged, errors)
+    table, errors = made_up(seed)
+    optimum = minimize_errors(table, errors)
     grid = product(np.linspace(0, 4, 9), np.linspace(0, 4, 9), np.linspace(-2, 2, 9))
     assert optimum.errors <= min(
-        errors_at(ragged, errors, [1.0, a, b], bonus) for a, b, bonus in grid
+        errors_at(table, errors, [1.0, a, b], bonus) for a, b, bonus in grid
     )
-    assert optimum.errors == errors_at(ragged, errors, optimum.scales, optimum.word_bonus)
-    assert optimum.errors < optimum.errors_before == errors_at(ragged, errors, [1.0, 0.0, 0.0])
+    assert optimum.errors == errors_at(table, errors, optimum.scales, optimum.word_bonus)
+    assert optimum.errors < optimum.errors_before == errors_at(table, errors, [1.0, 0.0, 0.0])
 
 
 @given(lists_of(small, small, small, st.integers(1, 3), st.integers(0, 3)), st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
 def test_never_worse_than_any_single_scale(lists, seed):
     offsets, *scores, words, errors = arrays(lists)
-    ragged = Ragged(offsets, np.column_stack(scores).astype(float), ("am", "lm", "prior"), words)
-    found = minimize_errors(ragged, errors, Settings(seed=seed, restarts=1, random_directions=2))
+    table = ScoreTable(offsets, np.column_stack(scores).astype(float), ("am", "lm", "prior"), words)
+    found = minimize_errors(
+        table, errors, SearchSettings(seed=seed, restarts=1, random_directions=2)
+    )
     assert (
         found.errors
-        == errors_at(ragged, errors, found.scales, found.word_bonus)
+        == errors_at(table, errors, found.scales, found.word_bonus)
         <= found.errors_before
     )
     for column, low in (
-        (ragged.features[:, 1], 0.0),
-        (ragged.features[:, 2], -math.inf),
+        (table.features[:, 1], 0.0),
+        (table.features[:, 2], -math.inf),
         (words + 0.0, -math.inf),
     ):
         assert (
             found.errors
-            <= staircase(ragged.features[:, 0], column, errors, offsets, low=low).best()[1]
+            <= staircase(table.features[:, 0], column, errors, offsets, low=low).best()[1]
         )
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_plateaus_are_where_the_errors_change(seed):
-    ragged, errors = made_up(seed)
-    found = minimize_errors(ragged, errors)
+    table, errors = made_up(seed)
+    found = minimize_errors(table, errors)
     weights = {**found.scales, "word_bonus": found.word_bonus}
     assert found.plateaus.keys() == {"score_1", "score_2", "word_bonus"}
 
     def count(name, value):
         changed = {**weights, name: value}
         bonus = changed.pop("word_bonus")
-        return errors_at(ragged, errors, changed, bonus)
+        return errors_at(table, errors, changed, bonus)
 
     for name, (low, high) in found.plateaus.items():
         margin = 1e-6 * (high - low)
@@ -277,12 +280,12 @@ def test_the_plateaus_are_where_the_errors_change(seed):
 
 def test_the_middle_of_the_plateau_and_open_ends():
     """One list decides: the second hypothesis wins for 2 < scale < 6. Another is right as long as the word bonus is above -5."""
-    ragged = Ragged.from_arrays(
+    table = ScoreTable.from_arrays(
         [[[0.0, 0.0], [-2.0, 1.0], [-8.0, 2.0]], [[0.0, 0.0], [-5.0, 0.0]]],
         [[3, 3, 3], [2, 1]],
         ["am", "lm"],
     )
-    found = minimize_errors(ragged, np.array([1, 0, 1, 0, 1]))
+    found = minimize_errors(table, np.array([1, 0, 1, 0, 1]))
     assert (found.errors, found.scales["am"]) == (0, 1.0)
     assert found.scales["lm"] == pytest.approx(4.0)
     assert found.plateaus["lm"] == pytest.approx((2.0, 6.0))
@@ -297,12 +300,12 @@ def test_the_middle_of_the_plateau_and_open_ends():
 @settings(max_examples=150, deadline=None)
 def test_pruning_keeps_every_winner(lists, weights):
     offsets, *scores, words, errors = arrays(lists)
-    ragged = Ragged(offsets, np.column_stack(scores).astype(float), ("am", "lm", "prior"), words)
-    problem = tuning._problem(
-        ragged, np.arange(len(errors)), Settings()
+    table = ScoreTable(offsets, np.column_stack(scores).astype(float), ("am", "lm", "prior"), words)
+    problem = descent._problem(
+        table, np.arange(len(errors)), SearchSettings()
     )  # an error count that tells hypotheses apart
     for size in (2, 16):
-        kept = tuning._pruned(problem, size)
+        kept = descent._pruned(problem, size)
         for bonus, prior in product((-weights[0], weights[0]), (-weights[1], weights[1])):
             point = np.array([1.0, weights[2], prior, bonus])
             alive = kept.errors[winners(kept.combine(point), kept.offsets)]
@@ -310,30 +313,30 @@ def test_pruning_keeps_every_winner(lists, weights):
 
 
 def test_long_lists_are_pruned_piece_by_piece():
-    ragged = Ragged.from_arrays([np.arange(300.0)[:, None], [[1.0]], -np.arange(40.0)[:, None]])
-    problem = tuning._problem(ragged, np.zeros(341, dtype=int), Settings(word_bonus=False))
-    assert tuning._pruned(problem, 128).columns.ravel().tolist() == [127, 255, 299, 1, 0]
-    assert tuning._pruned(problem, 128).offsets.tolist() == [0, 3, 4, 5]
+    table = ScoreTable.from_arrays([np.arange(300.0)[:, None], [[1.0]], -np.arange(40.0)[:, None]])
+    problem = descent._problem(table, np.zeros(341, dtype=int), SearchSettings(word_bonus=False))
+    assert descent._pruned(problem, 128).columns.ravel().tolist() == [127, 255, 299, 1, 0]
+    assert descent._pruned(problem, 128).offsets.tolist() == [0, 3, 4, 5]
 
 
 # --- what must not matter ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_order_of_the_utterances_does_not_matter():
-    ragged, errors = made_up(3)
-    shuffled, rows = ragged.take(np.random.default_rng(0).permutation(40))
-    assert minimize_errors(shuffled, errors[rows]) == minimize_errors(ragged, errors)
+    table, errors = made_up(3)
+    shuffled, rows = table.take(np.random.default_rng(0).permutation(40))
+    assert minimize_errors(shuffled, errors[rows]) == minimize_errors(table, errors)
 
 
 @pytest.mark.parametrize("factor", [2.0**-30, 0.125, 4096.0])
 def test_the_magnitude_of_a_score_does_not_matter(factor):
     """Powers of two leave the digits alone, so the weights agree to the last bit."""
-    ragged, errors = made_up(5)
-    expected = minimize_errors(ragged, errors)
-    found = minimize_errors(replace(ragged, features=ragged.features * [1, factor, 1]), errors)
+    table, errors = made_up(5)
+    expected = minimize_errors(table, errors)
+    found = minimize_errors(replace(table, features=table.features * [1, factor, 1]), errors)
     assert {**found.scales, "score_1": found.scales["score_1"] * factor} == expected.scales
     assert found.errors == expected.errors
-    found = minimize_errors(replace(ragged, features=ragged.features * [factor, 1, 1]), errors)
+    found = minimize_errors(replace(table, features=table.features * [factor, 1, 1]), errors)
     assert [found.scales["score_1"], found.scales["score_2"], found.word_bonus] == [
         factor * weight
         for weight in (expected.scales["score_1"], expected.scales["score_2"], expected.word_bonus)
@@ -342,10 +345,10 @@ def test_the_magnitude_of_a_score_does_not_matter(factor):
 
 @pytest.mark.parametrize("factors", [[1, 1e-12, 1e12], [1e9, 1, 1e-9], [1e-100, 1e100, 1]])
 def test_scores_of_wildly_different_magnitude(factors):
-    ragged, errors = made_up(5)
+    table, errors = made_up(5)
     assert (
-        minimize_errors(replace(ragged, features=ragged.features * factors), errors).errors
-        == minimize_errors(ragged, errors).errors
+        minimize_errors(replace(table, features=table.features * factors), errors).errors
+        == minimize_errors(table, errors).errors
     )
 
 
@@ -353,39 +356,39 @@ def test_scores_of_wildly_different_magnitude(factors):
     "useless", [np.zeros, np.ones, lambda n: np.random.default_rng(0).normal(size=n)]
 )
 def test_a_useless_score_does_no_harm(useless):
-    ragged, errors = made_up(6)
-    more = Ragged(
-        ragged.offsets,
-        np.column_stack([ragged.features, useless(len(errors))]),
-        (*ragged.names, "useless"),
-        ragged.words,
+    table, errors = made_up(6)
+    more = ScoreTable(
+        table.offsets,
+        np.column_stack([table.features, useless(len(errors))]),
+        (*table.names, "useless"),
+        table.words,
     )
     assert (
         minimize_errors(more, errors, THOROUGH).errors
-        <= minimize_errors(ragged, errors, THOROUGH).errors
+        <= minimize_errors(table, errors, THOROUGH).errors
     )
 
 
 def test_copies_and_hopeless_hypotheses_change_nothing():
-    ragged, errors = made_up(7)
+    table, errors = made_up(7)
     features = [
         np.vstack([table, table[::-1], table.min(axis=0)])
-        for table in np.split(ragged.features, ragged.offsets[1:-1])
+        for table in np.split(table.features, table.offsets[1:-1])
     ]
     counts = [
         np.concatenate([count, count[::-1] + 7, [9]])
-        for count in np.split(errors, ragged.offsets[1:-1])
+        for count in np.split(errors, table.offsets[1:-1])
     ]
     words = [
         np.concatenate([count, count[::-1], count[:1]])
-        for count in np.split(ragged.words, ragged.offsets[1:-1])
+        for count in np.split(table.words, table.offsets[1:-1])
     ]
-    assert tune_arrays(features, counts, words=words) == minimize_errors(ragged, errors)
+    assert tune_arrays(features, counts, words=words) == minimize_errors(table, errors)
 
 
 def test_a_seed_gives_one_result_and_seeds_differ():
-    ragged, errors = made_up(8)
-    results = [minimize_errors(ragged, errors, Settings(seed=seed)) for seed in (0, 0, 1)]
+    table, errors = made_up(8)
+    results = [minimize_errors(table, errors, SearchSettings(seed=seed)) for seed in (0, 0, 1)]
     assert results[0] == results[1] != results[2]
 
 
@@ -398,13 +401,15 @@ def test_bounds_hold_and_a_prior_may_be_subtracted():
     prior = random.normal(0, 1, 400)
     features = np.column_stack([-errors + prior, prior, -errors + random.normal(0, 0.1, 400)])
     offsets, words = np.arange(0, 401, 10), random.integers(1, 4, 400)
-    free = minimize_errors(Ragged(offsets, features[:, :2], ("am", "ilm_prior"), words), errors)
+    free = minimize_errors(ScoreTable(offsets, features[:, :2], ("am", "ilm_prior"), words), errors)
     assert free.scales["ilm_prior"] == pytest.approx(-1, abs=0.3)
-    kept_up = minimize_errors(Ragged(offsets, features[:, :2], ("am", "ilm"), words), errors)
+    kept_up = minimize_errors(ScoreTable(offsets, features[:, :2], ("am", "ilm"), words), errors)
     assert 0 <= kept_up.scales["ilm"] < 0.2
     bounds = {"ilm": (-0.5, -0.25), "lm": (0.125, 0.125), "word_bonus": (0.0, 1.0)}
     bounded = minimize_errors(
-        Ragged(offsets, features, ("am", "ilm", "lm"), words), errors, Settings(bounds=bounds)
+        ScoreTable(offsets, features, ("am", "ilm", "lm"), words),
+        errors,
+        SearchSettings(bounds=bounds),
     )
     assert -0.5 <= bounded.scales["ilm"] <= -0.25
     assert bounded.scales["lm"] == 0.125
@@ -413,11 +418,11 @@ def test_bounds_hold_and_a_prior_may_be_subtracted():
 
 
 def test_without_a_word_bonus():
-    ragged, errors = made_up(2)
-    found = minimize_errors(ragged, errors, Settings(word_bonus=False))
+    table, errors = made_up(2)
+    found = minimize_errors(table, errors, SearchSettings(word_bonus=False))
     assert found.word_bonus == 0.0
     assert "word_bonus" not in found.plateaus
-    assert found.errors == errors_at(ragged, errors, found.scales)
+    assert found.errors == errors_at(table, errors, found.scales)
 
 
 @pytest.mark.parametrize(
@@ -443,10 +448,10 @@ def test_nothing_to_choose(features, words):
     [
         (lambda r, e: minimize_errors(r, e[:-1]), "expected integers of shape"),
         (lambda r, e: minimize_errors(r, e + 0.5), "the errors are float64"),
-        (lambda r, e: minimize_errors(r, e, Settings(bounds={"lm": (0, 1)})), 'bounds are given for "lm", expected one of .*: score_1, score_2, word_bonus'),
-        (lambda r, e: minimize_errors(r, e, Settings(bounds={"score_0": (0, 1)})), 'bounds are given for "score_0"'),
-        (lambda r, e: minimize_errors(r, e, Settings(bounds={"score_1": (2, 1)})), 'the bounds of "score_1" are 2 and 1'),
-        (lambda r, e: minimize_errors(r, e, Settings(bounds={"score_1": (0, math.nan)})), 'the bounds of "score_1" are 0 and nan'),
+        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"lm": (0, 1)})), 'bounds are given for "lm", expected one of .*: score_1, score_2, word_bonus'),
+        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"score_0": (0, 1)})), 'bounds are given for "score_0"'),
+        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"score_1": (2, 1)})), 'the bounds of "score_1" are 2 and 1'),
+        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"score_1": (0, math.nan)})), 'the bounds of "score_1" are 0 and nan'),
         (lambda r, e: cross_validation(r, e, 1), "got 1 folds for 40 utterances, expected 2 to 40"),
         (lambda r, e: cross_validation(r, e, 41), "got 41 folds"),
         (lambda r, e: tune_arrays([r.features], [e], words=[r.words, r.words]), "the word counts"),
@@ -459,7 +464,7 @@ def test_bad_settings_are_named(call, message):
 
 
 def test_of_the_points_that_improve_the_better_half_goes_on_and_none_is_forgotten(monkeypatch):
-    problem = tuning._problem(*made_up(0), Settings())
+    problem = descent._problem(*made_up(0), SearchSettings())
     script = {
         5: 5,
         9: 8,
@@ -470,11 +475,11 @@ def test_of_the_points_that_improve_the_better_half_goes_on_and_none_is_forgotte
         20: 11,
     }  # errors before and after a round: 11 has no second one, 7 no third
     monkeypatch.setattr(
-        tuning._Problem,
+        descent._Problem,
         "one_round",
         lambda _self, point, *_: replace(point, errors=script[point.errors]),
     )
-    points = [tuning._Point(np.zeros(4), np.zeros(1), errors) for errors in (5, 9, 12, 20)]
+    points = [descent._Point(np.zeros(4), np.zeros(1), errors) for errors in (5, 9, 12, 20)]
     assert [point.errors for point in problem.descend(points, np.random.default_rng(0), 0)] == [
         5,
         1,
@@ -482,7 +487,7 @@ def test_of_the_points_that_improve_the_better_half_goes_on_and_none_is_forgotte
 
 
 def test_directions_are_turned_into_the_bounds():
-    problem = tuning._problem(*made_up(0), Settings(bounds={"score_2": (0.0, 1.0)}))
+    problem = descent._problem(*made_up(0), SearchSettings(bounds={"score_2": (0.0, 1.0)}))
     turned = problem.inward(np.array([1.0, 0.0, 1.0, -3.0]), np.array([0.0, -2.0, 2.0, -2.0]))
     assert turned.tolist() == [0.0, 2.0, -2.0, -2.0]
     assert problem.reachable(np.array([1.0, 4.0, 0.5, -3.0]), np.array([0.0, -2.0, 0.5, 7.0])) == (
@@ -492,7 +497,7 @@ def test_directions_are_turned_into_the_bounds():
 
 
 def test_a_move_that_does_not_keep_its_promise_is_not_made(monkeypatch):
-    problem = tuning._problem(*made_up(0), Settings())
+    problem = descent._problem(*made_up(0), SearchSettings())
     point, [axis, *_] = problem.at(np.array([1.0, 0.0, 0.0, 0.0])), problem.axes()
     assert problem.move(point, axis).errors < point.errors
     monkeypatch.setattr(Staircase, "best", lambda *_: (1.0, 0))
@@ -500,26 +505,26 @@ def test_a_move_that_does_not_keep_its_promise_is_not_made(monkeypatch):
 
 
 def test_a_promise_that_a_recount_does_not_keep_is_an_error(monkeypatch):
-    ragged, errors = made_up(0)
-    monkeypatch.setattr(tuning, "totals", lambda *_: -ragged.features[:, 0])
+    table, errors = made_up(0)
+    monkeypatch.setattr(descent, "totals", lambda *_: -table.features[:, 0])
     with pytest.raises(
         FusionError, match=r"the search promised \d+ errors and a recount finds \d+"
     ):
-        minimize_errors(ragged, errors)
+        minimize_errors(table, errors)
 
 
 def test_cross_validation_counts_every_utterance_with_weights_that_never_saw_it():
-    ragged, errors = made_up(9)
-    result = cross_validation(ragged, errors, 4, Settings(seed=3))
+    table, errors = made_up(9)
+    result = cross_validation(table, errors, 4, SearchSettings(seed=3))
     dealt = np.random.default_rng(3).permutation(40) % 4
     pooled = 0
     for fold, optimum in enumerate(result.folds):
-        rest, rows = ragged.take(np.flatnonzero(dealt != fold))
-        assert optimum == minimize_errors(rest, errors[rows], Settings(seed=3))
-        held, rows = ragged.take(np.flatnonzero(dealt == fold))
+        rest, rows = table.take(np.flatnonzero(dealt != fold))
+        assert optimum == minimize_errors(rest, errors[rows], SearchSettings(seed=3))
+        held, rows = table.take(np.flatnonzero(dealt == fold))
         pooled += errors_at(held, errors[rows], optimum.scales, optimum.word_bonus)
     assert (result.errors, len(result.folds)) == (pooled, 4)
-    assert minimize_errors(ragged, errors).errors <= result.errors
+    assert minimize_errors(table, errors).errors <= result.errors
 
 
 # --- lists in, weights out ---------------------------------------------------------------------------------------------------------------
@@ -544,8 +549,15 @@ def dev_lists(utterances=30, signature="m:1"):
                     {"am": 10 * random.normal(-cost, 2), "lm": random.normal(-cost, 1)},
                 )
             )
-        raw = {"meta": {"scores": {"lm": {"signature": signature}}}}
-        lists.append(NBest(f"u{u}", tuple(hyps), " ".join(ref), raw, f"dev.jsonl:{u + 1}"))
+        lists.append(
+            NBest(
+                f"u{u}",
+                tuple(hyps),
+                " ".join(ref),
+                where=f"dev.jsonl:{u + 1}",
+                provenance={"lm": Provenance({"signature": signature})},
+            )
+        )
     return lists
 
 
@@ -570,17 +582,17 @@ def test_tuned_weights_make_the_errors_they_promise():
     assert (fusion.scales["am"], list(fusion.scales)) == (1.0, ["am", "lm"])
     assert fusion.signatures == {"lm": "m:1"}
     assert fusion.overlap(one.id for one in lists) == 30
-    ragged = gather(lists, ["am", "lm"])
+    table = ScoreTable.of(lists, ["am", "lm"])
     errors = np.concatenate([list_errors(one) for one in lists])
     assert fusion.temperature == fit_temperature(
-        totals(ragged, fusion.scales, fusion.word_bonus), errors, ragged.offsets
+        totals(table, fusion.scales, fusion.word_bonus), errors, table.offsets
     )
     assert tune(lists, ["am", "lm"], cross_validate=3) == fusion
 
 
 def test_lists_and_arrays_give_the_same_weights():
     lists = dev_lists()
-    ragged = gather(lists, ["am", "lm"])
+    table = ScoreTable.of(lists, ["am", "lm"])
     errors = [
         [
             sum(r != h for r, h in zip(one.ref.split()[::-1], hyp.words[::-1], strict=False))
@@ -591,7 +603,7 @@ def test_lists_and_arrays_give_the_same_weights():
     missing = [
         [len(one.ref.split()) - len(hyp.words) for hyp in one.hyps] for one in lists
     ]  # only deletions at the front
-    split = [np.split(array, ragged.offsets[1:-1]) for array in (ragged.features, ragged.words)]
+    split = [np.split(array, table.offsets[1:-1]) for array in (table.features, table.words)]
     found = tune_arrays(
         split[0],
         [np.add(e, m) for e, m in zip(errors, missing, strict=True)],
@@ -643,7 +655,7 @@ def test_characters_and_normalisers_are_what_is_counted():
             'utterance u0: score "lm" was made by "m:2", earlier ones by "m:1"; score all lists alike',
         ),
         (
-            lambda lists: [*lists, replace(lists[0], raw={})],
+            lambda lists: [*lists, replace(lists[0], provenance={})],
             FusionError,
             'score "lm" was made by "unknown", earlier ones by "m:1"',
         ),

@@ -14,7 +14,7 @@ from rescore.errors import FormatError
 from rescore.lattice import Lattice
 from rescore.lattice.oracle import oracle
 from rescore.lattice.posteriors import arc_totals
-from rescore.wer.evaluation import count_errors
+from rescore.wer import count_errors
 
 
 @given(lattices(), st.lists(st.sampled_from(["a", "b", "c", "never"]), max_size=6))

@@ -16,10 +16,9 @@ from scipy.stats import binom
 
 from rescore.errors import FormatError, RescoreError
 from rescore.types import ErrorCounts, Hypothesis, NBest
-from rescore.wer import evaluation as wer
-from rescore.wer.evaluation import (
+from rescore.wer import (
+    UNITS,
     bootstrap_ci,
-    bootstrap_sums,
     count_errors,
     edit_distances,
     evaluate,
@@ -27,8 +26,10 @@ from rescore.wer.evaluation import (
     oracle,
     probability_of_improvement,
     reference_length,
+    significance,
     units,
 )
+from rescore.wer.significance import bootstrap_sums
 
 # reference, hypothesis, (substitutions, insertions, deletions), reference words; counted by hand
 HAND = [
@@ -166,13 +167,13 @@ def test_characters_without_spaces_equal_jiwer_on_texts_without_spaces(ref, hyp)
 
 
 def test_the_four_units_differ_in_what_a_space_is():
-    lengths = {unit: reference_length("我 想 a b\tcd", unit) for unit in wer.UNITS}
+    lengths = {unit: reference_length("我 想 a b\tcd", unit) for unit in UNITS}
     assert lengths == {"word": 5, "char": 10, "char_nospace": 6, "mixed": 5}
     spaced, joined = (
         "中 文 ok",
         "中文 ok",
     )  # spaces between Chinese characters are the recogniser's habit, no error
-    assert [count_errors(spaced, joined, unit).errors for unit in wer.UNITS] == [2, 1, 0, 0]
+    assert [count_errors(spaced, joined, unit).errors for unit in UNITS] == [2, 1, 0, 0]
 
 
 def test_an_unknown_unit_is_refused():
@@ -187,9 +188,9 @@ def test_edit_distances_in_order_and_each_pair_once(monkeypatch):
     hyps = [hyp for _, hyp, *_ in HAND for _ in range(3)]
     seen = []
     monkeypatch.setattr(
-        wer,
+        wer_counts,
         "cdist",
-        lambda r, h, scorer, cdist=wer.cdist: (
+        lambda r, h, scorer, cdist=wer_counts.cdist: (
             seen.extend(product(map(tuple, r), map(tuple, h))) or cdist(r, h, scorer=scorer)
         ),
     )
@@ -303,7 +304,7 @@ def test_the_order_of_utterances_and_the_memory_at_hand_change_nothing(monkeypat
     )
     expected = bootstrap_ci(errors, words)
     assert bootstrap_ci(errors[order], words[order]) == expected
-    monkeypatch.setattr(wer, "_CHUNK", 64)
+    monkeypatch.setattr(significance, "_CHUNK", 64)
     assert bootstrap_ci(errors, words) == expected
 
 
