@@ -29,6 +29,7 @@ from rescore.wer import (
     significance,
     units,
 )
+from rescore.wer import counts as wer_counts
 from rescore.wer.significance import bootstrap_sums
 
 # reference, hypothesis, (substitutions, insertions, deletions), reference words; counted by hand
