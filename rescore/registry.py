@@ -133,7 +133,8 @@ def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
         raise RescoreError(f"{what} {name!r} is unknown; known: {', '.join(names(what))}")
     if len(owners) > 1:
         raise RescoreError(
-            f"{what} {name!r} is claimed by {' and by '.join(owners)}; uninstall one of them, or rename its entry point"
+            f"{what} {name!r} is claimed by {' and by '.join(owners)}; "
+            "uninstall one of them, or rename its entry point"
         )
     return _plugin(points[0], what) if points else _imported(table[name])
 
@@ -154,12 +155,14 @@ def _plugin(point: EntryPoint, what: str) -> Any:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RescoreError(
-            f"{what} {point.name!r} of {_described(point)} cannot be loaded ({reason}); mend or uninstall that package"
+            f"{what} {point.name!r} of {_described(point)} cannot be loaded ({reason}); "
+            "mend or uninstall that package"
         ) from error
     expected = KINDS[what].expected
     if not isinstance(found, _imported(expected)):
         raise RescoreError(
-            f"{what} {point.name!r} of {_described(point)} is of type {type(found).__name__}, expected {expected.partition(':')[2]}; see docs/adding.md"
+            f"{what} {point.name!r} of {_described(point)} is of type {type(found).__name__}, "
+            f"expected {expected.partition(':')[2]}; see docs/adding.md"
         )
     return found
 

@@ -72,7 +72,8 @@ def _whisper(module: str, name: str) -> Normalizer:
         found = getattr(import_module(f"whisper_normalizer.{module}"), name)()
     except ImportError as error:
         raise RescoreError(
-            f"the normaliser whisper-{module} needs whisper-normalizer; install it with `pip install dlmrescore[whisper]`"
+            f"the normaliser whisper-{module} needs whisper-normalizer; "
+            "install it with `pip install dlmrescore[whisper]`"
         ) from error
     for rule in _NOT_WHISPERS:
         getattr(found, "replacers", {}).pop(rule, None)

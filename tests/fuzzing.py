@@ -247,7 +247,8 @@ def wav2letter(lists: list[NBest], folder: Path) -> Sample:
     lines = [
         (
             i,
-            f"{nbest.id} | {-1.5:.6f} | {hyp.scores['am']:.6f} | {hyp.scores['lm']:.6f} | {'inf' if i else '12.500000'} | {hyp.text}\n",
+            f"{nbest.id} | {-1.5:.6f} | {hyp.scores['am']:.6f} | {hyp.scores['lm']:.6f} | "
+            f"{'inf' if i else '12.500000'} | {hyp.text}\n",
         )
         for nbest in lists
         for i, hyp in enumerate(nbest.hyps)
@@ -519,7 +520,8 @@ def build(name: str, lists: list[NBest], folder: Path) -> Sample:
     """A sample of a registered format in a folder that is emptied first."""
     if name not in BUILDERS:
         raise LookupError(
-            f"the format {name!r} is not fuzzed: add a builder of valid files for it to BUILDERS in tests/fuzzing.py"
+            f"the format {name!r} is not fuzzed: add a builder of valid files for it to "
+            "BUILDERS in tests/fuzzing.py"
         )
     for old in folder.iterdir():
         shutil.rmtree(old) if old.is_dir() else old.unlink()

@@ -112,7 +112,8 @@ def misplaced(source: str, module: str, is_package: bool = False) -> list[str]:
             continue
         if target == "rescore" or room(target) not in PLACE:
             found.append(
-                f"{module}:{line}: imports {target}, which is no placed room; import from the module that defines it"
+                f"{module}:{line}: imports {target}, which is no placed room; "
+                "import from the module that defines it"
             )
         elif room(target) != room(module) and PLACE[room(target)] > PLACE[room(module)]:
             found.append(f"{module}:{line}: imports {target}, which lies below {room(module)}")
@@ -212,7 +213,8 @@ def test_a_circle_is_found():
         ),
         (
             "rescore.diffusion.x",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rescore.models.network import Network",
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from "
+            "rescore.models.network import Network",
             ":3: imports rescore.models",
         ),
         ("rescore.wer", "from rescore import fusion", "imports rescore.fusion"),

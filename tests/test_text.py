@@ -88,7 +88,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(name, monk
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(RescoreError) as caught:
         normalizer(name)("a")
-    assert (
-        str(caught.value)
-        == f"the normaliser {name} needs whisper-normalizer; install it with `pip install dlmrescore[whisper]`"
+    assert str(caught.value) == (
+        f"the normaliser {name} needs whisper-normalizer; "
+        "install it with `pip install dlmrescore[whisper]`"
     )

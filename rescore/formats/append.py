@@ -44,7 +44,8 @@ class Appender:
         try:
             if not is_held(self._file):
                 raise FormatError(
-                    f"{name_of(path)}: another process is appending to this file; wait for it or name another file"
+                    f"{name_of(path)}: another process is appending to this file; "
+                    "wait for it or name another file"
                 )
             end = self._end_of_lines()
             self._before = {self._checked(nbest) for nbest in self._whole_lists(end)}
@@ -62,7 +63,8 @@ class Appender:
         for nbest in lists:
             if nbest.id in self._now or nbest.id in ids:
                 raise FormatError(
-                    f"{nbest.place()}: this id was appended to {name_of(self.path)} before; every utterance needs its own"
+                    f"{nbest.place()}: this id was appended to {name_of(self.path)} before; "
+                    "every utterance needs its own"
                 )
             ids.append(nbest.id)
             if nbest.id not in self._before:
@@ -109,7 +111,8 @@ class Appender:
         beginning = os.pread(self._file, len(_BEGINNING), 0)
         if not _BEGINNING.startswith(beginning):
             raise FormatError(
-                f"{name_of(self.path)}: is no native file that was being appended to; name another file"
+                f"{name_of(self.path)}: is no native file that was being appended to; "
+                "name another file"
             )
         return 0
 
@@ -139,7 +142,8 @@ class Appender:
         for name, value in self.settings.items():
             if meta.get(name) != value:
                 raise FormatError(
-                    f"{nbest.place()}: was written with {name} {meta.get(name)!r}, expected {value!r}; append to another file, or remove this one"
+                    f"{nbest.place()}: was written with {name} {meta.get(name)!r}, "
+                    f"expected {value!r}; append to another file, or remove this one"
                 )
         return nbest.id
 

@@ -218,7 +218,8 @@ def line_id(nbest: NBest) -> str:
     """Return the id for a format whose lines begin with it. Raises FormatError for white space in it and for a byte order mark at its start."""
     if re.search(r"\s|^\ufeff", nbest.id):
         raise FormatError(
-            f"{nbest.place()}: lines of this format begin with the id, which cannot hold white space there; rename the utterance"
+            f"{nbest.place()}: lines of this format begin with the id, "
+            "which cannot hold white space there; rename the utterance"
         )
     return nbest.id
 

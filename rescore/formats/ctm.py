@@ -49,11 +49,13 @@ def _convert(entry: tuple[str, list[tuple[str, list[str]]]], where: str) -> NBes
     for at, fields in rows:
         if len(fields) < 5:
             raise FormatError(
-                f"{at}: utterance {utterance}: the line has {len(fields)} fields, expected file channel start duration word [confidence]"
+                f"{at}: utterance {utterance}: the line has {len(fields)} fields, "
+                "expected file channel start duration word [confidence]"
             )
         if fields[1] != rows[0][1][1]:
             raise FormatError(
-                f"{at}: utterance {utterance}: the file has channels {short(rows[0][1][1])} and {short(fields[1])}; give -O id=file-channel"
+                f"{at}: utterance {utterance}: the file has channels {short(rows[0][1][1])} "
+                f"and {short(fields[1])}; give -O id=file-channel"
             )
     words = sorted(
         (_word(fields, f"{at}: utterance {utterance}") for at, fields in rows),

@@ -78,7 +78,8 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
             for i, hyp in enumerate(nbest.hyps):
                 if re.search(r"[\r\n]", hyp.text):
                     raise FormatError(
-                        f"{nbest.place(i)}: the text holds a line break, which a line of ESPnet's cannot; take it out"
+                        f"{nbest.place(i)}: the text holds a line break, "
+                        "which a line of ESPnet's cannot; take it out"
                     )
                 output.add(f"{i + 1}best_recog/text", f"{utterance} {hyp.text}\n".encode())
                 output.add(
@@ -104,12 +105,14 @@ def _utterances(
         for n, (texts, scores) in enumerate(ranks, 1):
             for utterance in scores.keys() - texts.keys():
                 raise FormatError(
-                    f'{scores[utterance].at}: utterance {utterance}: there is a score but no line in "{text}"'
+                    f"{scores[utterance].at}: utterance {utterance}: there is a score but no "
+                    f'line in "{text}"'
                 )
             for utterance, value in texts.items():
                 if len(lists.get(utterance, ())) != n - 1:
                     raise FormatError(
-                        f"{value.at}: utterance {utterance}: there is a hypothesis {n} but no hypothesis {n - 1}; a file was cut off"
+                        f"{value.at}: utterance {utterance}: there is a hypothesis {n} but no "
+                        f"hypothesis {n - 1}; a file was cut off"
                     )
                 lists[utterance].append((value, scores.get(utterance)))
         yield from lists.items()
@@ -123,7 +126,8 @@ def _parts(path: PathLike) -> list[str]:
     jobs = sorted(int(found[1]) for found in map(_JOB.fullmatch, names) if found)
     if not jobs:
         raise FormatError(
-            f'{name_of(path)}: there is no "1best_recog" in this directory, nor "output.1"; name the directory that holds it'
+            f'{name_of(path)}: there is no "1best_recog" in this directory, nor "output.1"; '
+            "name the directory that holds it"
         )
     if jobs != list(range(1, len(jobs) + 1)):
         raise FormatError(
@@ -136,7 +140,8 @@ def _rank_names(part: str) -> list[str]:
     ranks = sorted(int(found[1]) for found in map(_RANK.fullmatch, names_in(part)) if found)
     if ranks != list(range(1, len(ranks) + 1)) or not ranks:
         raise FormatError(
-            f"{part}: expected 1best_recog, 2best_recog, ... without a gap, got {', '.join(map(str, ranks)) or 'none of them'}"
+            f"{part}: expected 1best_recog, 2best_recog, ... without a gap, "
+            f"got {', '.join(map(str, ranks)) or 'none of them'}"
         )
     return [f"{rank}best_recog" for rank in ranks]
 
@@ -151,11 +156,13 @@ def _values(path: str) -> dict[str, _Value]:
         found = _LINE.fullmatch(line)
         if found is None:
             raise FormatError(
-                f"{at}: there is no id at the start of the line, expected an id, a space and a value"
+                f"{at}: there is no id at the start of the line, expected an id, "
+                "a space and a value"
             )
         if found[1] in values:
             raise FormatError(
-                f"{at}: utterance {found[1]}: this id was already at {values[found[1]].at}; every utterance needs its own"
+                f"{at}: utterance {found[1]}: this id was already at {values[found[1]].at}; "
+                "every utterance needs its own"
             )
         values[found[1]] = _Value(at, found[2] or "")
     return values
@@ -176,7 +183,8 @@ def _hypothesis(
 ) -> Hypothesis:
     if value is None:
         raise FormatError(
-            f'{text.at}: utterance {utterance}: its score is missing, expected a line in "score" beside it'
+            f"{text.at}: utterance {utterance}: its score is missing, "
+            'expected a line in "score" beside it'
         )
     tensor = _TENSOR.fullmatch(value.text.strip())
     total = parse_number(
@@ -194,7 +202,10 @@ ESPNET = Format(
     read,
     write,
     proven_by_names=_is_espnet,
-    help="a decoding directory of ESPnet: <n>best_recog/{text,score}, or the output.<job> directories that hold them",
+    help=(
+        "a decoding directory of ESPnet: <n>best_recog/{text,score}, "
+        "or the output.<job> directories that hold them"
+    ),
     proof="a directory with `1best_recog`",
     read_options=read_score_option("the name that the total score gets")
     | {"text": Option("the files with the words: text (default), token, text_nospecial")},

@@ -83,7 +83,10 @@ def at_line(path: PathLike) -> Callable[[int], str]:
 
 def not_utf8(error: UnicodeDecodeError) -> str:
     """Describe a byte that is not UTF-8, for an error message that already says where."""
-    return f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}); convert the file first, for example with iconv"
+    return (
+        f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}); "
+        "convert the file first, for example with iconv"
+    )
 
 
 def byte_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
@@ -206,7 +209,8 @@ def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
     target = os.path.realpath(path)
     if os.path.exists(target) and not (os.path.isdir(target) and not names_in(target)):
         raise FormatError(
-            f"{os.fspath(path)}: is there already, and a directory is never written over; remove it or name another one"
+            f"{os.fspath(path)}: is there already, and a directory is never written over; "
+            "remove it or name another one"
         )
     part = os.path.join(
         os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part"

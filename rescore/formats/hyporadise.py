@@ -41,7 +41,8 @@ def _lists(items: Any, path: PathLike, skipped: Skipped | None) -> Iterator[NBes
     name, stem = name_of(path), stem_of(path)
     if not isinstance(items, list):
         raise FormatError(
-            f'{name}: the file is {described(items)}, expected a list of {{"input": [...], "output": ...}}'
+            f'{name}: the file is {described(items)}, expected a list of {{"input": [...], '
+            f'"output": ...}}'
         )
     numbered = ((i, _with_id(item, f"{stem}-{i:06d}")) for i, item in enumerate(items, 1))
     return convert_each(numbered, _convert, lambda number: f"{name}: item {number}", skipped)
@@ -107,7 +108,8 @@ def _older_texts(item: dict[str, Any], at: str) -> list[str]:
     texts = [best] if others is None else [best, *others.split(". ")]
     if len(texts) > _LIST_SIZE:
         raise FormatError(
-            f'{at}: "input2" falls into {len(texts) - 1} texts at ". ", expected at most {_LIST_SIZE - 1}; list them in "input"'
+            f'{at}: "input2" falls into {len(texts) - 1} texts at ". ", '
+            f'expected at most {_LIST_SIZE - 1}; list them in "input"'
         )
     return texts
 

@@ -20,7 +20,8 @@ from rescore.types import Hypothesis, NBest
 __all__ = ["ICEFALL_RECOGS", "read", "write"]
 
 _LINE = re.compile(
-    r"(?:(?=(?:ref|hyp)=)|(?P<id>.*?):[ \t]+)(?P<kind>ref|hyp|timestamp_ref|timestamp_hyp)=(?P<value>.*)",
+    r"(?:(?=(?:ref|hyp)=)|(?P<id>.*?):[ "
+    r"\t]+)(?P<kind>ref|hyp|timestamp_ref|timestamp_hyp)=(?P<value>.*)",
     re.DOTALL,
 )
 _WORDS = rf"\[(?:{STRING}(?:, {STRING})*)?\]"
@@ -57,7 +58,8 @@ def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> in
             found = _LINE.fullmatch(f"{nbest.id}:\tref=")
             if found is None or found["id"] != nbest.id or re.search("[\r\n]", nbest.id):
                 raise FormatError(
-                    f'{nbest.place()}: these files cannot hold ids with a line end, ": " or "ref=" at the start; rename the utterance'
+                    f"{nbest.place()}: these files cannot hold ids with a line end, "
+                    '": " or "ref=" at the start; rename the utterance'
                 )
             for kind, text in (("ref", nbest.ref), ("hyp", nbest.hyps[0].text)):
                 words = text.split() if separator else list("".join(text.split()))
@@ -97,11 +99,13 @@ def _convert(cut: tuple[str, list[str]], separator: str, where: str) -> NBest:
         found = _LINE.fullmatch(line)
         if found is None:
             raise FormatError(
-                f"{where}: the cut has a line that is {line[:40]!r}, expected id:<tab>ref=[...] and id:<tab>hyp=[...]"
+                f"{where}: the cut has a line that is {line[:40]!r}, "
+                "expected id:<tab>ref=[...] and id:<tab>hyp=[...]"
             )
         if found["kind"] in fields:
             raise FormatError(
-                f'{where}: the cut has two lines "{found["kind"]}=", expected one "ref=" and one "hyp=" a cut'
+                f'{where}: the cut has two lines "{found["kind"]}=", '
+                'expected one "ref=" and one "hyp=" a cut'
             )
         fields[found["kind"]] = found["value"]
         names.append(made if found["id"] is None else found["id"])

@@ -121,7 +121,8 @@ def _archives(path: PathLike, words: str | None) -> tuple[str, dict[str, str]]:
     found = [name for name in (_WORDS if words is None else (words,)) if name in names]
     if not found:
         raise FormatError(
-            f"{name_of(path)}: there is no {words or ' or '.join(_WORDS)} in this directory; -O words=NAME names the archive of words"
+            f"{name_of(path)}: there is no {words or ' or '.join(_WORDS)} in this directory; "
+            "-O words=NAME names the archive of words"
         )
     costs = {
         _score_name(name): os.path.join(path, name) for name in names if _COSTS.fullmatch(name)
@@ -143,7 +144,8 @@ def _rows(archive: str, costs: dict[str, str], plain: bool) -> Iterator[_Row]:
     for lines in others.values():
         for at, _, key, _ in lines:
             raise FormatError(
-                f"{at}: {short(key)} is not in {archive}; the archives need the same lines in the same order"
+                f"{at}: {short(key)} is not in {archive}; "
+                "the archives need the same lines in the same order"
             )
 
 
@@ -170,7 +172,8 @@ def _partner(lines: Iterator[tuple[str, int, str, str]], key: str, at: str, path
     place, _, other, value = next(lines, (path, 0, "the end of the file", ""))
     if other != key:
         raise FormatError(
-            f"{place}: here is {short(other)}, expected {short(key)} as at {at}; the archives need the same lines in the same order"
+            f"{place}: here is {short(other)}, expected {short(key)} as at {at}; "
+            "the archives need the same lines in the same order"
         )
     return value.strip(" \t\r\f\v")
 
@@ -179,7 +182,8 @@ def _nbest_id(key: str, at: str) -> tuple[str, int]:
     found = _NBEST_ID.fullmatch(key)
     if found is None:
         raise FormatError(
-            f'{at}: the id "{short(key)}" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain'
+            f'{at}: the id "{short(key)}" does not end in -1, -2, ...; '
+            "if every utterance has one hypothesis, give -O ids=plain"
         )
     return found[1], int(found[2])
 
@@ -200,7 +204,9 @@ def _convert(
         and all(_NUMBER.fullmatch(word) for line in words for word in line)
     ):
         raise FormatError(
-            f"{at}: all words are numbers; give the table that names them, -O symbols=words.txt, or -O symbols=none if they are words"
+            f"{at}: all words are numbers; "
+            "give the table that names them, -O symbols=words.txt, "
+            "or -O symbols=none if they are words"
         )
     return NBest(
         rows[0].utterance,
@@ -215,7 +221,8 @@ def _hypothesis(row: _Row, words: list[str], table: dict[str, str] | None, at: s
         for word in words:
             if word not in table:
                 raise FormatError(
-                    f'{place}: the word "{short(word)}" is no number of the table of symbols; use the words.txt of this recogniser'
+                    f'{place}: the word "{short(word)}" is no number of the table of symbols; '
+                    "use the words.txt of this recogniser"
                 )
         words = [table[word] for word in words]
     scores = {
@@ -255,7 +262,10 @@ KALDI = Format(
     read,
     write,
     proven_by_names=_is_kaldi,
-    help="the text archives of nbest-to-linear in a directory (words or words_text, acwt, lmwt), or one archive of words",
+    help=(
+        "the text archives of nbest-to-linear in a directory (words or words_text, acwt, lmwt), "
+        "or one archive of words"
+    ),
     proof="a directory with `acwt` and `words` or `words_text`",
     read_options={
         "ids": Option(

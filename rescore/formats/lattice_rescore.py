@@ -59,7 +59,8 @@ def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> i
         for nbest in each_once(lists, "written"):
             if not _ID.fullmatch(nbest.id):
                 raise FormatError(
-                    f'{nbest.place()}: the ids of this format cannot hold white space or "|"; rename the utterance'
+                    f'{nbest.place()}: the ids of this format cannot hold white space or "|"; '
+                    "rename the utterance"
                 )
             output.write("".join(_line(nbest, i, names) for i in range(len(nbest.hyps))).encode())
             count += 1
@@ -80,7 +81,8 @@ def _line(nbest: NBest, i: int, names: list[str]) -> str:
     for name in names:
         if name not in hyp.scores:
             raise ScoreError(
-                f'{nbest.place(i)}: score "{name}" is missing; choose from the scores in the list: {", ".join(hyp.scores) or "none"}'
+                f'{nbest.place(i)}: score "{name}" is missing; '
+                f"choose from the scores in the list: {', '.join(hyp.scores) or 'none'}"
             )
     if "|" in hyp.text:
         raise FormatError(f'{nbest.place(i)}: the texts of this format cannot hold "|"')
@@ -99,7 +101,8 @@ def _convert(group: list[tuple[str, str]], names: list[str], where: str) -> NBes
     found = _KEY.fullmatch(_key(group[0][1]))
     if found is None:
         raise FormatError(
-            f"{where}: the line begins with {_key(group[0][1])[:40]!r}, expected utt-n and then the scores"
+            f"{where}: the line begins with {_key(group[0][1])[:40]!r}, "
+            "expected utt-n and then the scores"
         )
     hyps: list[Hypothesis] = []
     last = -1
@@ -108,7 +111,8 @@ def _convert(group: list[tuple[str, str]], names: list[str], where: str) -> NBes
         number = -1 if key is None else int(key[2])
         if number <= last:
             raise FormatError(
-                f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, expected a number above that of the line before"
+                f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, "
+                "expected a number above that of the line before"
             )
         hyps.append(
             _hypothesis(
@@ -126,7 +130,8 @@ def _hypothesis(line: str, names: list[str], number: int, at: str) -> Hypothesis
     values = [value for column in before.split()[1:] for value in _split(column)]
     if len(values) != len(names):
         raise FormatError(
-            f"{at} has {len(values)} scores, expected {len(names)} ({', '.join(names)}); name them all, as in -O scores=am,lm,rnnlm"
+            f"{at} has {len(values)} scores, expected {len(names)} ({', '.join(names)}); "
+            "name them all, as in -O scores=am,lm,rnnlm"
         )
     scores = {
         name: parse_number(value, at, f'score "{name}"')

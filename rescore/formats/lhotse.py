@@ -128,7 +128,8 @@ class _Waiting:
         """Return what the list of this id adds, None if there is none. Raises FormatError for an id that was asked for before."""
         if utterance in self._asked:
             raise FormatError(
-                f"{where}: utterance {utterance}: this id was already at {self._asked[utterance]}, and a list is of one supervision; choose other ids"
+                f"{where}: utterance {utterance}: this id was already at "
+                f"{self._asked[utterance]}, and a list is of one supervision; choose other ids"
             )
         self._asked[utterance] = where
         for nbest in self._lists if utterance not in self._held else ():
@@ -146,7 +147,8 @@ class _Waiting:
         )
         for place in places:
             raise FormatError(
-                f"{place}: {name_of(manifest)} has no supervision for this list; give the manifest of this very set, or choose other ids"
+                f"{place}: {name_of(manifest)} has no supervision for this list; "
+                "give the manifest of this very set, or choose other ids"
             )
 
 
@@ -248,7 +250,8 @@ def _is_text(supervision: dict[str, Any], custom: dict[str, Any], at: str) -> bo
     first = next(iter(_hyps(custom, at)), None)
     if not isinstance(first, dict) or first.get("text") != supervision.get("text"):
         raise FormatError(
-            f'{at}: the text is a hypothesis, and not the first of "{_LISTS}"; say which to read, what=text or what=nbest'
+            f'{at}: the text is a hypothesis, and not the first of "{_LISTS}"; '
+            "say which to read, what=text or what=nbest"
         )
     return False
 
@@ -261,7 +264,8 @@ def _hyps(custom: dict[str, Any], at: str) -> list[Any]:
     hyps = custom[_LISTS]
     if not isinstance(hyps, list) or not hyps:
         raise FormatError(
-            f'{at}: "{_LISTS}" is {"an empty list" if hyps == [] else described(hyps)}, expected a list of at least one hypothesis'
+            f'{at}: "{_LISTS}" is {"an empty list" if hyps == [] else described(hyps)}, '
+            "expected a list of at least one hypothesis"
         )
     return hyps
 
@@ -269,7 +273,8 @@ def _hyps(custom: dict[str, Any], at: str) -> list[Any]:
 def _refuse_repeated(ids: list[str], where: str) -> None:
     for utterance in (utterance for utterance, count in Counter(ids).items() if count > 1):
         raise FormatError(
-            f"{where}: utterance {utterance}: two supervisions of the cut have this id; every utterance needs its own"
+            f"{where}: utterance {utterance}: two supervisions of the cut have this id; "
+            "every utterance needs its own"
         )
 
 
@@ -297,7 +302,8 @@ def _has_lists(hyps: object) -> bool:
 
 
 _IDS = Option(
-    "whose ids the lists have: id, the line's own (default), supervision, those of a cut's supervisions, or recording (supervision sets only)",
+    "whose ids the lists have: id, the line's own (default), supervision, "
+    "those of a cut's supervisions, or recording (supervision sets only)",
     one_of(*REFERENCE_IDS),
     f"one of {', '.join(REFERENCE_IDS)}",
 )
@@ -307,11 +313,18 @@ LHOTSE = Format(
     read,
     write,
     _is_lhotse,
-    help='lhotse supervisions or cuts (.jsonl), with lists in custom["nbest"] or hypotheses as their texts',
-    proof="the first value is a supervision of lhotse, or a cut with one, whose `custom` has `nbest` or `ref_text`",
+    help=(
+        'lhotse supervisions or cuts (.jsonl), with lists in custom["nbest"] or hypotheses as '
+        "their texts"
+    ),
+    proof=(
+        "the first value is a supervision of lhotse, or a cut with one, "
+        "whose `custom` has `nbest` or `ref_text`"
+    ),
     read_options={
         "what": Option(
-            "where the hypotheses are: nbest, text, or auto (default), the texts only where references stand beside them",
+            "where the hypotheses are: nbest, text, or auto (default), "
+            "the texts only where references stand beside them",
             one_of(*_READ),
             "auto, nbest or text",
         ),

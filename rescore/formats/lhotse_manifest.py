@@ -37,7 +37,8 @@ def record_of(line: bytes, where: str) -> dict[str, Any]:
     record = decode(line, where)
     if not isinstance(record, dict):
         raise FormatError(
-            f"{where}: the line is {described(record)}, expected a supervision or a cut of lhotse, an object"
+            f"{where}: the line is {described(record)}, "
+            "expected a supervision or a cut of lhotse, an object"
         )
     return record
 
@@ -77,14 +78,16 @@ def keyed(record: dict[str, Any], ids: str, where: str) -> list[tuple[str, dict[
         return [(id_of({"id": recording}, where) if ids == "recording" else utterance, record)]
     if ids == "recording":
         raise FormatError(
-            f"{at}: a cut is not a whole recording; give the supervision set, or ids=id or ids=supervision"
+            f"{at}: a cut is not a whole recording; "
+            "give the supervision set, or ids=id or ids=supervision"
         )
     found = [supervision for supervision, _ in supervisions_of(record, at)]
     if ids == "supervision":
         return [(id_of(supervision, f"{at}: supervision"), supervision) for supervision in found]
     if len(found) > 1:
         raise FormatError(
-            f"{at}: the cut has {len(found)} supervisions, and a list is of one; give ids=supervision, or cut.trim_to_supervisions() to lhotse"
+            f"{at}: the cut has {len(found)} supervisions, and a list is of one; "
+            "give ids=supervision, or cut.trim_to_supervisions() to lhotse"
         )
     return [(utterance, supervision) for supervision in found]
 

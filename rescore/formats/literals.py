@@ -25,7 +25,8 @@ def string_value(token: str, at: str) -> str:
         text.encode()
     except (SyntaxError, ValueError) as error:  # beyond U+10FFFF, a NUL, half of a surrogate pair
         raise FormatError(
-            f"{at}: the string {token[:40]} holds what is not a character; write the file again in UTF-8"
+            f"{at}: the string {token[:40]} holds what is not a character; "
+            "write the file again in UTF-8"
         ) from error
     return text
 
@@ -40,7 +41,8 @@ def string_list(literal: str, at: str) -> list[str]:
         found = _ITEM.match(inside, position)
         if found is None:
             raise FormatError(
-                f"{at} is no list of strings as Python prints it: expected a string at {inside[position : position + 40]}"
+                f"{at} is no list of strings as Python prints it: expected a string at "
+                f"{inside[position : position + 40]}"
             )
         strings.append(string_value(found[1], at))
         position = found.end()

@@ -95,11 +95,13 @@ def _mapping(
         raise FormatError(f'{name_of(path)}: scores is "{scores}", expected every name once')
     if order and order not in names:
         raise FormatError(
-            f'{name_of(path)}: order is "{order}", expected one of the scores: {", ".join(names) or "none is given"}'
+            f'{name_of(path)}: order is "{order}", '
+            f"expected one of the scores: {', '.join(names) or 'none is given'}"
         )
     if not hyps and text == ref:
         raise FormatError(
-            f'{name_of(path)}: "{text}" cannot be both reference and hypothesis; give ref and text their own fields'
+            f'{name_of(path)}: "{text}" cannot be both reference and hypothesis; '
+            "give ref and text their own fields"
         )
     return _Mapping(
         _parts(id.removeprefix(_STEM)),
@@ -117,7 +119,8 @@ def _score(spec: str, name: str) -> _Score:
     found = _SCORE.fullmatch(spec if ":" in spec else f"{spec}:{spec}")
     if found is None:
         raise FormatError(
-            f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], as in lm:-log10:lm_cost or am:avg_logprob*tokens+1'
+            f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], '
+            "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1"
         )
     if (
         found["path"].rpartition(".")[2] in _MEANS
@@ -125,7 +128,8 @@ def _score(spec: str, name: str) -> _Score:
         and not found["name"].endswith("_per_token")
     ):
         raise FormatError(
-            f'{name}: scores has "{spec}": {found["path"]} is a mean over tokens; give its count ({spec}*tokens+1) or call it {found["name"]}_per_token'
+            f'{name}: scores has "{spec}": {found["path"]} is a mean over tokens; '
+            f"give its count ({spec}*tokens+1) or call it {found['name']}_per_token"
         )
     factor = (-1.0 if found["sign"] else 1.0) * (math.log(10) if found["log10"] else 1.0)
     is_column = found["path"].startswith(".")
@@ -200,7 +204,8 @@ def _id(record: dict[str, Any], mapping: _Mapping, made: str, where: str) -> str
     value = _at(record, mapping.id)
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise FormatError(
-            f'{where}: the id, "{".".join(mapping.id)}", is {described(value)}, expected a string or an integer'
+            f'{where}: the id, "{".".join(mapping.id)}", is {described(value)}, '
+            "expected a string or an integer"
         )
     return id_of({"id": PurePosixPath(str(value)).stem if mapping.is_stem else str(value)}, where)
 
@@ -225,7 +230,8 @@ def _column(record: dict[str, Any], score: _Score, count: int, at: str) -> list[
         )
     if len(column) != count:
         raise FormatError(
-            f'{at}: "{".".join(score.path)}" has {len(column)} numbers, expected one for each of {count} hypotheses'
+            f'{at}: "{".".join(score.path)}" has {len(column)} numbers, '
+            f"expected one for each of {count} hypotheses"
         )
     return column
 
@@ -265,7 +271,8 @@ def _count(item: dict[str, Any], score: _Score, at: str) -> int:
     count = len(value) if isinstance(value, list) else value
     if type(count) is not int or count + score.more < 1:
         raise FormatError(
-            f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, expected a number or a list of at least one token'
+            f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, '
+            "expected a number or a list of at least one token"
         )
     return count + score.more
 
@@ -329,7 +336,8 @@ MAPPED_JSONL = Format(
         ),
         "ref": Option("path of the reference; empty (default): there is none", expected="a path"),
         "hyps": Option(
-            "path of the list of hypotheses; empty: the record is the one hypothesis; default nbest",
+            "path of the list of hypotheses; empty: the record is the one hypothesis; "
+            "default nbest",
             expected="a path",
         ),
         "text": Option("path of the text in a hypothesis; default text", expected="a path"),

@@ -70,7 +70,8 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
 def _lists(entries: Any, name: str, score: str, skipped: Skipped | None) -> Iterator[NBest]:
     if not isinstance(entries, dict):
         raise FormatError(
-            f'{name}: the file is {described(entries)}, expected an object {{"<utterance>": {_ENTRY}}}'
+            f"{name}: the file is {described(entries)}, "
+            f'expected an object {{"<utterance>": {_ENTRY}}}'
         )
     numbered = enumerate(entries.items(), 1)
     return convert_each(

@@ -54,7 +54,8 @@ __all__ = ["NEMO", "NEMO_BEAMS", "read", "read_beams", "write", "write_beams"]
 _ADVICE = "give the beam_size of the search (transducers do not keep to one: write their beams to the manifest) and the manifest of this set"
 _BEAMS = '[["text", score], ...]'
 _IDS = Option(
-    "the field of the manifest that holds the ids, or number to count the lines; default: id, else the file name in audio_filepath without its suffix",
+    "the field of the manifest that holds the ids, or number to count the lines; "
+    "default: id, else the file name in audio_filepath without its suffix",
     expected="the name of a field",
 )
 
@@ -91,16 +92,19 @@ def read(
             entry = None if entries is None else next(entries, None)
             if len(group) < beam_size:
                 raise FormatError(
-                    f"{name}: it has {group[-1][0]} lines, expected a multiple of the beam_size {beam_size}; {_ADVICE}"
+                    f"{name}: it has {group[-1][0]} lines, "
+                    f"expected a multiple of the beam_size {beam_size}; {_ADVICE}"
                 )
             if entries is not None and entry is None:
                 raise FormatError(
-                    f"{name}:{group[0][0]}: there are lines left after {number - 1} lists of {beam_size}, all that the manifest has; {_ADVICE}"
+                    f"{name}:{group[0][0]}: there are lines left after {number - 1} lists of "
+                    f"{beam_size}, all that the manifest has; {_ADVICE}"
                 )
             yield group[0][0], (number, group, entry)
         if entries is not None and next(entries, None) is not None:
             raise FormatError(
-                f"{name}: it ends after {number} lists of {beam_size} lines, but the manifest goes on; {_ADVICE}"
+                f"{name}: it ends after {number} lists of {beam_size} lines, "
+                f"but the manifest goes on; {_ADVICE}"
             )
 
     def convert(
@@ -140,12 +144,15 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
             size = size or len(nbest.hyps)
             if len(nbest.hyps) != size:
                 raise FormatError(
-                    f"{nbest.place()}: has {len(nbest.hyps)} hypotheses and the first list {size}; this format needs lists of one length, nemo-beams does not"
+                    f"{nbest.place()}: has {len(nbest.hyps)} hypotheses and the first list "
+                    f"{size}; this format needs lists of one length, nemo-beams does not"
                 )
             for i, hyp in enumerate(nbest.hyps):
                 if re.search(r"[\t\r\n]|^\ufeff", hyp.text):
                     raise FormatError(
-                        f"{nbest.place(i)}: the text holds a tab, a line break or a byte order mark, which this format cannot; take it out"
+                        f"{nbest.place(i)}: the text holds a tab, "
+                        "a line break or a byte order mark, which this format cannot; "
+                        "take it out"
                     )
                 output.write(f"{hyp.text}\t{score_of(nbest, i, score)!r}\n".encode())
             count += 1
@@ -211,7 +218,8 @@ def _entry(
     """Id, reference and other fields of one line of a manifest."""
     if not isinstance(entry, dict):
         raise FormatError(
-            f'{where}: the line is {described(entry)}, expected an object {{"audio_filepath": ..., "text": ...}}'
+            f"{where}: the line is {described(entry)}, "
+            f'expected an object {{"audio_filepath": ..., "text": ...}}'
         )
     utterance = _id(entry, ids, made, where)
     at = f"{where}: utterance {utterance}"
@@ -254,7 +262,9 @@ def _beams(entry: Any, ids: str | None, score: str, made: str, where: str) -> NB
 def _beam(beam: Any, at: str, index: int, score: str) -> Hypothesis:
     if not isinstance(beam, list) or len(beam) != 2:
         raise FormatError(
-            f'{at} is {described(beam) if not isinstance(beam, list) else f"a list of {len(beam)}"}, expected ["text", score]'
+            f"{at} is "
+            f"{described(beam) if not isinstance(beam, list) else f'a list of {len(beam)}'}, "
+            'expected ["text", score]'
         )
     if not isinstance(beam[0], str):
         raise FormatError(f"{at}: the text is {described(beam[0])}, expected a string")

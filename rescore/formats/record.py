@@ -94,7 +94,8 @@ def score_of(nbest: NBest, index: int, name: str) -> float:
     scores = nbest.hyps[index].scores
     if name not in scores:
         raise ScoreError(
-            f'{nbest.place(index)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}'
+            f'{nbest.place(index)}: score "{name}" is missing; '
+            f"choose one of the scores in the list: {', '.join(scores) or 'none'}"
         )
     _check_finite(scores[name], nbest, index, f'score "{name}"')
     return float(scores[name])
@@ -140,7 +141,8 @@ def refuse_existing(nbest: NBest, name: str) -> None:
     """Raise ScoreError if a hypothesis has the score `name`, or `meta.scores` says what made it."""
     if name in nbest.provenance or any(name in hyp.scores for hyp in nbest.hyps):
         raise ScoreError(
-            f'{nbest.place()}: score "{name}" is there already; use --overwrite to replace it or --name to add it under another name'
+            f'{nbest.place()}: score "{name}" is there already; '
+            "use --overwrite to replace it or --name to add it under another name"
         )
 
 
@@ -209,7 +211,8 @@ def check_score(nbest: NBest, name: str, score: Score) -> None:
     ):
         if values is not None and len(values) != len(nbest.hyps):
             raise ScoreError(
-                f'{nbest.place()}: score "{name}" has {len(values)} {what}, expected one for each of {len(nbest.hyps)} hypotheses'
+                f'{nbest.place()}: score "{name}" has {len(values)} {what}, '
+                f"expected one for each of {len(nbest.hyps)} hypotheses"
             )
     for index, value in enumerate(score.values):
         _check_finite(value, nbest, index, f'score "{name}"')

@@ -65,7 +65,8 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
     for piece in pieces:
         if piece.utterance in places:
             raise FormatError(
-                f"{piece.where}: utterance {piece.utterance}: this id was already at {places[piece.utterance]}; keep one of them"
+                f"{piece.where}: utterance {piece.utterance}: this id was already at "
+                f"{places[piece.utterance]}; keep one of them"
             )
         references[piece.utterance], places[piece.utterance] = piece.text, piece.where
     return references
@@ -79,7 +80,8 @@ def join_references(lists: Iterable[NBest], references: Mapping[str, str]) -> It
     for nbest in lists:
         if nbest.id not in references:
             raise FormatError(
-                f"{nbest.place()}: there is no reference with this id; give the references of this very set"
+                f"{nbest.place()}: there is no reference with this id; "
+                "give the references of this very set"
             )
         yield replace(nbest, ref=references[nbest.id])
 
@@ -113,7 +115,8 @@ def _json_line(line: bytes, where: str, ids: str) -> list[_Piece]:
     record = decode(line, where)
     if not isinstance(record, dict):
         raise FormatError(
-            f'{where}: the line is {described(record)}, expected an object {{"id": ..., "ref": ...}}'
+            f'{where}: the line is {described(record)}, expected an object {{"id": ..., '
+            f'"ref": ...}}'
         )
     utterance = id_of(record, where)
     at = f"{where}: utterance {utterance}"

@@ -94,7 +94,8 @@ def _score(nbest: NBest, i: int, name: str) -> float:
     scores = nbest.hyps[i].scores
     if name not in scores:
         raise ScoreError(
-            f'{nbest.place(i)}: score "{name}" is missing; choose one of the scores in the list: {", ".join(scores) or "none"}'
+            f'{nbest.place(i)}: score "{name}" is missing; '
+            f"choose one of the scores in the list: {', '.join(scores) or 'none'}"
         )
     return float(scores[name])
 
@@ -175,7 +176,8 @@ class _Scanner:
             )
         there = self._text[self._position : self._position + 40].splitlines()[0]
         return FormatError(
-            f"{where}: broken literal at {there}, expected {expected} of {{tag: [(score, text), ...]}}"
+            f"{where}: broken literal at {there}, expected {expected} of {{tag: [(score, "
+            f"text), ...]}}"
         )
 
 

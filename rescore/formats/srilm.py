@@ -83,7 +83,8 @@ def write(lists: Iterable[NBest], path: PathLike, *, am: str = "am", lm: str | N
         for nbest in each_once(lists, "written"):
             if re.search(r"[/\0]|^\.|\.gz$", nbest.id):
                 raise FormatError(
-                    f'{nbest.place()}: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance'
+                    f'{nbest.place()}: the id has to be a file name: without "/", '
+                    'no dot first, no ".gz" last; rename the utterance'
                 )
             output.add(
                 nbest.id, "".join(_line(nbest, i, am, lm) for i in range(len(nbest.hyps))).encode()
@@ -97,7 +98,8 @@ def _line(nbest: NBest, index: int, am: str, lm: str | None) -> str:
     words = ascii_words(hyp.text)
     if {_START, _END, _PAUSE} & set(words):
         raise FormatError(
-            f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are no words to SRILM; take them out"
+            f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are no words to SRILM; "
+            "take them out"
         )
     language = 0.0 if lm is None else score_of(nbest, index, lm) / _LN_10
     read = hyp.raw.get("nwords")
@@ -146,7 +148,8 @@ def _plain_or_decipher(fields: list[str], rank: int, at: str) -> Hypothesis:
 def _plain(fields: list[str], rank: int, at: str) -> Hypothesis:
     if len(fields) < 3:
         raise FormatError(
-            f"{at}: the line has {len(fields)} fields, expected the acoustic score, the language model's, the number of words, and the words"
+            f"{at}: the line has {len(fields)} fields, expected the acoustic score, "
+            "the language model's, the number of words, and the words"
         )
     am, lm = (
         _LN_10 * parse_number(text, at, what)
@@ -172,14 +175,16 @@ def _backtrace(fields: list[str], rank: int, at: str) -> Hypothesis:
     total, tokens = _total(fields[0], at), fields[1:]
     if len(tokens) % _PER_WORD:
         raise FormatError(
-            f"{at}: after the score come {len(tokens)} fields, expected 11 for each word: w ( st: 0.0 et: 0.3 g: -12 a: -345 )"
+            f"{at}: after the score come {len(tokens)} fields, "
+            "expected 11 for each word: w ( st: 0.0 et: 0.3 g: -12 a: -345 )"
         )
     words: list[str] = []
     am, lm, last = 0.0, 0.0, -1.0
     for word, *rest in (tokens[i : i + _PER_WORD] for i in range(0, len(tokens), _PER_WORD)):
         if (rest[0], *rest[1::2]) != _FIELDS:
             raise FormatError(
-                f'{at}: after the word "{short(word)}" comes {short(" ".join(rest))}, expected ( st: 0.0 et: 0.3 g: -12 a: -345 )'
+                f'{at}: after the word "{short(word)}" comes {short(" ".join(rest))}, '
+                "expected ( st: 0.0 et: 0.3 g: -12 a: -345 )"
             )
         start, end, grammar, acoustic = (
             parse_number(text, at, f'a number of the word "{short(word)}"') for text in rest[2:9:2]
@@ -223,7 +228,10 @@ SRILM = Format(
     read,
     write,
     _is_decipher,
-    help="SRILM's N-best lists (nbest-format(5)): a directory with one file an utterance, or one file",
+    help=(
+        "SRILM's N-best lists (nbest-format(5)): a directory with one file an utterance, "
+        "or one file"
+    ),
     proof="a file that begins with `NBestList1.0` or `NBestList2.0`",
     read_options={
         "suffix": Option("ending of the file names, beside .gz, that is no part of the id")

@@ -127,7 +127,8 @@ def _refuse_repeated_names(data: bytes, where: str) -> None:
         if len(names) < len(pairs):
             [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
             raise FormatError(
-                f"{where}: the name {short(json.dumps(twice))} stands twice in one object; keep one of them"
+                f"{where}: the name {short(json.dumps(twice))} stands twice in one object; "
+                "keep one of them"
             )
         return names
 

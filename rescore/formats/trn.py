@@ -58,7 +58,8 @@ def _write(texts: Iterable[tuple[NBest, str]], path: PathLike) -> int:
         for nbest, text in texts:
             if not _ID.fullmatch(nbest.id):
                 raise FormatError(
-                    f"{nbest.place()}: trn ids cannot hold white space or parentheses; rename the utterance"
+                    f"{nbest.place()}: trn ids cannot hold white space or parentheses; "
+                    "rename the utterance"
                 )
             output.write(" ".join([*text.split(), f"({nbest.id})\n"]).encode())
             count += 1

@@ -59,7 +59,8 @@ def _hypothesis(line: str, i: int, lm_base: float, at: str) -> Hypothesis:
     fields = [field.strip(" \t") for field in line.split("|", 5)]
     if len(fields) != 6:
         raise FormatError(
-            f"{at} has {len(fields)} fields, expected id | decoder score | am score | lm score | wer | text"
+            f"{at} has {len(fields)} fields, expected id | decoder score | am score | lm score "
+            "| wer | text"
         )
     decoder, am, lm = (
         parse_number(text, at, what)

@@ -84,9 +84,9 @@ def test_standard_input_is_read_too(monkeypatch):
 
 def test_a_latin_1_line_is_named(tmp_path):
     path = write(tmp_path / "refs.txt", b"u1 caf\xc3\xa9\nu2 caf\xe9\n")
-    assert (
-        message(all_lines, path)
-        == f"{path}:2: not UTF-8 (byte 0xe9 at position 7); convert the file first, for example with iconv"
+    assert message(all_lines, path) == (
+        f"{path}:2: not UTF-8 (byte 0xe9 at position 7); "
+        "convert the file first, for example with iconv"
     )
 
 
@@ -217,9 +217,9 @@ class FullDisk(io.BytesIO):
 def test_a_full_disk_is_one_line(monkeypatch):
     monkeypatch.setattr("rescore.formats.files.open", lambda *_: FullDisk(), raising=False)
     for name in ("none", "none.gz"):
-        assert (
-            message(copy, name, b"x")
-            == f"{name}: cannot be written: no space left on device; free some space and run this again"
+        assert message(copy, name, b"x") == (
+            f"{name}: cannot be written: no space left on device; "
+            "free some space and run this again"
         )
 
 
@@ -283,9 +283,9 @@ def test_a_directory_is_never_written_over(tmp_path):
     (tmp_path / "full").mkdir()
     write(tmp_path / "full" / "x", b"old")
     for path in (tmp_path / "full", tmp_path / "full" / "x"):
-        assert (
-            message(fill, path)
-            == f"{path}: is there already, and a directory is never written over; remove it or name another one"
+        assert message(fill, path) == (
+            f"{path}: is there already, and a directory is never written over; "
+            "remove it or name another one"
         )
     assert (tmp_path / "full" / "x").read_bytes() == b"old"
     assert (

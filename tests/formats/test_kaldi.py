@@ -69,7 +69,9 @@ def test_words_that_are_words(tmp_path):
         hyp.text for nbest in read_lists(root, words="words", symbols="none") for hyp in nbest.hyps
     ] == ["12 7", "", "7"]
     assert complaint(root, words="words", symbols=None) == (
-        "/words:1: utterance u1: all words are numbers; give the table that names them, -O symbols=words.txt, or -O symbols=none if they are words"
+        "/words:1: utterance u1: all words are numbers; "
+        "give the table that names them, -O symbols=words.txt, "
+        "or -O symbols=none if they are words"
     )
 
 
@@ -95,7 +97,8 @@ def test_one_hypothesis_an_utterance(tmp_path):
     with pytest.raises(FormatError) as caught:
         list(KALDI.read(path))
     assert str(caught.value) == (
-        f'{path}:1: the id "84-121123-0000" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain'
+        f'{path}:1: the id "84-121123-0000" does not end in -1, -2, ...; '
+        "if every utterance has one hypothesis, give -O ids=plain"
     )
 
 
@@ -111,7 +114,8 @@ ORDER = "the archives need the same lines in the same order"
         ),
         (
             {"acwt": "u1-1 1\nu1-2 inf\nu2-x-1 1\n"},
-            '/words:1: utterance u1, hypothesis 2: the cost of am is "inf", expected a finite number',
+            '/words:1: utterance u1, hypothesis 2: the cost of am is "inf", '
+            "expected a finite number",
         ),
         (
             {"lmwt": "u1-1 1\nu1-2\nu2-x-1 1\n"},
@@ -132,11 +136,13 @@ ORDER = "the archives need the same lines in the same order"
         ),
         (
             {"words": "u1-1 99\nu1-2\nu2-x-1 7\n"},
-            '/words:1: utterance u1, hypothesis 1: the word "99" is no number of the table of symbols; use the words.txt of this recogniser',
+            '/words:1: utterance u1, hypothesis 1: the word "99" is no number of the table of '
+            "symbols; use the words.txt of this recogniser",
         ),
         (
             {"words": "u1-01 7\n"},
-            '/words:1: the id "u1-01" does not end in -1, -2, ...; if every utterance has one hypothesis, give -O ids=plain',
+            '/words:1: the id "u1-01" does not end in -1, -2, ...; '
+            "if every utterance has one hypothesis, give -O ids=plain",
         ),
         ({"words": " 7\n"}, "/words:1: the line begins with a space, expected an id"),
         (
@@ -179,9 +185,9 @@ def test_missing_archives_are_named(tmp_path):
     (tmp_path / "acwt").touch()
     with pytest.raises(FormatError) as caught:
         list(KALDI.read(tmp_path))
-    assert (
-        str(caught.value)
-        == f"{tmp_path}: there is no words_text or words in this directory; -O words=NAME names the archive of words"
+    assert str(caught.value) == (
+        f"{tmp_path}: there is no words_text or words in this directory; "
+        "-O words=NAME names the archive of words"
     )
     with pytest.raises(FormatError, match="cannot be read: no such file or directory"):
         list(KALDI.read(tmp_path / "none"))
@@ -219,8 +225,8 @@ def test_the_archives_that_are_written(tmp_path):
 def test_a_score_that_is_missing_is_named(tmp_path):
     with pytest.raises(ScoreError) as caught:
         KALDI.write(LISTS, tmp_path / "a")
-    assert (
-        str(caught.value)
-        == 'utterance u1, hypothesis 1: score "lm" is missing; choose one of the scores in the list: am, ngram'
+    assert str(caught.value) == (
+        'utterance u1, hypothesis 1: score "lm" is missing; '
+        "choose one of the scores in the list: am, ngram"
     )
     assert list(tmp_path.iterdir()) == []

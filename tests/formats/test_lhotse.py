@@ -343,7 +343,8 @@ def test_lines_without_a_list_are_left_out_on_request(tmp_path):
         ({"recording_id": "r"}, '"id" is missing, expected a string'),
         (
             {"id": "u", "text": "a"},
-            'utterance u: "recording_id" is missing, expected a string, as every supervision of lhotse has it',
+            'utterance u: "recording_id" is missing, expected a string, '
+            "as every supervision of lhotse has it",
         ),
         (
             {"id": "u", "supervisions": {}},
@@ -385,7 +386,8 @@ def test_bad_lines_of_a_manifest_are_named(tmp_path, record, expected):
         ({"nbest": [{"text": "a"}], "nbest_meta": 5}, '"meta" is a number (5), expected an object'),
         (
             {"nbest": [{"text": "a"}], "ref_text": "b"},
-            'the text is a hypothesis, and not the first of "nbest"; say which to read, what=text or what=nbest',
+            'the text is a hypothesis, and not the first of "nbest"; '
+            "say which to read, what=text or what=nbest",
         ),
     ],
 )
@@ -520,7 +522,8 @@ def test_the_commands_write_and_evaluate_manifests(tmp_path):
     path = manifest(tmp_path / "sups.jsonl.gz", {**S1, "text": "a b c d"})
     best = tmp_path / "best.jsonl"
     best.write_text(
-        '{"id": "s1", "hyps": [{"text": "a b c x", "scores": {"am": -1.0}}, {"text": "a b c d", "scores": {"am": -2.0}}]}\n'
+        '{"id": "s1", "hyps": [{"text": "a b c x", "scores": {"am": -1.0}}, '
+        '{"text": "a b c d", "scores": {"am": -2.0}}]}\n'
     )
     for name, options in (("text", ()), ("nbest", ("-W", "what=nbest"))):
         out = tmp_path / f"{name}.jsonl.gz"

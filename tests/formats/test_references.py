@@ -36,7 +36,8 @@ def failure(call, *arguments):
         ("ref.trn.gz", gzip.compress(b"a b(u1)\n  (u2)\nc  d\t( u-3 )\nnull (u4)")),
         (
             "refs.jsonl",
-            '{"id": "u1", "ref": "a b"}\n{"id": "u2", "text": ""}\n\n{"id": "u-3", "ref": "c  d", "text": "x"}\n{"id": "u4", "text": "null"}',
+            '{"id": "u1", "ref": "a b"}\n{"id": "u2", "text": ""}\n\n{"id": "u-3", '
+            '"ref": "c  d", "text": "x"}\n{"id": "u4", "text": "null"}',
         ),
         (
             "refs.jsonl.gz",
@@ -78,7 +79,8 @@ def test_the_id_is_never_a_word_and_other_spaces_do_not_end_it(tmp_path):
         (
             "text",
             b"u1 a\nu2 \xe9\n",
-            "2: not UTF-8 (byte 0xe9 at position 4); convert the file first, for example with iconv",
+            "2: not UTF-8 (byte 0xe9 at position 4); "
+            "convert the file first, for example with iconv",
         ),
         ("x.trn", "a (u1)\nb\n", "2: there is no id at the end of the line, expected words (id)"),
         (
@@ -99,13 +101,15 @@ def test_the_id_is_never_a_word_and_other_spaces_do_not_end_it(tmp_path):
         (
             "x.trn",
             b"\xff (u1)\n",
-            "1: not UTF-8 (byte 0xff at position 1); convert the file first, for example with iconv",
+            "1: not UTF-8 (byte 0xff at position 1); "
+            "convert the file first, for example with iconv",
         ),
         ("x.jsonl", "[]\n", '1: the line is a list, expected an object {"id": ..., "ref": ...}'),
         (
             "x.jsonl",
             "{\n",
-            "1: broken JSON: it ends too early (column 2); was the file cut off, or a line broken in two?",
+            "1: broken JSON: it ends too early (column 2); "
+            "was the file cut off, or a line broken in two?",
         ),
         ("x.jsonl", '{"ref": "a"}\n', '1: "id" is missing, expected a string'),
         (
@@ -309,9 +313,9 @@ def test_references_join_by_id_and_replace_old_ones():
 
 def test_a_list_without_reference_is_named():
     text = failure(lambda: list(join_references(lists("u1", "u2"), {"u1": "a"})))
-    assert (
-        text
-        == "x.jsonl:2: utterance u2: there is no reference with this id; give the references of this very set"
+    assert text == (
+        "x.jsonl:2: utterance u2: there is no reference with this id; "
+        "give the references of this very set"
     )
 
 
@@ -335,9 +339,9 @@ def test_ids_that_trn_cannot_hold_are_refused(tmp_path, utterance):
     for writer in (write_trn, write_reference_trn):
         text = failure(writer, [nbest], tmp_path / "x.trn")
         shown = utterance.replace("\n", "\\n")  # a message is one line
-        assert (
-            text
-            == f"x:1: utterance {shown}: trn ids cannot hold white space or parentheses; rename the utterance"
+        assert text == (
+            f"x:1: utterance {shown}: trn ids cannot hold white space or parentheses; "
+            "rename the utterance"
         )
     assert list(tmp_path.iterdir()) == []
 

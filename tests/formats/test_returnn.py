@@ -101,23 +101,28 @@ def test_unknown_units_are_refused(tmp_path):
         ("[1]", ':1: broken literal at [1], expected "{" of {tag: [(score, text), ...]}'),
         (
             "{1: 'a'}",
-            ":1: broken literal at 1: 'a'}, expected a tag, a string, and a colon of {tag: [(score, text), ...]}",
+            ":1: broken literal at 1: 'a'}, expected a tag, a string, "
+            "and a colon of {tag: [(score, text), ...]}",
         ),
         (
             "{'u': {'out': []}}",
-            ":1: broken literal at {'out': []}}, expected a list of (score, text) or a text of {tag: [(score, text), ...]}",
+            ":1: broken literal at {'out': []}}, expected a list of (score, "
+            "text) or a text of {tag: [(score, text), ...]}",
         ),
         (
             "{'u': [('a', 1.0)]}",
-            ":1: broken literal at ('a', 1.0)]}, expected (score, text) of {tag: [(score, text), ...]}",
+            ":1: broken literal at ('a', 1.0)]}, expected (score, text) of {tag: [(score, "
+            "text), ...]}",
         ),
         (
             "{'u': [\n(1.0, f('a'))]}",
-            ":2: broken literal at (1.0, f('a'))]}, expected (score, text) of {tag: [(score, text), ...]}",
+            ":2: broken literal at (1.0, f('a'))]}, expected (score, text) of {tag: [(score, "
+            "text), ...]}",
         ),
         (
             "{'u': [(1.0, 'a']}",
-            ":1: broken literal at (1.0, 'a']}, expected (score, text) of {tag: [(score, text), ...]}",
+            ":1: broken literal at (1.0, 'a']}, expected (score, text) of {tag: [(score, "
+            "text), ...]}",
         ),
         (
             "{'u': 'a'}\nx",
@@ -147,11 +152,13 @@ def test_unknown_units_are_refused(tmp_path):
         ),
         (
             "{'u': [(1, '\\ud800')]}",
-            ":1: utterance u, hypothesis 1: the string '\\ud800' holds what is not a character; write the file again in UTF-8",
+            ":1: utterance u, hypothesis 1: the string '\\ud800' holds what is not a "
+            "character; write the file again in UTF-8",
         ),
         (
             "{'u': [(1, '\\U7fffffff')]}",
-            ":1: utterance u, hypothesis 1: the string '\\U7fffffff' holds what is not a character; write the file again in UTF-8",
+            ":1: utterance u, hypothesis 1: the string '\\U7fffffff' holds what is not a "
+            "character; write the file again in UTF-8",
         ),
     ],
 )
@@ -220,7 +227,10 @@ def test_writing_needs_the_score_and_ids_of_their_own(tmp_path):
     nbest = NBest("u", (Hypothesis("a", {"am": -1.0}),))
     with pytest.raises(
         ScoreError,
-        match=r'^utterance u, hypothesis 1: score "lm" is missing; choose one of the scores in the list: am$',
+        match=(
+            r'^utterance u, hypothesis 1: score "lm" is missing; '
+            r"choose one of the scores in the list: am$"
+        ),
     ):
         RETURNN.write([nbest], tmp_path / "x", score="lm")
     with pytest.raises(

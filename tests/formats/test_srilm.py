@@ -17,7 +17,8 @@ PLAIN = "-1234.5 -20.25 2 <s> the -pau- cat </s>\n-1240 -1e+01 0\n-1e3 0 1 nan\n
 DECIPHER = "NBestList1.0\n(-1000) the cat\n(-1024.5)\n"
 BACKTRACE = (
     "NBestList2.0\n"
-    "(-300) the ( st: 0.00 et: 0.20 g: -12 a: -100 ) dh[ah] ( st: 0.00 et: 0.10 g: 0 a: -60 ) dh-2 ( st: 0.30 et: 0.40 g: 0 a: -1 )"
+    "(-300) the ( st: 0.00 et: 0.20 g: -12 a: -100 ) dh[ah] ( st: 0.00 et: 0.10 g: 0 a: -60 ) "
+    "dh-2 ( st: 0.30 et: 0.40 g: 0 a: -1 )"
     " cat ( st: 0.21 et: 0.50 g: -8 a: -180 )\n"
     "(-400)\n"
 )
@@ -122,7 +123,8 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ("NBestList1.0\n", ": utterance u1: the file holds no hypothesis, expected at least one"),
         (
             "-1 -2\n",
-            ":1: utterance u1: the line has 2 fields, expected the acoustic score, the language model's, the number of words, and the words",
+            ":1: utterance u1: the line has 2 fields, expected the acoustic score, "
+            "the language model's, the number of words, and the words",
         ),
         (
             "-1 -2 1 a\n-inf -2 1 a\n",
@@ -143,7 +145,8 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ),
         (
             f"NBestList1.0\n{'x' * 400} a\n",
-            f':2: utterance u1: the line begins with "{"x" * 40}...", expected a score in parentheses, (-1234)',
+            f':2: utterance u1: the line begins with "{"x" * 40}...", '
+            "expected a score in parentheses, (-1234)",
         ),
         ("NBestList1.0\n(x) a\n", ':2: utterance u1: the score is "x", expected a finite number'),
         (
@@ -152,7 +155,8 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ),
         (
             "NBestList2.0\n(-1) a ( st: 0 ET: 1 g: 1 a: 1 )\n",
-            f':2: utterance u1: after the word "a" comes ( st: 0 ET: 1 g: 1 a: 1 ), expected {WORD}',
+            ':2: utterance u1: after the word "a" comes ( st: 0 ET: 1 g: 1 a: 1 ), '
+            f"expected {WORD}",
         ),
         (
             "NBestList2.0\n(-1) a ( st: 0 et: 1 g: x a: 1 )\n",
@@ -171,9 +175,9 @@ def test_names_make_ids(tmp_path):
     )
     for name in ("u1", "u1.gz"):
         save(tmp_path / "e" / name, PLAIN)
-    assert (
-        complaint(tmp_path / "e")
-        == f"/u1.gz: utterance u1: this id was already at {tmp_path}/e/u1; every utterance needs its own"
+    assert complaint(tmp_path / "e") == (
+        f"/u1.gz: utterance u1: this id was already at {tmp_path}/e/u1; "
+        "every utterance needs its own"
     )
 
 
@@ -210,19 +214,22 @@ def test_the_lines_that_are_written(tmp_path):
             "a/b",
             "a",
             FormatError,
-            'utterance a/b: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance',
+            'utterance a/b: the id has to be a file name: without "/", no dot first, '
+            'no ".gz" last; rename the utterance',
         ),
         (
             "..",
             "a",
             FormatError,
-            'utterance ..: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance',
+            'utterance ..: the id has to be a file name: without "/", no dot first, '
+            'no ".gz" last; rename the utterance',
         ),
         (
             "a.gz",
             "a",
             FormatError,
-            'utterance a.gz: the id has to be a file name: without "/", no dot first, no ".gz" last; rename the utterance',
+            'utterance a.gz: the id has to be a file name: without "/", no dot first, '
+            'no ".gz" last; rename the utterance',
         ),
         (
             "a",
@@ -234,7 +241,8 @@ def test_the_lines_that_are_written(tmp_path):
             "a",
             "b",
             ScoreError,
-            'utterance a, hypothesis 1: score "lm" is missing; choose one of the scores in the list: am',
+            'utterance a, hypothesis 1: score "lm" is missing; '
+            "choose one of the scores in the list: am",
         ),
     ],
 )

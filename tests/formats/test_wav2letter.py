@@ -70,7 +70,8 @@ def test_an_lm_that_is_not_of_kenlm_keeps_its_base(tmp_path):
     [
         (
             "u | 1.0 | 2.0 | 3.0 | a b",
-            "utterance u, hypothesis 1 has 5 fields, expected id | decoder score | am score | lm score | wer | text",
+            "utterance u, hypothesis 1 has 5 fields, "
+            "expected id | decoder score | am score | lm score | wer | text",
         ),
         (
             "u | 1.0 | nan | 3.0 | 0.0 | a",
@@ -78,7 +79,8 @@ def test_an_lm_that_is_not_of_kenlm_keeps_its_base(tmp_path):
         ),
         (
             "u | 1.0 | 2.0 | 1e308 | 0.0 | a",
-            "utterance u, hypothesis 1: the lm score as a natural log is infinite, expected a finite number",
+            "utterance u, hypothesis 1: the lm score as a natural log is infinite, "
+            "expected a finite number",
         ),
         (
             "u | 1.0 | 2.0 |  | 0.0 | a",
@@ -108,9 +110,9 @@ def test_a_later_bad_line_of_an_utterance_is_named_by_its_own_number(tmp_path):
     path = save(tmp_path / "x", f"{DUMP}dev-1 | x | 1.0 | 1.0 | 0.0 | a\n")
     with pytest.raises(FormatError) as caught:
         list(WAV2LETTER.read(path))
-    assert (
-        str(caught.value)
-        == f'{path}:5: utterance dev-1, hypothesis 3: the decoder score is "x", expected a finite number'
+    assert str(caught.value) == (
+        f'{path}:5: utterance dev-1, hypothesis 3: the decoder score is "x", '
+        "expected a finite number"
     )
 
 
