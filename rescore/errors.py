@@ -1,6 +1,7 @@
-"""The error tree. Every failure a user can cause is a `RescoreError` whose message is one line: where, what, got, expected, what to do.
+"""The error tree: every failure a user can cause is a `RescoreError` with a one-line message.
 
-The command line prints that line and exits with status 1; Python callers catch the class they care about.
+A message says where, what, what was expected and what to do. The command line prints it and exits
+with status 1; Python callers catch the class they care about.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ __all__ = ["FormatError", "FusionError", "ModelError", "RescoreError", "ScoreErr
 
 
 class RescoreError(Exception):
-    """Base of every error this package raises on purpose. Its message is one line, whatever the file holds that it quotes."""
+    """Base of every error this package raises on purpose.
+
+    Its message stays on one line even if it quotes a line break from a file.
+    """
 
     def __str__(self) -> str:
         return super().__str__().replace("\n", "\\n").replace("\r", "\\r")
 
 
 class FormatError(RescoreError):
-    """An input file or record that is not what it has to be."""
+    """A file or a record that breaks the rules of its format."""
 
 
 class ModelError(RescoreError):
@@ -28,7 +32,7 @@ class ScoreError(RescoreError):
 
 
 class FusionError(RescoreError):
-    """Weights that do not fit the lists they are applied to."""
+    """Weights that do not fit the lists."""
 
 
 class TrainError(RescoreError):

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from rescore.errors import FormatError, RescoreError, ScoreError
 from rescore.formats import jsonl
 from rescore.formats import read_lists as read
-from rescore.formats.files import PathLike, atomic_writer, is_held
+from rescore.formats.files import PathLike, atomic_writer, try_lock
 from rescore.formats.references import join_references, read_references
 from rescore.fusion import Fusion, ScoreTable, Sweep, fuse, recogniser_scores, save, sweep, tune
 from rescore.pipeline import Journal, Progress, score
@@ -235,7 +235,7 @@ def _claimed(folder: Path, settings: dict[str, object]) -> Iterator[None]:
         with atomic_writer(card) as output:
             output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
     with card.open("rb") as file:
-        if not is_held(file.fileno()):
+        if not try_lock(file.fileno()):
             raise FormatError(
                 f"{folder}: another run is at work in this folder; wait for it or use another folder"
             )

@@ -1,7 +1,22 @@
-"""Names -> "module:object". The file to open first: everything a user can name on the command line is found from here.
+"""The file to open first: every name a user can give on the command line, and the code behind it.
 
-Other packages add names by entry points (docs/adding.md). Nothing is imported until it is asked for, so that a missing optional library, or a
-broken plug-in, is only missed by those who use it.
+Each table maps a name to "module:object". Open the module to see what the name does; add a line to
+give your own code a name. Other packages add names by entry points (docs/adding.md).
+
+    SCORERS          score --scorer NAME        texts to scores
+    FORMATS          --from, convert --to NAME  files of N-best lists to lists, and back
+    LATTICE_FORMATS  lattice --from NAME        files of lattices to lattices, and back
+    NORMALIZERS      eval --normalizer NAME     text to the words that are compared or modelled
+    FUSIONS          "kind": NAME in weights    the scores of one list to totals
+    DECISIONS        fuse --decision NAME       a scored list to its winner
+
+Names with few fixed values stay in their rooms: estimators (`--scorer mlm:NAME`) in the scorer's
+own module, units of errors in `rescore.wer.evaluation.UNITS`, ways to take hypotheses from a
+lattice in `rescore.lattice.lists.METHODS`, embedded models in `rescore.models.embedded`. Commands
+are files: `dlmrescore score` is `rescore/cli/score_command.py`.
+
+Nothing is imported before it is used: a missing optional library or a broken plug-in affects only
+those who ask for it.
 """
 
 from __future__ import annotations
@@ -28,7 +43,7 @@ __all__ = [
     "plugins",
 ]
 
-#: Outside formats: an object with `read(path) -> Iterator[NBest]` (and `write` where that makes sense). `dlmrescore convert --from NAME`.
+#: Formats of N-best lists: each a `rescore.formats.Format`, reader and perhaps writer.
 FORMATS: dict[str, str] = {
     "jsonl": "rescore.formats.jsonl:JSONL",
     "hyporadise": "rescore.formats.hyporadise:HYPORADISE",
@@ -48,8 +63,8 @@ FORMATS: dict[str, str] = {
     "trn": "rescore.formats.trn:TRN",
 }
 
-#: Scorers: a `rescore.scorers.ScorerFamily`, or a function `build(options)` that returns a scorer.
-#: `dlmrescore score --scorer NAME`.
+#: Scorers: each a `rescore.scorers.ScorerFamily`, or a function `build(options)` that returns a
+#: scorer.
 SCORERS: dict[str, str] = {
     "mdlm": "rescore.scorers.mdlm:FAMILY",
     "usdm": "rescore.scorers.usdm:FAMILY",
@@ -58,7 +73,7 @@ SCORERS: dict[str, str] = {
     "ngram": "rescore.scorers.ngram:FAMILY",
 }
 
-#: Text normalisers, named in checkpoints and by `eval --normalizer`: `str -> str`.
+#: Text normalisers: each a function `str -> str`. The config.json of a model names one, too.
 NORMALIZERS: dict[str, str] = {
     "none": "rescore.text:identity",
     "librispeech": "rescore.text:librispeech",
@@ -66,19 +81,18 @@ NORMALIZERS: dict[str, str] = {
     "whisper-english": "rescore.text:whisper_english",
 }
 
-#: Decisions: how one hypothesis is chosen from a scored list. `dlmrescore fuse --decision NAME`.
+#: Decisions: each a function `(texts, totals, temperature) -> index of the winner`.
 DECISIONS: dict[str, str] = {
     "map": "rescore.fusion.decisions:map_choice",
     "mbr": "rescore.fusion.decisions:mbr_choice",
 }
 
-
-#: Fusions: how the scores of one list become totals. `"kind": NAME` in the weights that `dlmrescore fuse --fusion` reads.
+#: Fusions: each a function `(features, scales, words, word_bonus) -> totals`.
 FUSIONS: dict[str, str] = {
     "linear": "rescore.fusion.totals:linear",
 }
 
-#: Lattice formats: an object with `read(path) -> Iterator[Lattice]` (and `write` where that makes sense).
+#: Formats of lattices: each a `rescore.formats.Format`, as for lists.
 LATTICE_FORMATS: dict[str, str] = {
     "k2": "rescore.lattice.formats.k2:K2",
     "openfst": "rescore.lattice.formats.openfst:OPENFST",
@@ -88,14 +102,14 @@ LATTICE_FORMATS: dict[str, str] = {
 
 
 class Kind(NamedTuple):
-    """What can be named: the names built in, the entry-point group in which other packages add theirs, and the type of such an object."""
+    """One kind of named thing."""
 
-    builtin: Mapping[str, str]
-    group: str
-    expected: str
+    builtin: Mapping[str, str]  #: the names of this package
+    group: str  #: the entry-point group in which other packages add names
+    expected: str  #: "module:type" of the objects
 
 
-#: What a message calls it -> where its names come from.
+#: Kind, as messages call it -> where its names come from.
 KINDS: dict[str, Kind] = {
     "format": Kind(FORMATS, "dlmrescore.formats", "rescore.formats.base:Format"),
     "scorer": Kind(SCORERS, "dlmrescore.scorers", "collections.abc:Callable"),
@@ -109,24 +123,24 @@ KINDS: dict[str, Kind] = {
 
 
 def plugins(what: str) -> list[EntryPoint]:
-    """Return what other packages add to a kind, by name. Their code is not imported."""
+    """Return the entry points that other packages add to a kind, sorted by name; imports none."""
     return sorted(entry_points(group=KINDS[what].group), key=lambda point: point.name)
 
 
 def names(what: str) -> list[str]:
-    """Return all names of a kind ("format", "scorer", ...), those of plug-ins too, sorted, without importing any."""
+    """Return all names of a kind ("format", "scorer", ...), plug-ins included; imports none."""
     return sorted({*KINDS[what].builtin, *(point.name for point in plugins(what))})
 
 
 def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
-    """Import and return what `name` stands for in `table`, or in the plug-ins of the kind `what`.
+    """Import and return the object called `name` in `table` or among the plug-ins of kind `what`.
 
-    Raises RescoreError naming the known names if `name` is not one of them, and naming package and entry point if two packages claim the name or
-    a plug-in cannot be used.
+    Raises RescoreError, listing the known names, for an unknown one; naming package and entry
+    point, if two packages claim the name or a plug-in cannot be used.
     """
     points = [point for point in plugins(what) if point.name == name]
     owners = [
-        *(f"dlmrescore ({target})" for known, target in table.items() if known == name),
+        *([f"dlmrescore ({table[name]})"] if name in table else []),
         *map(_described, points),
     ]
     if not owners:
@@ -140,7 +154,7 @@ def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
 
 
 def package(point: EntryPoint) -> str:
-    """Return the name and the version of the package that brings a plug-in."""
+    """Return name and version of the package that a plug-in belongs to."""
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
 
 
@@ -151,20 +165,20 @@ def _imported(target: str) -> Any:
 
 def _plugin(point: EntryPoint, what: str) -> Any:
     try:
-        found = point.load()
+        plugin = point.load()
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise RescoreError(
             f"{what} {point.name!r} of {_described(point)} cannot be loaded ({reason}); "
-            "mend or uninstall that package"
+            "fix or uninstall that package"
         ) from error
     expected = KINDS[what].expected
-    if not isinstance(found, _imported(expected)):
+    if not isinstance(plugin, _imported(expected)):
         raise RescoreError(
-            f"{what} {point.name!r} of {_described(point)} is of type {type(found).__name__}, "
+            f"{what} {point.name!r} of {_described(point)} is of type {type(plugin).__name__}, "
             f"expected {expected.partition(':')[2]}; see docs/adding.md"
         )
-    return found
+    return plugin
 
 
 def _described(point: EntryPoint) -> str:

@@ -1,6 +1,6 @@
-"""Named text normalisers: what a hypothesis looks like to a language model, and what words look like to `eval`.
+"""Named text normalisers: the text as a language model sees it, the words as `eval` compares them.
 
-The output text is never changed: a model normalises a copy of what it scores.
+They never change a hypothesis: models and `eval` normalise a copy.
 """
 
 from __future__ import annotations
@@ -31,57 +31,62 @@ _PUNCTUATION = re.compile(r"[^\w']|_|(?<!\w)'|'(?!\w)")
 
 
 def identity(text: str) -> str:
-    """Return the text with runs of white space as one space."""
+    """Replace every run of white space by one space."""
     return " ".join(text.split())
 
 
 def librispeech(text: str) -> str:
-    """Lower-case; punctuation becomes a space, apostrophes inside and at the end of words stay only between letters.
+    """Lower-case the text and replace punctuation by spaces; keep apostrophes between letters.
 
-    Digits and other scripts are kept: a model's tokenizer maps what it does not know to its unknown token, and the scorer counts it.
+    Digits and other scripts stay: a model's tokenizer maps what it does not know to its unknown
+    token, and the scorer counts these.
     """
     text = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).lower()
     return " ".join(_PUNCTUATION.sub(" ", text).split())
 
 
 def whisper_english(text: str) -> str:
-    """Normalise English as Whisper's evaluation does: numbers to digits, contractions and titles spelt out, American spelling, no "uh" and "um".
+    """Normalise English as Whisper's evaluation does.
 
-    Raises RescoreError if the package whisper-normalizer is not installed.
-    Source: Radford et al. 2022, arXiv:2212.04356, appendix C. Exact check: the examples of OpenAI's own tests, tests/test_text.py.
+    Numbers become digits, contractions and titles are spelt out, spelling is American, and "uh"
+    and "um" go. Raises RescoreError if the package whisper-normalizer is not installed.
+    Source: Radford et al. 2022, arXiv:2212.04356, appendix C.
+    Exact check: tests/test_text.py::test_whisper_english_gives_openais_examples.
     """
     return identity(_whisper("english", "EnglishTextNormalizer")(text))
 
 
 def whisper_basic(text: str) -> str:
-    """Normalise other languages as Whisper's evaluation does: NFKC, lower case, no words in brackets; marks, symbols and punctuation become spaces.
+    """Normalise other languages as Whisper's evaluation does.
 
-    Marks are the vowel signs of Indic scripts too, so words there fall apart: that is how Whisper's own figures were made.
-    Raises RescoreError if the package whisper-normalizer is not installed. Source: as `whisper_english`.
+    NFKC, lower case, no words in brackets; marks, symbols and punctuation become spaces. The vowel
+    signs of Indic scripts are marks, so words fall apart there, as in Whisper's own figures.
+    Raises RescoreError if the package whisper-normalizer is not installed.
+    Source: as for `whisper_english`.
     """
     return identity(_whisper("basic", "BasicTextNormalizer")(text))
 
 
-#: Rules that whisper-normalizer adds to OpenAI's: without them its figures are those of other users of Whisper's normaliser.
+#: Rules that whisper-normalizer adds to OpenAI's. They are removed, so that figures agree with
+#: those that others report with Whisper's normaliser.
 _NOT_WHISPERS = (r"\bkinda\b", r"\bsorta\b", r"\bdunno\b", r"\bcause\b")
 
 
 @cache
 def _whisper(module: str, name: str) -> Normalizer:
     try:
-        found = getattr(import_module(f"whisper_normalizer.{module}"), name)()
+        normalize: Normalizer = getattr(import_module(f"whisper_normalizer.{module}"), name)()
     except ImportError as error:
         raise RescoreError(
             f"the normaliser whisper-{module} needs whisper-normalizer; "
             "install it with `pip install dlmrescore[whisper]`"
         ) from error
     for rule in _NOT_WHISPERS:
-        getattr(found, "replacers", {}).pop(rule, None)
-    normalize: Normalizer = found
+        getattr(normalize, "replacers", {}).pop(rule, None)
     return normalize
 
 
 def normalizer(name: str) -> Normalizer:
-    """Return the normaliser called `name`. Raises RescoreError naming the known ones."""
-    found: Normalizer = lookup(NORMALIZERS, name, "normaliser")
-    return found
+    """Return the normaliser called `name`. Raises RescoreError listing the known names."""
+    normalize: Normalizer = lookup(NORMALIZERS, name, "normaliser")
+    return normalize

@@ -1,6 +1,7 @@
-"""Bytes in and out: numbered lines of plain or gzipped UTF-8, and outputs, files or directories, that appear whole or not at all.
+"""Bytes in and out: numbered lines of plain or gzipped UTF-8, and outputs that appear only whole.
 
-Only LF and CRLF end a line: U+2028, U+0085 or a form feed inside a text never split it. `-` is standard input or output.
+Only LF and CRLF end a line: U+2028, U+0085 or a form feed inside a text never split it. `-` is
+standard input or output.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ __all__ = [
     "atomic_writer",
     "byte_lines",
     "head",
-    "is_held",
     "lines_within",
     "name_of",
     "names_in",
@@ -39,6 +39,7 @@ __all__ = [
     "refuse_same_file",
     "stem_of",
     "text_lines",
+    "try_lock",
 ]
 
 PathLike = str | os.PathLike[str]
@@ -59,30 +60,30 @@ _ADVICE = {
 
 
 class Output(Protocol):
-    """What `atomic_writer` gives."""
+    """What `atomic_writer` yields."""
 
     def write(self, data: bytes, /) -> object:
         """Add bytes to the output."""
 
 
 def name_of(path: PathLike) -> str:
-    """Return how messages name an input: its path as it was given, `stdin` for `-`."""
+    """Return how messages name an input: its path as the user gave it, `stdin` for `-`."""
     return "stdin" if os.fspath(path) == _STANDARD else os.fspath(path)
 
 
 def stem_of(path: PathLike) -> str:
-    """Return the file name without `.gz` and the suffix before it: `a/dev.json.gz` -> `dev`."""
+    """Return the file name without `.gz` and the suffix before that: `a/dev.json.gz` -> `dev`."""
     return Path(name_of(path).removesuffix(".gz")).stem
 
 
 def at_line(path: PathLike) -> Callable[[int], str]:
-    """Return what names a line of this file: 12 -> `dev.jsonl:12`."""
+    """Return the function that names a line of this file: 12 -> `dev.jsonl:12`."""
     name = name_of(path)
     return lambda number: f"{name}:{number}"
 
 
 def not_utf8(error: UnicodeDecodeError) -> str:
-    """Describe a byte that is not UTF-8, for an error message that already says where."""
+    """Describe a byte that is not UTF-8, for a message that already says where."""
     return (
         f"not UTF-8 (byte 0x{error.object[error.start]:02x} at position {error.start + 1}); "
         "convert the file first, for example with iconv"
@@ -90,34 +91,39 @@ def not_utf8(error: UnicodeDecodeError) -> str:
 
 
 def byte_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, line) of every line, numbered from 1, without its line end and without a byte order mark at the start of the file.
+    """Yield (number, line) of every line, numbered from 1, without its line end.
 
-    Raises FormatError if the file cannot be read or its gzip stream is damaged.
+    A byte order mark at the start of the file is dropped. Raises FormatError if the file cannot be
+    read or its gzip stream is damaged.
     """
     with _open_input(path) as file:
         yield from _numbered(file)
 
 
 def text_lines(path: PathLike) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) as `byte_lines` does, decoded. Raises FormatError naming the line that is not UTF-8."""
+    """Yield (number, line) as `byte_lines` does, decoded.
+
+    Raises FormatError naming the line that is not UTF-8.
+    """
     return _decoded(byte_lines(path), name_of(path))
 
 
 def lines_within(file: io.BufferedReader, name: str) -> Iterator[tuple[int, str]]:
-    """Yield (number, line) of a file that is open, a member of an archive, as `text_lines` does; messages call it `name`."""
+    """Yield (number, line), as `text_lines` does, of an open file such as a member of an archive.
+
+    Messages call it `name`.
+    """
     with _explained(name, "read"):
         yield from _decoded(_numbered(_decompressed(file)), name)
 
 
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(file, 1):
-        if line != BOM_UTF8 or number > 1:  # a file of nothing else has no line
-            yield (
-                number,
-                (line if number > 1 else line.removeprefix(BOM_UTF8))
-                .removesuffix(b"\n")
-                .removesuffix(b"\r"),
-            )
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)  # noqa: PLW2901
+            if not line:  # a file of nothing but the mark has no line
+                continue
+        yield number, line.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _decoded(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[tuple[int, str]]:
@@ -129,22 +135,29 @@ def _decoded(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[tuple[in
 
 
 def read_bytes(path: PathLike) -> bytes:
-    """Return a whole file, decompressed, without its byte order mark. Raises FormatError if it cannot be read."""
+    """Return a whole file, decompressed, without its byte order mark.
+
+    Raises FormatError if it cannot be read.
+    """
     return head(path, -1)
 
 
 def head(path: PathLike, size: int) -> bytes:
-    """Return at most the first `size` bytes (-1: all), decompressed, without a byte order mark. Raises FormatError if they cannot be read."""
+    """Return the first `size` bytes at most (-1: all), decompressed, without a byte order mark.
+
+    Raises FormatError if they cannot be read.
+    """
     with _open_input(path) as file:
         return file.read(size).removeprefix(BOM_UTF8)
 
 
 @contextmanager
 def atomic_writer(path: PathLike) -> Iterator[Output]:
-    """Give an output that takes the name `path` when the block ends well, and leaves nothing behind when it does not.
+    """Yield an output that gets the name `path` if the block succeeds, and vanishes otherwise.
 
-    The bytes go to a hidden file in the same directory first. A name that ends in `.gz` is compressed, reproducibly (no name, no time inside).
-    `-` is standard output; it and devices and pipes are written directly, and cannot be taken back.
+    The bytes first go to a hidden file in the same directory. A name that ends in `.gz` is
+    compressed, reproducibly: no name and no time inside. `-` is standard output; it, devices and
+    pipes are written directly, and what they were given cannot be taken back.
     Raises FormatError if the file cannot be written: no such directory, no permission, no space.
     """
     target = os.path.realpath(path)
@@ -170,37 +183,44 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
 
 
 class OutputDirectory:
-    """The files of a directory that is being written, by their names in it. They grow side by side in memory and go to disk together, 16 MB at a time."""
+    """The files of a directory that is being written, by their names in it.
+
+    They grow side by side in memory and go to disk together, 16 MB at a time.
+    """
 
     def __init__(self, path: PathLike, part: str) -> None:
         self._path, self._part = path, part
-        self._waiting: dict[str, list[bytes]] = {}
-        self._size = 0
+        self._buffers: dict[str, list[bytes]] = {}
+        self._buffered = 0
 
     def add(self, name: str, data: bytes) -> None:
-        """Add bytes to the end of one file (`words`, or `1best_recog/text`). Raises FormatError if they cannot be written."""
-        self._waiting.setdefault(name, []).append(data)
-        self._size += len(data)
-        if self._size > _DIRECTORY_BUFFER:
+        """Append bytes to one file (`words`, or `1best_recog/text`).
+
+        Raises FormatError if they cannot be written.
+        """
+        self._buffers.setdefault(name, []).append(data)
+        self._buffered += len(data)
+        if self._buffered > _DIRECTORY_BUFFER:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits in memory. Raises FormatError if it cannot be written."""
+        """Write what is in memory. Raises FormatError if it cannot be written."""
         with _explained(self._path, "written"):
-            for name, waiting in self._waiting.items():
+            for name, buffer in self._buffers.items():
                 file = os.path.join(self._part, name)
                 os.makedirs(os.path.dirname(file), exist_ok=True)
                 with open(file, "ab") as output:
-                    output.writelines(waiting)
-        self._waiting.clear()
-        self._size = 0
+                    output.writelines(buffer)
+        self._buffers.clear()
+        self._buffered = 0
 
 
 @contextmanager
 def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
-    """Give a directory that takes the name `path` when the block ends well, and leaves nothing behind when it does not.
+    """Yield a directory that gets the name `path` if the block succeeds, and vanishes otherwise.
 
-    Nothing is ever written over: raises FormatError if `path` is there already (an empty directory may be), if it is `-`, or cannot be written.
+    Raises FormatError if `path` exists (unless it is an empty directory), is `-`, or cannot be
+    written: nothing is ever overwritten.
     """
     if os.fspath(path) == _STANDARD:
         raise FormatError(
@@ -229,15 +249,19 @@ def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
 
 
 def names_in(path: PathLike) -> list[str]:
-    """Return the names in a directory, sorted. Raises FormatError if it is not one or cannot be read."""
+    """Return the names in a directory, sorted.
+
+    Raises FormatError if it is not a directory or cannot be read.
+    """
     with _explained(path, "read"):
         return sorted(os.listdir(path))
 
 
-def is_held(descriptor: int) -> bool:
-    """Hold an open file alone, as long as it is open, and return True; False if another process holds it.
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file against other processes; return False if another process holds the lock.
 
-    The system lets go of it whatever happens to this process. Always True where there are no such locks (Windows).
+    The lock lasts as long as the file is open; the system releases it whatever happens to this
+    process. Always True where there are no such locks (Windows).
     """
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
@@ -251,9 +275,9 @@ def is_held(descriptor: int) -> bool:
 
 
 def refuse_same_file(source: PathLike, target: PathLike) -> None:
-    """Raise FormatError if `target` is the very file that `source` names, by another path or a link too, or lies in the directory `source`.
+    """Raise FormatError if `target` would overwrite the input `source`, or lies inside it.
 
-    `-` never clashes.
+    The same file counts under every path and link. `-` never clashes.
     """
     if _STANDARD in (os.fspath(source), os.fspath(target)):
         return
@@ -292,7 +316,10 @@ def _decompressed(file: io.BufferedReader) -> BinaryIO:
 
 
 class _Output:
-    """A binary file whose failures name the path the user gave; errors of whoever writes to it pass through untouched."""
+    """A binary file whose failures name the path that the user gave.
+
+    Other errors inside the `with` block pass through unchanged.
+    """
 
     def __init__(self, path: PathLike, file: BinaryIO) -> None:
         self._path, self._file = path, file
@@ -324,19 +351,22 @@ def _output(path: PathLike, opened: str, mode: str) -> Iterator[Output]:
 
 
 @contextmanager
-def _explained(path: PathLike, done: str) -> Iterator[None]:
+def _explained(path: PathLike, action: str) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
-        raise _failure(path, done, error) from error
+        raise _failure(path, action, error) from error
 
 
-def _failure(path: PathLike, done: str, error: Exception) -> FormatError:
-    """One line out of what the system reports: which file, what went wrong, what to do."""
+def _failure(path: PathLike, action: str, error: Exception) -> FormatError:
+    """The system's report as one line: which file, what went wrong, what to do.
+
+    `action` is "read" or "written".
+    """
     number = error.errno if isinstance(error, OSError) else None
     reason = os.strerror(number) if number else f"{error}".rstrip(".")
     advice = _ADVICE.get(number, "") if number else "get it again, it is damaged or cut off"
     return FormatError(
-        f"{name_of(path)}: cannot be {done}: {reason[:1].lower()}{reason[1:]}"
+        f"{name_of(path)}: cannot be {action}: {reason[:1].lower()}{reason[1:]}"
         + (f"; {advice}" if advice else "")
     )

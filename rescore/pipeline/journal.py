@@ -21,7 +21,7 @@ from zlib import crc32
 import msgspec
 
 from rescore.errors import FormatError
-from rescore.formats.files import PathLike, is_held
+from rescore.formats.files import PathLike, try_lock
 from rescore.pipeline.results import Codec
 
 __all__ = ["Journal"]
@@ -217,7 +217,7 @@ def _open_locked(path: Path) -> int:
                 f"{path}: cannot be opened: {error.strerror}; the journal lies beside the output, "
                 "so that folder must be writable"
             ) from error
-        if not is_held(descriptor):
+        if not try_lock(descriptor):
             os.close(descriptor)
             raise FormatError(
                 f"{path}: another run is writing this output; wait for it or choose another output"

@@ -260,7 +260,7 @@ def test_a_plugin_that_cannot_be_imported_is_one_line_naming_package_and_entry_p
     line = complaint(lambda: load_scorer("broken"))
     at = f"scorer 'broken' of broken-one 1.2 (entry point \"broken = {name}:build\" in dlmrescore.scorers) cannot be loaded"
     assert line.startswith(f"{at} ({reason.format(module=name)}")
-    assert line.endswith("; mend or uninstall that package")
+    assert line.endswith("; fix or uninstall that package")
     assert load_scorer("ar").name == "ar"  # the others progress
 
 
