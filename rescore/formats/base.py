@@ -51,10 +51,10 @@ def _proves_nothing(_evidence: object) -> bool:
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword option of a reader or a writer, as the command line takes it: `-O KEY=VALUE` for readers, `-W KEY=VALUE` for writers.
+    """One keyword option of a reader (`-O KEY=VALUE`) or of a writer (`-W KEY=VALUE`).
 
-    `parse` turns the text after the `=` into the keyword's value and raises ValueError for what is not `expected`. `is_file` says that the value names
-    a file that is read, which no output may be.
+    `parse` turns the text after the `=` into a value and raises ValueError for anything that is
+    not `expected`. `is_file`: the value names a file to read, which must not be the output.
     """
 
     help: str
@@ -106,7 +106,7 @@ class Format(Generic[Item]):
 
 @dataclass
 class Skipped:
-    """Counts the broken records a reader passed over; `messages` are the first few errors, one line each."""
+    """Counts the broken records that a reader skipped; keeps the first few messages."""
 
     keep: int = 5
     count: int = 0
@@ -125,10 +125,10 @@ def convert_each(
     place: Callable[[int], str],
     skipped: Skipped | None,
 ) -> Iterator[NBest]:
-    """Yield `convert(record, place(number))` of every numbered record.
+    """Yield `convert(record, place(number))` of every numbered record, every id once.
 
-    Remembers every id with its number (about 130 bytes an utterance), and nothing else.
-    Raises FormatError for a record that `convert` refuses and for an id that was there before; with `skipped`, counts it there and goes on.
+    Raises FormatError for a record that `convert` refuses and for a repeated id; with `skipped`,
+    counts the record there and goes on. Memory: one small entry an id.
     """
     ids = UniqueIds("read", place)
     for number, record in records:
@@ -144,17 +144,19 @@ def convert_each(
 
 
 def parse_options(
-    declared: Mapping[str, Option], given: Iterable[str], owner: str, flag: str
+    declared: Mapping[str, Option], assignments: Iterable[str], owner: str, flag: str
 ) -> dict[str, Any]:
-    """Return the keywords that options written `KEY=VALUE` stand for; `owner` names the reader or writer, `flag` how its options are given.
+    """Return the keywords that options written `KEY=VALUE` stand for.
 
-    Raises FormatError naming the known options for an unknown one, and for one that is not KEY=VALUE, given twice, of a wrong type, or missing.
+    `owner` names the reader or writer in messages, `flag` is the option's spelling (`-O`).
+    Raises FormatError for an option that is unknown, not KEY=VALUE, repeated, of a wrong type, or
+    missing though required.
     """
     values: dict[str, Any] = {}
-    for item in given:
-        key, equals, text = item.partition("=")
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
         if not equals:
-            raise FormatError(f'{flag} "{item}" is not KEY=VALUE')
+            raise FormatError(f'{flag} "{assignment}" is not KEY=VALUE')
         if key not in declared:
             raise FormatError(
                 f'{owner} has no option "{key}"; it has {", ".join(declared) or "none"}'
@@ -176,7 +178,7 @@ def parse_options(
 
 
 def one_of(*values: str) -> Callable[[str], str]:
-    """Return an option's `parse` that takes these values only."""
+    """Return a `parse` for an option that accepts these values only."""
 
     def parse(text: str) -> str:
         if text not in values:
@@ -187,24 +189,27 @@ def one_of(*values: str) -> Callable[[str], str]:
 
 
 def whole_number(text: str) -> int:
-    """Return the number of a text that is a whole number from 1. Raises ValueError for anything else."""
+    """Return a whole number from 1. Raises ValueError for any other text."""
     if not re.fullmatch("[0-9]{1,9}", text) or int(text) < 1:
         raise ValueError(text)
     return int(text)
 
 
 def optional(text: str) -> str | None:
-    """Return the text, None for `none`."""
+    """Return the text, or None for `none`."""
     return None if text == "none" else text
 
 
 def read_score_option(what: str) -> dict[str, Option]:
-    """Declare the reader's option `score` of a format with a single score: the name it gets, which cannot be the `rank` beside it."""
+    """Declare the reader's option `score` for a format with a single score: the name it gets.
+
+    It cannot be `rank`, which readers of ordered lists add.
+    """
     return {"score": Option(f"{what}; default first_pass", _new_name, "a name other than rank")}
 
 
 def write_score_option(what: str) -> dict[str, Option]:
-    """Declare the writer's option `score` of a format with a single score."""
+    """Declare the writer's option `score` for a format with a single score."""
     return {"score": Option(f"{what}; default first_pass")}
 
 
@@ -215,22 +220,31 @@ def _new_name(text: str) -> str:
 
 
 def line_id(nbest: NBest) -> str:
-    """Return the id for a format whose lines begin with it. Raises FormatError for white space in it and for a byte order mark at its start."""
+    """Return the id for a format whose lines begin with it.
+
+    Raises FormatError for an id with white space in it or a byte order mark at its start.
+    """
     if re.search(r"\s|^\ufeff", nbest.id):
         raise FormatError(
             f"{nbest.place()}: lines of this format begin with the id, "
-            "which cannot hold white space there; rename the utterance"
+            "which cannot hold white space; rename the utterance"
         )
     return nbest.id
 
 
 def ascii_words(text: str) -> list[str]:
-    """Return the words as C and C++ tools see them: white space is ASCII's, so that an ideographic or no-break space belongs to a word."""
+    """Return the words as C and C++ tools see them: only ASCII white space separates words.
+
+    An ideographic space or a no-break space is part of a word.
+    """
     return [word for word in _ASCII_SPACE.split(text) if word]
 
 
 def parse_number(text: str, at: str, what: str) -> float:
-    """Return the finite number that a text field holds. Raises FormatError for anything else, `nan`, `inf` and `1_000` included."""
+    """Return the finite number in a text field.
+
+    Raises FormatError for anything else, including `nan`, `inf` and `1_000`.
+    """
     try:
         value = float(text) if "_" not in text else math.nan
     except ValueError:

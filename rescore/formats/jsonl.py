@@ -1,4 +1,4 @@
-"""The native format: one utterance a line, a JSON object as rescore/formats/record.py describes it."""
+"""The native format: one utterance a line, a JSON object as in rescore/formats/record.py."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ __all__ = ["JSONL", "encode", "read", "write"]
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
-    """Yield the lists of a native file, one line in memory at a time; blank lines hold nothing and are passed over.
+    """Yield the lists of a native file, one line in memory at a time; blank lines are skipped.
 
-    Raises FormatError naming the line for a broken record or a repeated id; with `skipped`, counts such lines there and goes on.
+    Raises FormatError naming the line for a broken record or a repeated id; with `skipped`,
+    counts such lines there and goes on.
     """
     lines = ((number, line) for number, line in byte_lines(path) if line.strip())
     return convert_each(lines, _decode, at_line(path), skipped)
 
 
 def write(lists: Iterable[NBest], path: PathLike) -> int:
-    """Write lists as they come and return their number; the file appears only when all are written.
+    """Write lists as they come and return their number.
 
-    Raises FormatError if the file cannot be written or a record is not JSON, ScoreError for a score that is not finite.
+    The file appears only when all are written. Raises FormatError if the file cannot be written
+    or a record is not JSON, ScoreError for a score that is not finite.
     """
     count = 0
     with atomic_writer(path) as output:
@@ -37,7 +39,10 @@ def write(lists: Iterable[NBest], path: PathLike) -> int:
 
 
 def encode(nbest: NBest) -> bytes:
-    """Return the line of one list, without its line end. Raises FormatError or ScoreError for what JSON cannot hold."""
+    """Return the line of one list, without its line end.
+
+    Raises FormatError or ScoreError for what JSON cannot hold.
+    """
     return strict_json.encode(to_dict(nbest), nbest.place())
 
 

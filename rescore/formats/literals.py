@@ -1,4 +1,7 @@
-"""Strings as Python prints them, in the files of RETURNN and icefall. They are matched by pattern: nothing is evaluated, and nothing nests."""
+"""Strings and lists of strings as Python prints them, matched by pattern.
+
+Nothing is evaluated, and nothing nests.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _ITEM = re.compile(rf"[ \t]*({STRING})[ \t]*(,|\Z)")
 
 
 def string_value(token: str, at: str) -> str:
-    """Return what a literal that matches STRING stands for. Raises FormatError if an escape in it is no character."""
+    """Return the string that a literal matching STRING stands for.
+
+    Raises FormatError if an escape in it is not a character.
+    """
     if "\\" not in token:
         return token[1:-1]
     try:
@@ -25,25 +31,25 @@ def string_value(token: str, at: str) -> str:
         text.encode()
     except (SyntaxError, ValueError) as error:  # beyond U+10FFFF, a NUL, half of a surrogate pair
         raise FormatError(
-            f"{at}: the string {token[:40]} holds what is not a character; "
+            f"{at}: the string {token[:40]} holds an escape that is not a character; "
             "write the file again in UTF-8"
         ) from error
     return text
 
 
 def string_list(literal: str, at: str) -> list[str]:
-    """Return the strings of a list on one line: `['A', 'B']`. Raises FormatError for anything else."""
+    """Return the strings of a list on one line: `['A', 'B']`. Raises FormatError otherwise."""
     inside = literal.strip(" \t")[1:-1].strip(" \t")
     if not (literal.startswith("[") and literal.endswith("]")):
         raise FormatError(f"{at} is {literal[:40]}, expected a list of strings as Python prints it")
     strings, position = [], 0
     while position < len(inside):
-        found = _ITEM.match(inside, position)
-        if found is None:
+        item = _ITEM.match(inside, position)
+        if item is None:
             raise FormatError(
                 f"{at} is no list of strings as Python prints it: expected a string at "
                 f"{inside[position : position + 40]}"
             )
-        strings.append(string_value(found[1], at))
-        position = found.end()
+        strings.append(string_value(item[1], at))
+        position = item.end()
     return strings

@@ -1,8 +1,11 @@
-"""The native record: one utterance as a JSON object, to and from NBest, and how a new named score enters it.
+"""The native record: one utterance as a JSON object, to and from NBest; new scores enter it here.
 
-    {"id": "84-121123-0000", "ref": "go do you hear", "hyps": [{"text": "go do you here", "scores": {"am": -213.4, "ngram": -20.1}}]}
+    {"id": "84-121123-0000", "ref": "go do you hear",
+     "hyps": [{"text": "go do you here", "scores": {"am": -213.4, "ngram": -20.1}}]}
 
-Fields this package does not know stay where they were: `raw` keeps the object as it was read, the typed fields are a view of it.
+Fields this package does not know stay where they were: `raw` keeps the object as it was read, and
+the typed fields are a view of it. Only this module knows where the record keeps what made a score:
+`meta.scores` of the list (`NBest.provenance`), `std_errors` and `token_scores` of a hypothesis.
 """
 
 from __future__ import annotations
@@ -32,19 +35,18 @@ __all__ = [
 RECORD_FIELDS = frozenset({"id", "ref", "hyps", "meta"})
 HYPOTHESIS_FIELDS = frozenset({"text", "scores", "std_errors", "token_scores"})
 
-_DETAILS = (
-    "std_errors",
-    "token_scores",
-)  # what a hypothesis holds of its scores, by name, besides their values
+#: What a hypothesis may hold of a score, by its name, besides the value.
+_DETAILS = ("std_errors", "token_scores")
 
 _RECORD = 'an object {"id": ..., "hyps": [...]}'
 _HYPOTHESIS = 'an object {"text": ..., "scores": {...}}'
 
 
 def from_dict(record: object, where: str) -> NBest:
-    """Return the checked view of a decoded native record; the record itself becomes its `raw` and must not be changed afterwards.
+    """Return the checked view of a decoded native record.
 
-    Raises FormatError for whatever is not as docs/formats.md says, naming the utterance and the hypothesis.
+    The record itself becomes `raw` and must not be changed afterwards. Raises FormatError, naming
+    the utterance and the hypothesis, for whatever docs/formats.md does not allow.
     """
     if not isinstance(record, dict):
         raise FormatError(f"{where}: the record is {described(record)}, expected {_RECORD}")
@@ -77,9 +79,10 @@ def id_of(record: dict[str, Any], where: str) -> str:
 def other_fields(
     item: Mapping[str, Any], known: Collection[str], reserved: Set[str], at: str
 ) -> dict[str, Any]:
-    """Return the fields of another format's object that its reader does not know, to be kept as `raw`.
+    """Return the fields of another format's object that are not `known`; they become `raw`.
 
-    Raises FormatError for one that would stand where the native record (`reserved`: RECORD_FIELDS or HYPOTHESIS_FIELDS) has its own.
+    Raises FormatError for one with the name of a native field (`reserved`: RECORD_FIELDS or
+    HYPOTHESIS_FIELDS).
     """
     others = {name: value for name, value in item.items() if name not in known}
     for name in sorted(reserved & others.keys()):
@@ -90,7 +93,10 @@ def other_fields(
 
 
 def score_of(nbest: NBest, index: int, name: str) -> float:
-    """Return the score `name` of one hypothesis, for a writer. Raises ScoreError if it is missing or not finite."""
+    """Return the score `name` of one hypothesis, for a writer.
+
+    Raises ScoreError if it is missing or not finite.
+    """
     scores = nbest.hyps[index].scores
     if name not in scores:
         raise ScoreError(
@@ -102,7 +108,7 @@ def score_of(nbest: NBest, index: int, name: str) -> float:
 
 
 def to_dict(nbest: NBest) -> dict[str, Any]:
-    """Return the native record: `raw` with its key order, and id, ref, hyps as the NBest has them now.
+    """Return the native record: `raw` in its order of keys, with the typed fields as they are now.
 
     Raises ScoreError for a score that is not finite.
     """
@@ -112,17 +118,19 @@ def to_dict(nbest: NBest) -> dict[str, Any]:
     known["hyps"] = [_hypothesis_dict(nbest, i) for i in range(len(nbest.hyps))]
     record = _merged(nbest.raw, known, "id")
     if nbest.provenance:
-        entries = {name: made.entry for name, made in nbest.provenance.items()}
+        entries = {name: provenance.entry for name, provenance in nbest.provenance.items()}
         record["meta"] = {**record.get("meta", {}), "scores": entries}
     return record
 
 
 def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -> NBest:
-    """Return a copy in which every hypothesis has the score `name`, and `meta.scores` says what made it; the input stays as it is.
+    """Return a copy in which every hypothesis has the score `name`, and the list its provenance.
 
-    Stochastic scores add `std_errors[name]` to each hypothesis, null where the error is unknown (NaN: a single draw); those of single tokens add
-    `token_scores[name]`, a list of [piece, nats]. What an overwritten score had of either is gone.
-    Raises ScoreError if the score is there already and `overwrite` is false, has another length than the list, or is not finite.
+    Stochastic scores add `std_errors[name]` to each hypothesis (null where one draw leaves the
+    error unknown); those with token scores add `token_scores[name]`, a list of [piece, nats].
+    Both replace what an overwritten score had.
+    Raises ScoreError if the score exists and `overwrite` is false, if its length differs from the
+    list's, or if a value is not finite.
     """
     if not overwrite:
         refuse_existing(nbest, name)
@@ -138,7 +146,7 @@ def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -
 
 
 def refuse_existing(nbest: NBest, name: str) -> None:
-    """Raise ScoreError if a hypothesis has the score `name`, or `meta.scores` says what made it."""
+    """Raise ScoreError if the list, or one of its hypotheses, already has the score `name`."""
     if name in nbest.provenance or any(name in hyp.scores for hyp in nbest.hyps):
         raise ScoreError(
             f'{nbest.place()}: score "{name}" is there already; '
@@ -147,7 +155,7 @@ def refuse_existing(nbest: NBest, name: str) -> None:
 
 
 def _provenance(record: Mapping[str, Any]) -> dict[str, Provenance]:
-    """What the record says of the making of its scores, `meta.scores`."""
+    """What made each score, as `meta.scores` says."""
     entries = record.get("meta", {}).get("scores", {})
     return {name: Provenance(entry) for name, entry in entries.items()}
 
@@ -193,17 +201,23 @@ def _hypothesis_dict(nbest: NBest, index: int) -> dict[str, Any]:
 
 
 def _merged(raw: Mapping[str, Any], known: dict[str, Any], key: str) -> dict[str, Any]:
-    """Known fields over raw ones: in the order they were read, or the known ones first if they come from another format."""
+    """Known fields over raw ones, in the order they were read.
+
+    The known ones come first in a record that was read from another format.
+    """
     return {**raw, **known} if key in raw else {**known, **raw, **known}
 
 
 def _as_read(read: object, value: float) -> float:
-    """The integer that was read, while it still is the value: large ones have no exact float."""
+    """The integer that was read, as long as it equals the value: large ones have no exact float."""
     return read if isinstance(read, int) and float(read) == value else float(value)
 
 
 def check_score(nbest: NBest, name: str, score: Score) -> None:
-    """Raise ScoreError if a score has another length than the list, or holds what is not finite (but for a standard error of NaN, which is unknown)."""
+    """Raise ScoreError if a score does not fit the list, or holds a value that is not finite.
+
+    A standard error may be NaN: it is unknown.
+    """
     for what, values in (
         ("values", score.values),
         ("standard errors", score.std_errors),
@@ -217,9 +231,8 @@ def check_score(nbest: NBest, name: str, score: Score) -> None:
     for index, value in enumerate(score.values):
         _check_finite(value, nbest, index, f'score "{name}"')
     for index, value in enumerate(score.std_errors or ()):
-        _check_finite(
-            0.0 if math.isnan(value) else value, nbest, index, f'the standard error of "{name}"'
-        )
+        if not math.isnan(value):
+            _check_finite(value, nbest, index, f'the standard error of "{name}"')
     for index, tokens in enumerate(score.token_scores or ()):
         for piece, value in tokens:
             _check_finite(value, nbest, index, f'score "{name}" of the token {piece!r}')
@@ -233,7 +246,7 @@ def _check_finite(value: float, nbest: NBest, index: int, what: str) -> None:
 
 
 def _with_details(raw: Mapping[str, Any], name: str, score: Score, index: int) -> Mapping[str, Any]:
-    """The raw hypothesis with what the score says of it besides its value, and without what an older score of that name said."""
+    """The raw hypothesis with the score's details, and without those of an older score."""
     details: dict[str, Any] = {}
     if score.std_errors is not None:
         details["std_errors"] = (

@@ -1,6 +1,7 @@
-"""JSON as RFC 8259 has it, decoded by msgspec, and the words to say what is wrong with it and with the values inside.
+"""JSON exactly as in RFC 8259, decoded by msgspec, and messages about what is wrong in it.
 
-Stricter than the standard library: NaN, Infinity, numbers too large for a float, lone surrogates and repeated names are errors.
+Stricter than the standard library: NaN, Infinity, numbers too large for a float, lone surrogates
+and repeated names are errors.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["MISSING", "decode", "described", "encode", "field", "first_value", "
 
 T = TypeVar("T")
 
-#: What `described` and `number` are given for a field that is not there.
+#: Stands for a field that is not there, in `described` and `number`.
 MISSING = object()
 _HALF_A_PAIR = "it holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character"
 _NOT_FINITE = "it holds NaN, Infinity or a number too large for a float, expected finite numbers"
@@ -32,29 +33,29 @@ _decode = msgspec.json.Decoder().decode
 def decode(data: bytes, where: str, check: Callable[[Any], object] | None = None) -> Any:
     """Return the one JSON value in `data`; integers of any size and every float come out exact.
 
-    `check` is called with data that only a lenient parser accepts (a NaN, say): it may raise a better error, one that names the field.
-    Raises FormatError, starting with `where`, for anything that is not strict JSON in UTF-8.
+    If only a lenient parser accepts the data (say, a NaN in it), `check` is called with the
+    value first: it may raise a better error, one that names the field.
+    Raises FormatError, starting with `where`, for anything but strict JSON in UTF-8.
     """
     try:
         value = _decode(data)
-        if (
-            data.count(b":") != _count_names(value)
-        ):  # equal counts prove that no name is repeated; a colon in a text only costs the slow look
+        # Equal counts prove that no name is repeated; a colon in a text only costs a slower look.
+        if data.count(b":") != _count_names(value):
             _refuse_repeated_names(data, where)
     except RecursionError as error:
         raise FormatError(
             f"{where}: broken JSON: lists or objects are nested too deeply"
         ) from error
-    except (
-        msgspec.MsgspecError,
-        ValueError,
-    ) as error:  # bytes that are not UTF-8 raise a ValueError
+    except (msgspec.MsgspecError, ValueError) as error:  # ValueError: bytes that are not UTF-8
         _explain(data, where, check, error)
     return value
 
 
 def encode(value: object, where: str) -> bytes:
-    """Return the value as JSON on one line. Raises FormatError for what JSON cannot hold; callers check that numbers are finite."""
+    """Return the value as JSON on one line; callers check that numbers are finite.
+
+    Raises FormatError for what JSON cannot hold.
+    """
     try:
         return msgspec.json.encode(value)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
@@ -62,7 +63,7 @@ def encode(value: object, where: str) -> bytes:
 
 
 def described(value: object) -> str:
-    """Name a JSON value for an error message: `a string ("-3.1")`, `null`, `a list`."""
+    """Name a JSON value in a message: `a string ("-3.1")`, `null`, `a list`."""
     if value is MISSING:
         return "missing"
     if isinstance(value, str):
@@ -73,16 +74,19 @@ def described(value: object) -> str:
         return "NaN" if math.isnan(value) else "infinite"
     if isinstance(value, int | float):
         return f"a number ({short(repr(value))})"
-    return "null" if value is None else "a list" if isinstance(value, list) else "an object"
+    return {type(None): "null", list: "a list"}.get(type(value), "an object")
 
 
 def short(text: str) -> str:
-    """Return a text as error messages quote it: its first 40 characters."""
+    """Return a text as messages quote it: its first 40 characters."""
     return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def field(record: dict[str, Any], name: str, kind: type[T], at: str, expected: str) -> T:
-    """Return a field that has to be there and of exactly this type. Raises FormatError saying what is there and what was `expected`."""
+    """Return a required field of exactly this type.
+
+    Raises FormatError that says what stands there and what was `expected`.
+    """
     value = record.get(name, MISSING)
     if type(value) is not kind:
         raise FormatError(f'{at}: "{name}" is {described(value)}, expected {expected}')
@@ -90,7 +94,11 @@ def field(record: dict[str, Any], name: str, kind: type[T], at: str, expected: s
 
 
 def number(value: object, at: str, what: str) -> float:
-    """Return a finite number as a float. Raises FormatError for anything else: text, booleans, null, NaN, infinities, integers beyond floats."""
+    """Return a finite number as a float.
+
+    Raises FormatError for anything else: texts, booleans, null, NaN, infinities, and integers
+    beyond the range of floats.
+    """
     if type(value) is float and math.isfinite(value):
         return value
     if type(value) is int:
@@ -100,10 +108,15 @@ def number(value: object, at: str, what: str) -> float:
 
 
 def first_value(head: str, opening: str) -> Any:
-    """Return the JSON value after the pattern `opening` at the start of a text, None if there is no whole one."""
-    found = re.match(opening, head)
+    """Return the JSON value that follows the pattern `opening` at the start of a text.
+
+    None if there is no complete one.
+    """
+    start = re.match(opening, head)
+    if start is None:
+        return None
     try:
-        return json.JSONDecoder().raw_decode(head, found.end())[0] if found else None
+        return json.JSONDecoder().raw_decode(head, start.end())[0]
     except (ValueError, RecursionError):
         return None
 
@@ -125,9 +138,9 @@ def _refuse_repeated_names(data: bytes, where: str) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = dict(pairs)
         if len(names) < len(pairs):
-            [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
+            [(repeated, _)] = Counter(name for name, _ in pairs).most_common(1)
             raise FormatError(
-                f"{where}: the name {short(json.dumps(twice))} stands twice in one object; "
+                f"{where}: the name {short(json.dumps(repeated))} stands twice in one object; "
                 "keep one of them"
             )
         return names
@@ -138,13 +151,16 @@ def _refuse_repeated_names(data: bytes, where: str) -> None:
 def _explain(
     data: bytes, where: str, check: Callable[[Any], object] | None, error: Exception
 ) -> NoReturn:
-    """Say why msgspec refused the data: its own words are about bytes, and wrong for half a surrogate pair."""
+    """Say why msgspec refused the data.
+
+    Its own messages speak of bytes, and are wrong for half of a surrogate pair.
+    """
     try:
         value = json.loads(data.decode())
-    except UnicodeDecodeError as found:
-        reason = not_utf8(found)
-    except json.JSONDecodeError as found:
-        reason = _syntax(found)
+    except UnicodeDecodeError as problem:
+        reason = not_utf8(problem)
+    except json.JSONDecodeError as problem:
+        reason = _syntax(problem)
     except ValueError:
         reason = "broken JSON: it holds an integer of thousands of digits"
     else:
@@ -155,11 +171,9 @@ def _explain(
 
 
 def _syntax(error: json.JSONDecodeError) -> str:
-    at = (
-        f"column {error.colno}"
-        if "\n" not in error.doc
-        else f"line {error.lineno}, column {error.colno}"
-    )
+    at = f"column {error.colno}"
+    if "\n" in error.doc:
+        at = f"line {error.lineno}, {at}"
     if not error.doc.strip():
         return "there is nothing in it, expected JSON"
     if error.msg == "Extra data":

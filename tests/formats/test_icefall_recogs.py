@@ -110,7 +110,7 @@ def test_texts_that_are_no_lists_and_times_are_kept(tmp_path):
         ),
         (
             "u:\tref=[]\nu:\thyp=['\\ud800']\n",
-            "1: utterance u: \"hyp\": the string '\\ud800' holds what is not a character; "
+            "1: utterance u: \"hyp\": the string '\\ud800' holds an escape that is not a character; "
             "write the file again in UTF-8",
         ),
         (
