@@ -1,9 +1,9 @@
 """A native file that grows while a recogniser runs.
 
 Lines are whole and on disk after every batch, so the file is readable whenever the run is killed.
-It belongs to one group of settings, which stand in the `meta` of every record. A second run with the
-same settings goes on where the first one stopped: lists that the file holds are skipped, so that it
-ends as if there had been one run.
+It belongs to one group of settings, which stand in the `meta` of every record. A second run with
+the same settings goes on where the first one stopped: lists that the file holds are skipped, so
+that it ends as if there had been one run.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Appender:
     def append(self, lists: Iterable[NBest]) -> int:
         """Write lists, all or none of them, and return how many were new.
 
-        Lists that an earlier run wrote are skipped. Raises FormatError for an id that this run wrote
-        already and if the disk is full, ScoreError for a score that is not finite.
+        Lists that an earlier run wrote are skipped. Raises FormatError for an id that this run
+        wrote already and if the disk is full, ScoreError for a score that is not finite.
         """
         lines, ids = [], []
         for nbest in lists:

@@ -256,13 +256,10 @@ def _with_details(raw: Mapping[str, Any], name: str, score: Score, index: int) -
         details["token_scores"] = [
             [piece, float(value)] for piece, value in score.token_scores[index]
         ]
-    kept = {
-        part: {other: value for other, value in raw[part].items() if other != name}
-        for part in _DETAILS
-        if name in raw.get(part, {})
-    }
-    return {
-        **raw,
-        **kept,
-        **{part: {**raw.get(part, {}), name: value} for part, value in details.items()},
-    }
+    hypothesis = dict(raw)
+    for part in _DETAILS:
+        if name in raw.get(part, {}):
+            hypothesis[part] = {other: raw[part][other] for other in raw[part] if other != name}
+        if part in details:
+            hypothesis[part] = {**raw.get(part, {}), name: details[part]}
+    return hypothesis

@@ -115,7 +115,7 @@ def test_other_settings_another_file_and_broken_lines_are_refused(tmp_path):
     ):
         Appender(tmp_path / "x", {**SETTINGS, "num_paths": 20})
     (tmp_path / "notes").write_text("my only copy")
-    with pytest.raises(FormatError, match="is no native file"):
+    with pytest.raises(FormatError, match="is not a native file"):
         Appender(tmp_path / "notes", SETTINGS)
     assert (tmp_path / "notes").read_text() == "my only copy"
     (tmp_path / "text").write_text("one line\nand another")
