@@ -58,6 +58,7 @@ BASE = "3e0a351"
 OURS = ("digests.json", "commands.log")
 START = "from rescore.cli import main; main()"
 ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",  # `check` of BASE lists unknown characters in the order of a set
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "COLUMNS": "100",
