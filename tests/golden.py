@@ -31,6 +31,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fnmatch
+import functools
 import gzip
 import hashlib
 import importlib
@@ -760,17 +761,21 @@ def called(
 ) -> Any:
     """An estimate with its floats as hex; the set sampler goes to the parameter that has one."""
     if sampler is not None:
-        names = [
-            name
+        name, default = next(
+            (name, one.default)
             for name, one in inspect.signature(function).parameters.items()
-            if one.default in ("exact_count", "realised_ratio")
-        ]
-        if len(names) != 1:
-            raise TypeError(f"no parameter of {function.__name__} takes the name of a set sampler")
-        more[names[0]] = sampler
+            if getattr(one.default, "__name__", one.default) in ("exact_count", "realised_ratio")
+        )
+        more[name] = set_sampler(sampler) if callable(default) else sampler
     found = function(*given, **more)
     draws = [float(value).hex() for value in found.draws]
     return [float(found.value).hex(), float(found.std_error).hex(), found.evaluations, draws]
+
+
+@functools.cache
+def set_sampler(name: str) -> Any:
+    """A set sampler that is a function."""
+    return module_with("published", "SET_SAMPLERS").SET_SAMPLERS[name]
 
 
 def estimators() -> None:
@@ -806,9 +811,12 @@ def estimators() -> None:
             more = {"scored": scored, "order": order, "block": block, "seed": 4}
             add(label, masked, "chain", table, tokens, **more)
     add("masked.chain own", masked, "chain", table, tokens, order=[3, 1, 0, 4, 2])
+    paper = (masked, "paper_score")
+    if not hasattr(*paper):
+        paper = (module_with("published", "mdlm_as_coded"), "mdlm_as_coded")
     for kind, sampler in itertools.product(PAPER, ("realised_ratio", "exact_count")):
         more = {"normalization": kind, "sampler": sampler, "draws": 4, "seed": 2}
-        add(f"masked.paper_score {kind} {sampler}", masked, "paper_score", table, tokens, **more)
+        add(f"masked.paper_score {kind} {sampler}", *paper, table, tokens, **more)
     for prediction in ("leave_one_out", "posterior"):
         table = Table(3, 5, prediction)
         for scored, name in ((None, "all"), (some, "some")):
@@ -1146,9 +1154,14 @@ def difference(one: Path, two: Path) -> str:
         if plain(a) == plain(b):
             return f"only {what} differ"
     bare = [without_signatures(without_timings(text)).splitlines() for text in (a, b)]
-    found = first_line(*bare)
-    numbers = largest(*bare)
-    return f"{found}{numbers}"
+    lines = sum(one != two for one, two in itertools.zip_longest(*bare))
+    try:
+        values = [json.loads("\n".join(text)) for text in bare]
+        place, was, now = within(*values) or ("", "other white space", "")
+        found = f"at{place}: {short(was)} | {short(now)}"
+    except ValueError:
+        found = first_line(*bare)
+    return f"{found}{largest(*bare)}{f'; {lines} lines differ' if lines > 1 else ''}"
 
 
 def first_line(a: list[str], b: list[str]) -> str:
