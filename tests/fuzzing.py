@@ -247,8 +247,10 @@ def wav2letter(lists: list[NBest], folder: Path) -> Sample:
     lines = [
         (
             i,
-            f"{nbest.id} | {-1.5:.6f} | {hyp.scores['am']:.6f} | {hyp.scores['lm']:.6f} | "
-            f"{'inf' if i else '12.500000'} | {hyp.text}\n",
+            (
+                f"{nbest.id} | {-1.5:.6f} | {hyp.scores['am']:.6f} | {hyp.scores['lm']:.6f} | "
+                f"{'inf' if i else '12.500000'} | {hyp.text}\n"
+            ),
         )
         for nbest in lists
         for i, hyp in enumerate(nbest.hyps)

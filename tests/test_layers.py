@@ -213,8 +213,10 @@ def test_a_circle_is_found():
         ),
         (
             "rescore.diffusion.x",
-            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from "
-            "rescore.models.network import Network",
+            (
+                "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from "
+                "rescore.models.network import Network"
+            ),
             ":3: imports rescore.models",
         ),
         ("rescore.wer", "from rescore import fusion", "imports rescore.fusion"),

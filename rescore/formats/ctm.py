@@ -1,7 +1,8 @@
-"""NIST CTM: lines `file channel start duration word [confidence]`, one word a line, `;;` for comments. 1-best, no scores.
+"""NIST CTM, 1-best without scores: `file channel start duration word [confidence]`, `;;` comments.
 
-Source: NIST SCTK, doc/infmts.htm. Words are joined in the order of their start times. CTM cannot say that an utterance has no words: such an
-utterance is not in the file, so count the utterances that `eval` reports. There is no writer, because lists have no times.
+Source: NIST SCTK, doc/infmts.htm. Words are joined in the order of their start times. CTM has no
+line for an utterance without words, so such an utterance is not in the file: compare the number of
+utterances that `eval` reports. There is no writer, because lists have no times.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ _IDS = ("file", "file-channel")
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None, id: str = "file") -> Iterator[NBest]:
-    """Yield one list of one hypothesis an utterance; the lines may stand in any order, and the file is held in memory.
+    """Yield a list of one hypothesis for each utterance; the file is held in memory.
 
-    `id` says which column is the utterance: "file" (Kaldi's CTM by utterance), or "file-channel" where files have several channels.
-    The hypothesis keeps `words`: start and duration in seconds, and the confidence where there is one (null for NA).
+    Lines may stand in any order. `id` says which column names the utterance: "file" (Kaldi's CTM
+    by utterance), or "file-channel" where files have several channels. The hypothesis keeps
+    `words`: start and duration in seconds, and the confidence where there is one (null for NA).
     Raises FormatError naming the line; with `skipped`, counts bad utterances there and goes on.
     """
     if id not in _IDS:

@@ -1,10 +1,12 @@
-"""ESPnet's decoding directories: `<n>best_recog/{text,score}` for n = 1, 2, ..., lines `utterance value`.
+"""ESPnet's decoding directories: `<n>best_recog/{text,score}`, lines `utterance value`.
 
 Source: espnet/espnet, espnet2/bin/asr_inference.py and espnet2/fileio/datadir_writer.py.
-`score` is the total of the beam search, weights and length bonus included: natural log, higher is better, printed by Python, so `tensor(-3.21)` or
-`tensor(-3.21, device='cuda:0')` as often as `-3.21`. An utterance has as many hypotheses as the search found: it is in the first directories only.
-Recipes leave the lists of n > 1 in `logdir/output.1`, `logdir/output.2`, ..., one for each job: the folder above these is read as one.
-An utterance that was too short to decode has the text " " and the score 0.0 in all n.
+`score` is the total of the beam search, with its weights and length bonus: natural log, higher is
+better. Python printed it, as `tensor(-3.21)` or `tensor(-3.21, device='cuda:0')` or `-3.21`.
+An utterance has as many hypotheses as the search found, so it is in the first directories only.
+Recipes leave lists of n > 1 in `logdir/output.1`, `logdir/output.2`, ..., one for each job: given
+`logdir`, all of them are read. An utterance that was too short to decode has the text " " and the
+score 0.0 in all n.
 """
 
 from __future__ import annotations
@@ -39,37 +41,52 @@ _TENSOR = re.compile(r"tensor\(([^,()]*)(?:,.*)?\)")
 
 
 class _Value(NamedTuple):
+    """What follows an id on a line, and where the line is."""
+
     at: str
     text: str
+
+
+class _Utterance(NamedTuple):
+    """The hypotheses of one utterance, best first: a text, and its score if there is one."""
+
+    id: str
+    hyps: list[tuple[_Value, _Value | None]]
 
 
 def read(
     path: PathLike, *, score: str = "first_pass", text: str = "text", skipped: Skipped | None = None
 ) -> Iterator[NBest]:
-    """Yield the lists of a decoding directory, in the order of the best hypotheses; every part is read as a whole.
+    """Yield the lists of a decoding directory, in the order of the best hypotheses.
 
-    `score` names the total score; `text` names the files with the words (`token` where the recogniser has no tokenizer). `rank` is minus the position.
-    Raises FormatError for a missing file or directory, a line without an id, an id that comes twice, a score or a text without its partner; with
-    `skipped`, counts utterances whose scores are missing or no numbers there and goes on.
+    Every `output.<job>` is read as a whole. `score` names the total; `text` names the files with
+    the words (`token` where the recogniser has no tokenizer). `rank` is minus the position.
+    Raises FormatError for a missing file or directory, a line without an id, a repeated id, a
+    score or a text without its partner; with `skipped`, counts utterances whose scores are missing
+    or not numbers there and goes on.
     """
-    found = enumerate(_utterances(path, text), 1)
     places: dict[int, str] = {}
 
-    def placed() -> Iterator[tuple[int, tuple[str, list[tuple[_Value, _Value | None]]]]]:
-        for number, (utterance, hyps) in found:
-            places[number] = hyps[0][0].at
-            yield number, (utterance, hyps)
+    def numbered() -> Iterator[tuple[int, _Utterance]]:
+        for number, utterance in enumerate(_utterances(path, text), 1):
+            best, _ = utterance.hyps[0]
+            places[number] = best.at
+            yield number, utterance
 
     return convert_each(
-        placed(), lambda item, where: _convert(*item, score, where), places.__getitem__, skipped
+        numbered(),
+        lambda utterance, where: _convert(utterance, score, where),
+        places.__getitem__,
+        skipped,
     )
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
-    """Write a new directory of `<n>best_recog/{text,score}` and return the number of lists. References and other scores are not written.
+    """Write a new directory of `<n>best_recog/{text,score}` and return the number of lists.
 
-    Raises FormatError if the directory is there already or cannot be written, and for what these lines cannot hold: white space in an id, a line
-    break in a text, an id that comes twice; ScoreError if a hypothesis does not have that score.
+    References and other scores are not written. Raises FormatError if the directory exists or
+    cannot be written, for white space in an id, a line break in a text, and a repeated id;
+    ScoreError if a hypothesis lacks the score.
     """
     count = 0
     with atomic_directory(path) as output:
@@ -90,32 +107,27 @@ def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") 
     return count
 
 
-def _utterances(
-    path: PathLike, text: str
-) -> Iterator[tuple[str, list[tuple[_Value, _Value | None]]]]:
-    """(utterance, [(text, its score)]) of every part of a directory."""
+def _utterances(path: PathLike, text: str) -> Iterator[_Utterance]:
+    """The utterances of every part of a directory, in the order of `1best_recog`."""
     for part in _parts(path):
-        ranks = [
-            (_values(os.path.join(part, name, text)), _values(os.path.join(part, name, "score")))
-            for name in _rank_names(part)
-        ]
-        lists: dict[str, list[tuple[_Value, _Value | None]]] = {
-            utterance: [] for utterance in ranks[0][0]
-        }
-        for n, (texts, scores) in enumerate(ranks, 1):
-            for utterance in scores.keys() - texts.keys():
+        utterances: dict[str, _Utterance] = {}
+        for rank, name in enumerate(_rank_names(part), 1):
+            texts = _values(os.path.join(part, name, text))
+            scores = _values(os.path.join(part, name, "score"))
+            for id in scores.keys() - texts.keys():
                 raise FormatError(
-                    f"{scores[utterance].at}: utterance {utterance}: there is a score but no "
-                    f'line in "{text}"'
+                    f'{scores[id].at}: utterance {id}: there is a score but no line in "{text}"'
                 )
-            for utterance, value in texts.items():
-                if len(lists.get(utterance, ())) != n - 1:
+            if rank == 1:
+                utterances = {id: _Utterance(id, []) for id in texts}
+            for id, value in texts.items():
+                if id not in utterances or len(utterances[id].hyps) != rank - 1:
                     raise FormatError(
-                        f"{value.at}: utterance {utterance}: there is a hypothesis {n} but no "
-                        f"hypothesis {n - 1}; a file was cut off"
+                        f"{value.at}: utterance {id}: there is a hypothesis {rank} but no "
+                        f"hypothesis {rank - 1}; a file was cut off"
                     )
-                lists[utterance].append((value, scores.get(utterance)))
-        yield from lists.items()
+                utterances[id].hyps.append((value, scores.get(id)))
+        yield from utterances.values()
 
 
 def _parts(path: PathLike) -> list[str]:
@@ -123,7 +135,7 @@ def _parts(path: PathLike) -> list[str]:
     names = names_in(path)
     if "1best_recog" in names:
         return [os.fspath(path)]
-    jobs = sorted(int(found[1]) for found in map(_JOB.fullmatch, names) if found)
+    jobs = _numbers(_JOB, names)
     if not jobs:
         raise FormatError(
             f'{name_of(path)}: there is no "1best_recog" in this directory, nor "output.1"; '
@@ -137,7 +149,7 @@ def _parts(path: PathLike) -> list[str]:
 
 
 def _rank_names(part: str) -> list[str]:
-    ranks = sorted(int(found[1]) for found in map(_RANK.fullmatch, names_in(part)) if found)
+    ranks = _numbers(_RANK, names_in(part))
     if ranks != list(range(1, len(ranks) + 1)) or not ranks:
         raise FormatError(
             f"{part}: expected 1best_recog, 2best_recog, ... without a gap, "
@@ -146,50 +158,51 @@ def _rank_names(part: str) -> list[str]:
     return [f"{rank}best_recog" for rank in ranks]
 
 
+def _numbers(pattern: re.Pattern[str], names: list[str]) -> list[int]:
+    """The numbers in the names that match, sorted."""
+    matches = [pattern.fullmatch(name) for name in names]
+    return sorted(int(match[1]) for match in matches if match)
+
+
 def _values(path: str) -> dict[str, _Value]:
-    """id -> what stands after it, exactly as it is; it may be empty, and the space before it missing. Blank lines hold nothing."""
+    """id -> what follows it, exactly as it is; it may be empty. Blank lines are skipped."""
     values: dict[str, _Value] = {}
     for number, line in text_lines(path):
         if not line.strip():
             continue
         at = f"{path}:{number}"
-        found = _LINE.fullmatch(line)
-        if found is None:
+        match = _LINE.fullmatch(line)
+        if match is None:
             raise FormatError(
                 f"{at}: there is no id at the start of the line, expected an id, "
                 "a space and a value"
             )
-        if found[1] in values:
+        id, text = match[1], match[2] or ""
+        if id in values:
             raise FormatError(
-                f"{at}: utterance {found[1]}: this id was already at {values[found[1]].at}; "
+                f"{at}: utterance {id}: this id was already at {values[id].at}; "
                 "every utterance needs its own"
             )
-        values[found[1]] = _Value(at, found[2] or "")
+        values[id] = _Value(at, text)
     return values
 
 
-def _convert(
-    utterance: str, hyps: list[tuple[_Value, _Value | None]], score: str, where: str
-) -> NBest:
-    return NBest(
-        utterance,
-        tuple(_hypothesis(utterance, i, *hyp, score) for i, hyp in enumerate(hyps)),
-        where=where,
-    )
+def _convert(utterance: _Utterance, score: str, where: str) -> NBest:
+    hyps = [
+        _hypothesis(utterance.id, index, text, value, score)
+        for index, (text, value) in enumerate(utterance.hyps)
+    ]
+    return NBest(utterance.id, tuple(hyps), where=where)
 
 
-def _hypothesis(
-    utterance: str, index: int, text: _Value, value: _Value | None, score: str
-) -> Hypothesis:
+def _hypothesis(id: str, index: int, text: _Value, value: _Value | None, score: str) -> Hypothesis:
     if value is None:
         raise FormatError(
-            f"{text.at}: utterance {utterance}: its score is missing, "
-            'expected a line in "score" beside it'
+            f'{text.at}: utterance {id}: its score is missing, expected a line in "score" beside it'
         )
     tensor = _TENSOR.fullmatch(value.text.strip())
-    total = parse_number(
-        tensor[1] if tensor else value.text, f"{value.at}: utterance {utterance}", "the score"
-    )
+    number = tensor[1] if tensor else value.text
+    total = parse_number(number, f"{value.at}: utterance {id}", "the score")
     return Hypothesis(text.text, {score: total, "rank": float(-index)})
 
 

@@ -1,11 +1,14 @@
 """HyPoradise: one JSON array of `{"input": [texts, best first], "output": reference}`.
 
-Source: Chen et al. 2023, arXiv:2309.15701, and the files of HyPoradise-v0. What they leave out is made here:
+Source: Chen et al. 2023, arXiv:2309.15701, and the files of HyPoradise-v0. What they leave out:
 
-- `id`: the item's own where it has one (ATIS), else `{file stem}-{item number from 1, six digits}`.
-- `rank`: minus the position in `input`, from 0, before duplicates (the files pad with them) are removed; the first of each is kept.
-- `am_score`, `score`: Whisper's mean log-probability of a token, natural log: they become `am_per_token` and `first_pass_per_token`, not sums.
-- Items without `input` have the older `input1` (the best text and a full stop) and `input2` (the others, each ended by ". ").
+- `id`: the item's own if it has one (ATIS), else `{file stem}-{item number from 1, six digits}`.
+- `rank`: minus the position in `input`, from 0. The files pad their lists with duplicates: only the
+  first of each is kept, with its rank.
+- `am_score`, `score`: Whisper's mean log-probability of a token, natural log. They are no sums, so
+  they become `am_per_token` and `first_pass_per_token`.
+- Items without `input` have the older `input1` (the best text and a full stop) and `input2` (the
+  others, each ended by ". ").
 """
 
 from __future__ import annotations
@@ -28,9 +31,10 @@ _LIST_SIZE = 5
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
-    """Yield the lists of a HyPoradise file, which is decoded as a whole (the largest is some 400 MB). Fields not named above stay in `raw`.
+    """Yield the lists of a file, which is decoded as a whole (the largest has some 400 MB).
 
-    Raises FormatError naming the file and the item, counted from 1; with `skipped`, counts broken items there and goes on.
+    Fields not named above stay in `raw`. Raises FormatError naming the file and the item, counted
+    from 1; with `skipped`, counts broken items there and goes on.
     """
     name = name_of(path)
     items = decode(read_bytes(path), name, lambda items: list(_lists(items, path, None)))
@@ -48,8 +52,8 @@ def _lists(items: Any, path: PathLike, skipped: Skipped | None) -> Iterator[NBes
     return convert_each(numbered, _convert, lambda number: f"{name}: item {number}", skipped)
 
 
-def _with_id(item: Any, made: str) -> Any:
-    return {"id": made, **item} if isinstance(item, dict) else item
+def _with_id(item: Any, default: str) -> Any:
+    return {"id": default, **item} if isinstance(item, dict) else item
 
 
 def _convert(item: Any, where: str) -> NBest:

@@ -1,7 +1,11 @@
-"""icefall's recogs-*.txt: two lines a cut, `id:<tab>ref=['A', 'B']` and `id:<tab>hyp=['A']`, the words as Python prints a list. 1-best, no scores.
+"""icefall's recogs-*.txt, 1-best without scores: two lines a cut, words as Python prints a list.
 
-Source: k2-fsa/icefall, `icefall/utils.py`, `store_transcripts` and `store_transcripts_and_timestamps`, June 2026. Older files, read too:
-a space in place of the tab, and (2021) `ref=[...]` and `hyp=[...]` without ids, which are made of the file's stem and the number of the pair.
+    id:<tab>ref=['A', 'B']
+    id:<tab>hyp=['A']
+
+Source: k2-fsa/icefall, `icefall/utils.py`, `store_transcripts` and
+`store_transcripts_and_timestamps`, June 2026. Older files are read, too: with a space in place of
+the tab, or (2021) without ids; these become the file's stem and the number of the pair.
 """
 
 from __future__ import annotations
@@ -32,10 +36,12 @@ _SEPARATORS = {"words": " ", "chars": ""}
 def read(
     path: PathLike, *, skipped: Skipped | None = None, units: str = "words"
 ) -> Iterator[NBest]:
-    """Yield one list of one hypothesis a cut, with its reference. `units` says what the lists hold: "words", or "chars", which are joined without spaces.
+    """Yield a list of one hypothesis for each cut, with its reference.
 
-    A value that is no list is a text. Lines of times are kept as `timestamp_ref` and `timestamp_hyp`.
-    Raises FormatError naming the line of a cut that is not as above; with `skipped`, counts such cuts there and goes on.
+    `units` says what the lists hold: "words", or "chars", which are joined without spaces. A value
+    that is not a list is a text. Lines of times are kept as `timestamp_ref` and `timestamp_hyp`.
+    Raises FormatError naming the line of a broken cut; with `skipped`, counts such cuts there and
+    goes on.
     """
     separator = _separator(units, name_of(path))
     return convert_each(
@@ -44,9 +50,11 @@ def read(
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> int:
-    """Write reference and first hypothesis of every list, byte for byte as icefall prints them ("chars": its `char_level`), and return their number.
+    """Write reference and first hypothesis of every list, byte for byte as icefall prints them.
 
-    Raises FormatError if the file cannot be written, for a list without reference, and for an id that these lines cannot hold or that comes twice.
+    `units="chars"` is its `char_level`. Returns the number of lists. Raises FormatError if the file
+    cannot be written, for a list without reference, and for an id that is repeated or that these
+    lines cannot hold.
     """
     count, separator = 0, _separator(units, name_of(path))
     with atomic_writer(path) as output:
@@ -55,8 +63,8 @@ def write(lists: Iterable[NBest], path: PathLike, *, units: str = "words") -> in
                 raise FormatError(
                     f"{nbest.place()}: there is no reference to write; give them with --refs"
                 )
-            found = _LINE.fullmatch(f"{nbest.id}:\tref=")
-            if found is None or found["id"] != nbest.id or re.search("[\r\n]", nbest.id):
+            line = _LINE.fullmatch(f"{nbest.id}:\tref=")
+            if line is None or line["id"] != nbest.id or re.search("[\r\n]", nbest.id):
                 raise FormatError(
                     f"{nbest.place()}: these files cannot hold ids with a line end, "
                     '": " or "ref=" at the start; rename the utterance'
@@ -75,14 +83,17 @@ def _separator(units: str, name: str) -> str:
 
 
 def _cuts(path: PathLike) -> Iterator[tuple[int, tuple[str, list[str]]]]:
-    """(number of the first line, (id for pairs without one, lines)) of every cut: a line of a reference begins one."""
+    """(number of the first line, (id for pairs without one, lines)) of every cut.
+
+    A line of a reference begins a cut.
+    """
     lines: list[tuple[int, str]] = []
     count = 0
     for number, line in text_lines(path):
         if not line.strip():
             continue
-        found = _LINE.fullmatch(line)
-        if lines and found is not None and found["kind"] == "ref":
+        match = _LINE.fullmatch(line)
+        if lines and match is not None and match["kind"] == "ref":
             count += 1
             yield lines[0][0], (f"{stem_of(path)}-{count:06d}", [text for _, text in lines])
             lines = []
@@ -92,37 +103,44 @@ def _cuts(path: PathLike) -> Iterator[tuple[int, tuple[str, list[str]]]]:
 
 
 def _convert(cut: tuple[str, list[str]], separator: str, where: str) -> NBest:
-    made, lines = cut
-    fields: dict[str, str] = {}
-    names: list[str] = []
+    default_id, lines = cut
+    ids, values = _values(lines, default_id, where)
+    utterance = id_of({"id": ids[0]}, where)
+    at = f"{where}: utterance {utterance}"
+    for id in ids:
+        if id != utterance:
+            raise FormatError(
+                f"{at}: the next line is of {id}, expected the lines of a cut to stand together"
+            )
+    for kind in ("ref", "hyp"):
+        if kind not in values:
+            raise FormatError(
+                f'{at}: there is no line "{kind}=", expected one "ref=" and one "hyp=" a cut'
+            )
+    ref = _text(values.pop("ref"), separator, f'{at}: "ref"')
+    hyp = _text(values.pop("hyp"), separator, f'{at}: "hyp"')
+    return NBest(utterance, (Hypothesis(hyp),), ref, values, where)
+
+
+def _values(lines: list[str], default_id: str, where: str) -> tuple[list[str], dict[str, str]]:
+    """The id of every line of a cut, and its value by the kind of line."""
+    ids: list[str] = []
+    values: dict[str, str] = {}
     for line in lines:
-        found = _LINE.fullmatch(line)
-        if found is None:
+        match = _LINE.fullmatch(line)
+        if match is None:
             raise FormatError(
                 f"{where}: the cut has a line that is {line[:40]!r}, "
                 "expected id:<tab>ref=[...] and id:<tab>hyp=[...]"
             )
-        if found["kind"] in fields:
+        if match["kind"] in values:
             raise FormatError(
-                f'{where}: the cut has two lines "{found["kind"]}=", '
+                f'{where}: the cut has two lines "{match["kind"]}=", '
                 'expected one "ref=" and one "hyp=" a cut'
             )
-        fields[found["kind"]] = found["value"]
-        names.append(made if found["id"] is None else found["id"])
-    utterance = id_of({"id": names[0]}, where)
-    at = f"{where}: utterance {utterance}"
-    for other in names:
-        if other != utterance:
-            raise FormatError(
-                f"{at}: the next line is of {other}, expected the lines of a cut to stand together"
-            )
-    for kind in ("ref", "hyp"):
-        if kind not in fields:
-            raise FormatError(
-                f'{at}: there is no line "{kind}=", expected one "ref=" and one "hyp=" a cut'
-            )
-    texts = {kind: _text(fields.pop(kind), separator, f'{at}: "{kind}"') for kind in ("ref", "hyp")}
-    return NBest(utterance, (Hypothesis(texts["hyp"]),), texts["ref"], fields, where)
+        values[match["kind"]] = match["value"]
+        ids.append(default_id if match["id"] is None else match["id"])
+    return ids, values
 
 
 def _text(value: str, separator: str, at: str) -> str:

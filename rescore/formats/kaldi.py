@@ -1,9 +1,13 @@
-"""Kaldi's N-best lists: the text archives of `nbest-to-linear` in one directory, or a single archive of words. Ids are `utterance-1`, `utterance-2`, ... .
+"""Kaldi's N-best lists: the text archives of `nbest-to-linear` in a directory.
 
-Source: kaldi-asr/kaldi, src/latbin/lattice-to-nbest.cc (the ids), src/latbin/nbest-to-linear.cc and src/util/kaldi-holder-inl.h (the lines), and
-egs/wsj/s5/steps/rnnlmrescore.sh (the names of the files): `words` holds numbers, `words_text` words, `acwt` acoustic costs, `lmwt` graph costs (language
-model and transitions), `lmwt.nolm`, `lmwt.lmonly`, `lmwt.rnn` ... parts of them. All costs are natural logs, unscaled, and lower is better: each becomes a
-score, negated: `am`, `lm`, `lm_nolm`, `lm_lmonly`, `lm_rnn`. `rank` is minus the number in the id, from 0.
+Ids are `utterance-1`, `utterance-2`, ... A single archive of words is read, too.
+
+Source: kaldi-asr/kaldi, src/latbin/lattice-to-nbest.cc (the ids), src/latbin/nbest-to-linear.cc and
+src/util/kaldi-holder-inl.h (the lines), and egs/wsj/s5/steps/rnnlmrescore.sh (the names of files):
+`words` holds numbers, `words_text` words, `acwt` acoustic costs, `lmwt` graph costs (language model
+and transitions), `lmwt.nolm`, `lmwt.lmonly`, `lmwt.rnn`, ... parts of these. All costs are natural
+logs, unscaled, lower is better. Each becomes a score, negated: `am`, `lm`, `lm_nolm`, `lm_lmonly`,
+`lm_rnn`. `rank` is minus the number in the id, from 0.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from rescore.formats.base import (
     ascii_words,
     convert_each,
     line_id,
+    one_of,
     optional,
     parse_number,
 )
@@ -49,7 +54,7 @@ _WORDS = ("words_text", "words")
 
 
 class _Row(NamedTuple):
-    """One line of the words with the same line of every archive of costs."""
+    """One line of the archive of words, with the same line of every archive of costs."""
 
     utterance: str
     rank: int
@@ -66,13 +71,16 @@ def read(
     words: str | None = None,
     skipped: Skipped | None = None,
 ) -> Iterator[NBest]:
-    """Yield the lists of a directory of text archives, or of one archive of words, a list in memory at a time.
+    """Yield the lists of a directory of text archives, or of one archive of words.
 
-    `ids`: `nbest`, or `plain` where there is one hypothesis an utterance and its id is the utterance's. `words` names the archive of words in the
-    directory (`words_text` if it is there, else `words`). `symbols` is the table (`words.txt`) that turns numbers into words; without one, lists
-    whose words are all numbers are refused, unless the archive is `words_text` or `symbols` is "none".
+    One list is in memory at a time. `ids`: `nbest`, or `plain` if every utterance has one
+    hypothesis under its own id. `words` names the archive of words in the directory (`words_text`
+    if it exists, else `words`). `symbols` is the table (`words.txt`) that turns numbers into
+    words; without one, lists whose words are all numbers are refused, unless the archive is
+    `words_text` or `symbols` is "none".
     Words are joined by single spaces. Lines have to stand in the same order in every archive.
-    Raises FormatError naming the archive and the line; with `skipped`, counts lists with a bad cost or number there and goes on.
+    Raises FormatError naming the archive and the line; with `skipped`, counts lists with a bad
+    cost or number there and goes on.
     """
     archive, costs = _archives(path, words)
     table = None if symbols in (None, "none") else _symbols(str(symbols))
@@ -90,10 +98,12 @@ def read(
 def write(
     lists: Iterable[NBest], path: PathLike, *, am: str | None = "am", lm: str | None = "lm"
 ) -> int:
-    """Write a new directory of `words_text`, `acwt` and `lmwt` and return the number of lists; `am` and `lm` name the scores, None leaves a file out.
+    """Write a new directory of `words_text`, `acwt` and `lmwt`; return the number of lists.
 
-    References, other scores and ranks are not written; words are joined by single spaces. Raises FormatError if the directory is there already or
-    cannot be written, for white space in an id and for an id that comes twice; ScoreError if a hypothesis does not have a score.
+    `am` and `lm` name the scores; None leaves the file out. References, other scores and ranks are
+    not written; words are joined by single spaces. Raises FormatError if the directory exists or
+    cannot be written, for white space in an id and for a repeated id; ScoreError if a hypothesis
+    lacks a score.
     """
     archives = {
         archive: score for archive, score in (("acwt", am), ("lmwt", lm)) if score is not None
@@ -118,8 +128,9 @@ def _archives(path: PathLike, words: str | None) -> tuple[str, dict[str, str]]:
     if not os.path.isdir(path):
         return os.fspath(path), {}
     names = names_in(path)
-    found = [name for name in (_WORDS if words is None else (words,)) if name in names]
-    if not found:
+    candidates = _WORDS if words is None else (words,)
+    archives = [name for name in candidates if name in names]
+    if not archives:
         raise FormatError(
             f"{name_of(path)}: there is no {words or ' or '.join(_WORDS)} in this directory; "
             "-O words=NAME names the archive of words"
@@ -127,12 +138,14 @@ def _archives(path: PathLike, words: str | None) -> tuple[str, dict[str, str]]:
     costs = {
         _score_name(name): os.path.join(path, name) for name in names if _COSTS.fullmatch(name)
     }
-    return os.path.join(path, found[0]), costs
+    return os.path.join(path, archives[0]), costs
 
 
 def _score_name(archive: str) -> str:
     kind, _, part = archive.partition(".")
-    return "am" if kind == "acwt" else f"lm_{part}" if part else "lm"
+    if kind == "acwt":
+        return "am"
+    return f"lm_{part}" if part else "lm"
 
 
 def _rows(archive: str, costs: dict[str, str], plain: bool) -> Iterator[_Row]:
@@ -150,7 +163,10 @@ def _rows(archive: str, costs: dict[str, str], plain: bool) -> Iterator[_Row]:
 
 
 def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
-    """(place, line number, id, the rest) of every line of a text archive; blank lines hold nothing."""
+    """(place, line number, id, the rest) of every line of a text archive.
+
+    Blank lines are skipped.
+    """
     for number, line in byte_lines(path):
         at = f"{name_of(path)}:{number}"
         if b"\0B" in line:
@@ -162,30 +178,30 @@ def _lines(path: str) -> Iterator[tuple[str, int, str, str]]:
         except UnicodeDecodeError as error:
             raise FormatError(f"{at}: {not_utf8(error)}") from error
         if text.strip(" \t\r\f\v"):
-            found = _LINE.fullmatch(text)
-            if found is None:
+            match = _LINE.fullmatch(text)
+            if match is None:
                 raise FormatError(f"{at}: the line begins with a space, expected an id")
-            yield at, number, found[1], found[2] or ""
+            yield at, number, match[1], match[2] or ""
 
 
 def _partner(lines: Iterator[tuple[str, int, str, str]], key: str, at: str, path: str) -> str:
     place, _, other, value = next(lines, (path, 0, "the end of the file", ""))
     if other != key:
         raise FormatError(
-            f"{place}: here is {short(other)}, expected {short(key)} as at {at}; "
+            f"{place}: got {short(other)}, expected {short(key)} as at {at}; "
             "the archives need the same lines in the same order"
         )
     return value.strip(" \t\r\f\v")
 
 
 def _nbest_id(key: str, at: str) -> tuple[str, int]:
-    found = _NBEST_ID.fullmatch(key)
-    if found is None:
+    match = _NBEST_ID.fullmatch(key)
+    if match is None:
         raise FormatError(
             f'{at}: the id "{short(key)}" does not end in -1, -2, ...; '
             "if every utterance has one hypothesis, give -O ids=plain"
         )
-    return found[1], int(found[2])
+    return match[1], int(match[2])
 
 
 def _convert(
@@ -193,9 +209,9 @@ def _convert(
 ) -> NBest:
     at = f"{where}: utterance {rows[0].utterance}"
     rows = sorted(rows, key=lambda row: row.rank)
-    for one, two in pairwise(rows):
-        if one.rank == two.rank:
-            raise FormatError(f"{at}: hypothesis {one.rank} is there twice; keep one of them")
+    for row, following in pairwise(rows):
+        if row.rank == following.rank:
+            raise FormatError(f"{at}: hypothesis {row.rank} is there twice; keep one of them")
     words = [ascii_words(row.words) for row in rows]
     if (
         table is None
@@ -221,7 +237,7 @@ def _hypothesis(row: _Row, words: list[str], table: dict[str, str] | None, at: s
         for word in words:
             if word not in table:
                 raise FormatError(
-                    f'{place}: the word "{short(word)}" is no number of the table of symbols; '
+                    f'{place}: the word "{short(word)}" is not a number in the table of symbols; '
                     "use the words.txt of this recogniser"
                 )
         words = [table[word] for word in words]
@@ -241,16 +257,10 @@ def _symbols(path: str) -> dict[str, str]:
             raise FormatError(f"{at}: expected a word, a space and its number")
         if key in table:
             raise FormatError(
-                f"{at}: the number {short(key)} is there twice; this is no table of symbols"
+                f"{at}: the number {short(key)} is there twice; this is not a table of symbols"
             )
         table[key] = word
     return table
-
-
-def _ids(text: str) -> str:
-    if text not in ("nbest", "plain"):
-        raise ValueError(text)
-    return text
 
 
 def _is_kaldi(names: Set[str]) -> bool:
@@ -270,7 +280,7 @@ KALDI = Format(
     read_options={
         "ids": Option(
             "nbest (default): utterance-1, utterance-2, ...; plain: one hypothesis an utterance",
-            _ids,
+            one_of("nbest", "plain"),
             "nbest or plain",
         ),
         "symbols": Option(

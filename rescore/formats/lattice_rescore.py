@@ -1,8 +1,10 @@
 """lattice-rescore: lines `utt-n am lm rnnlm ... |    TEXT`, n from 0.
 
-Source: Li et al. 2021, arXiv:2107.00764; qiujiali/lattice-rescore, `nbest_rescore.py` (`write_nbest`, `read_nbest`). That tool has one file an
-utterance; they can stand one after another here. The scores are natural logs, summed, higher is better, without scales, in columns the file does not
-name: am and lm of the lattice, then one for every RNNLM, then one for every attention-based model.
+Source: Li et al. 2021, arXiv:2107.00764; qiujiali/lattice-rescore, `nbest_rescore.py`
+(`write_nbest`, `read_nbest`). That tool has one file an utterance; here one file may hold many, one
+after another. The scores are natural logs, summed, higher is better, without scales, in columns
+that the file does not name: am and lm of the lattice, then one for every RNNLM and one for every
+attention-based model.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from rescore.errors import FormatError, ScoreError
+from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, Skipped, convert_each, parse_number
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, text_lines
+from rescore.formats.record import score_of
 from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
@@ -21,18 +24,19 @@ __all__ = ["LATTICE_RESCORE", "read", "write"]
 
 _ID = re.compile(r"[^\s|]+")
 _KEY = re.compile(r"(.+)-([0-9]{1,9})")
-_FUSED = re.compile(
-    r"-?[0-9]+\.[0-9]{3}(?:(?:-[0-9]{5,}|[0-9]{6,})\.[0-9]{3})+"
-)  # a number that fills its ten columns touches the one before
+#: Several numbers in one: a number that fills its ten columns touches the one before.
+_FUSED = re.compile(r"-?[0-9]+\.[0-9]{3}(?:(?:-[0-9]{5,}|[0-9]{6,})\.[0-9]{3})+")
 _PROOF = re.compile(r"\S+-0(?: +-?[0-9]+\.[0-9]+){2,} \|    ")
 
 
 def read(
     path: PathLike, *, skipped: Skipped | None = None, scores: str = "am,lm"
 ) -> Iterator[NBest]:
-    """Yield the lists of one file or of many put together; `scores` names every column. `rank` is minus the number in `utt-n`.
+    """Yield the lists of one file, or of many put together.
 
-    Raises FormatError naming the line: another number of columns, no `|`, numbers that do not go up; with `skipped`, counts bad lists there and goes on.
+    `scores` names every column. `rank` is minus the number in `utt-n`. Raises FormatError naming
+    the line for another number of columns, a missing `|`, or numbers that do not increase; with
+    `skipped`, counts bad lists there and goes on.
     """
     names, place = _names(scores, name_of(path)), at_line(path)
     lines = ((number, line) for number, line in text_lines(path) if line.strip())
@@ -49,10 +53,10 @@ def read(
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, scores: str = "am,lm") -> int:
-    """Write these scores, with all digits, and the words of every hypothesis, and return the number of lists.
+    """Write these scores, with all digits, and the words of every hypothesis.
 
-    Raises FormatError if the file cannot be written, for ids and texts that these lines cannot hold, and for an id that comes twice; ScoreError for a
-    score that is missing.
+    Returns the number of lists. Raises FormatError if the file cannot be written, for ids and texts
+    that these lines cannot hold, and for a repeated id; ScoreError for a missing score.
     """
     count, names = 0, _names(scores, name_of(path))
     with atomic_writer(path) as output:
@@ -78,17 +82,12 @@ def _names(scores: str, name: str) -> list[str]:
 
 def _line(nbest: NBest, i: int, names: list[str]) -> str:
     hyp = nbest.hyps[i]
-    for name in names:
-        if name not in hyp.scores:
-            raise ScoreError(
-                f'{nbest.place(i)}: score "{name}" is missing; '
-                f"choose from the scores in the list: {', '.join(hyp.scores) or 'none'}"
-            )
     if "|" in hyp.text:
         raise FormatError(f'{nbest.place(i)}: the texts of this format cannot hold "|"')
+    scores = [score_of(nbest, i, name) for name in names]
     return (
         f"{nbest.id}-{i:<6}"
-        + "".join(f" {hyp.scores[name]!r:>9}" for name in names)
+        + "".join(f" {score!r:>9}" for score in scores)
         + f" |    {' '.join(hyp.words)}\n"
     )
 
@@ -98,12 +97,13 @@ def _key(line: str) -> str:
 
 
 def _convert(group: list[tuple[str, str]], names: list[str], where: str) -> NBest:
-    found = _KEY.fullmatch(_key(group[0][1]))
-    if found is None:
+    first_key = _KEY.fullmatch(_key(group[0][1]))
+    if first_key is None:
         raise FormatError(
             f"{where}: the line begins with {_key(group[0][1])[:40]!r}, "
             "expected utt-n and then the scores"
         )
+    utterance = first_key[1]
     hyps: list[Hypothesis] = []
     last = -1
     for at, line in group:
@@ -111,16 +111,16 @@ def _convert(group: list[tuple[str, str]], names: list[str], where: str) -> NBes
         number = -1 if key is None else int(key[2])
         if number <= last:
             raise FormatError(
-                f"{at}: utterance {found[1]}: the line is {_key(line)[:40]!r}, "
+                f"{at}: utterance {utterance}: the line is {_key(line)[:40]!r}, "
                 "expected a number above that of the line before"
             )
         hyps.append(
             _hypothesis(
-                line, names, number, f"{at}: utterance {found[1]}, hypothesis {len(hyps) + 1}"
+                line, names, number, f"{at}: utterance {utterance}, hypothesis {len(hyps) + 1}"
             )
         )
         last = number
-    return NBest(found[1], tuple(hyps), where=where)
+    return NBest(utterance, tuple(hyps), where=where)
 
 
 def _hypothesis(line: str, names: list[str], number: int, at: str) -> Hypothesis:

@@ -1,12 +1,14 @@
-"""Lhotse manifests: supervisions or cuts that carry N-best lists (`custom["nbest"]`), or a recogniser's words as their text.
+"""Lhotse manifests: supervisions or cuts with N-best lists, or with a recogniser's words as text.
 
-Writing takes the manifest that the recogniser was given, and changes nothing in it but this, in each supervision:
+Writing takes the manifest that the recogniser was given and changes only this in each supervision:
 
-    what=text    "text": the first hypothesis, "custom": {"ref_text": the text that was there}
-    what=nbest   "custom": {"nbest": [{"text": ..., "scores": {...}}, ...], "nbest_meta": what made the scores}
+    what=text    "text": the first hypothesis, "custom": {"ref_text": the former text}
+    what=nbest   "custom": {"nbest": [{"text": ..., "scores": {...}}, ...],
+                            "nbest_meta": what made the scores}
 
-so that lhotse reads the file as it read the old one, with `supervision.nbest` and `supervision.ref_text` (null: there was no text).
-Lhotse itself is not needed. Lists and manifest are read side by side: lists that come earlier than their supervisions wait in memory, encoded.
+Lhotse reads the new file as it read the old one, with `supervision.nbest` and
+`supervision.ref_text` (null: there was no text). Lhotse itself is not needed. Lists and manifest
+are read side by side: lists that come before their supervisions wait in memory, encoded.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from rescore.types import NBest
 
 __all__ = ["LHOTSE", "read", "write"]
 
+#: Fields of `custom`.
 _LISTS = "nbest"
 _META = "nbest_meta"
 
@@ -45,7 +48,7 @@ _MISSING = ("stop", "drop")
 
 
 class _Piece(NamedTuple):
-    """A supervision, and the id that its list goes by."""
+    """A supervision and the id of its list."""
 
     utterance: str
     supervision: dict[str, Any]
@@ -61,12 +64,15 @@ class _Held(NamedTuple):
 def read(
     path: PathLike, *, what: str = "auto", ids: str = "id", skipped: Skipped | None = None
 ) -> Iterator[NBest]:
-    """Yield a list for every supervision of a manifest, one line in memory at a time; the supervisions' other fields are kept.
+    """Yield a list for every supervision of a manifest, one line in memory at a time.
 
-    what: "nbest", the lists in `custom`; "text", the supervision's text as the only hypothesis; "auto", the lists, or the text where it is known to be
-    a hypothesis because the reference stands beside it. ids: which ids the lists get, see docs/formats.md. The reference is `custom["ref_text"]`, else
-    the text, but for what="text".
-    Raises FormatError naming the line; with `skipped`, counts broken lines and lists there and goes on.
+    - what: "nbest", the lists in `custom`; "text", the text as the only hypothesis; "auto", the
+      lists, or the text if a reference beside it shows that it is a hypothesis.
+    - ids: which ids the lists get, see docs/formats.md.
+
+    The reference is `custom["ref_text"]`, else the text unless that is a hypothesis. Other fields
+    of the supervisions are kept. Raises FormatError naming the line; with `skipped`, counts broken
+    lines and lists there and goes on.
     """
     _refuse_unknown(path, "what", what, _READ)
     _refuse_unknown(path, "ids", ids, REFERENCE_IDS)
@@ -89,12 +95,16 @@ def write(
     ids: str = "id",
     missing: str = "stop",
 ) -> int:
-    """Write the supervisions or cuts of `manifest`, in its order, with what their lists have to say; return the number of lists.
+    """Write the supervisions or cuts of `manifest`, in its order, filled from their lists.
 
-    what: "text" or "nbest", as above; an older `ref_text` stays what it is, an older `nbest` is replaced. ids: which ids the lists go by.
-    missing: "drop" leaves out the lines that have no list. Lists in the order of the manifest are not held in memory; others are, until their turn.
-    Raises FormatError for a supervision without a list (unless dropped), a list without a supervision, an id that comes twice, a cut of several
-    supervisions and one list, a broken line, and if the file cannot be written; ScoreError for a score that is not finite.
+    - what: "text" or "nbest", as above; an older `ref_text` stays, an older `nbest` is replaced.
+    - ids: which ids name the lists.
+    - missing: "drop" leaves out the lines that have no list.
+
+    Returns the number of lists. Lists in the order of the manifest are not held in memory; others
+    are, until their turn. Raises FormatError for a supervision without a list (unless dropped), a
+    list without a supervision, a repeated id, a cut with several supervisions and one list, a
+    broken line, and if the file cannot be written; ScoreError for a score that is not finite.
     """
     for name, value, known in (
         ("what", what, _WRITTEN),
@@ -116,36 +126,42 @@ def write(
 
 
 class _Waiting:
-    """Lists by id, read on until the one that is asked for; those before it are held until they are."""
+    """Lists by id, read on until the requested one; those before it are held."""
 
     def __init__(self, lists: Iterable[NBest], what: str) -> None:
         self._lists, self._what = each_once(lists, "written"), what
         self._held: dict[str, _Held] = {}
-        self._asked: dict[str, str] = {}
+        self._requests: dict[str, str] = {}
         self.taken = 0
 
     def take(self, utterance: str, where: str) -> dict[str, msgspec.Raw] | None:
-        """Return what the list of this id adds, None if there is none. Raises FormatError for an id that was asked for before."""
-        if utterance in self._asked:
+        """Return what the list of this id adds, None if there is none.
+
+        Raises FormatError if the id was requested before.
+        """
+        if utterance in self._requests:
             raise FormatError(
                 f"{where}: utterance {utterance}: this id was already at "
-                f"{self._asked[utterance]}, and a list is of one supervision; choose other ids"
+                f"{self._requests[utterance]}, and a list belongs to one supervision; "
+                "choose other ids"
             )
-        self._asked[utterance] = where
-        for nbest in self._lists if utterance not in self._held else ():
-            self._held[nbest.id] = _Held(_fields(nbest, self._what), nbest.place())
-            if nbest.id == utterance:
-                break
-        found = self._held.pop(utterance, None)
-        self.taken += found is not None
-        return None if found is None else found.fields
+        self._requests[utterance] = where
+        if utterance not in self._held:
+            for nbest in self._lists:
+                self._held[nbest.id] = _Held(_fields(nbest, self._what), nbest.place())
+                if nbest.id == utterance:
+                    break
+        held = self._held.pop(utterance, None)
+        if held is None:
+            return None
+        self.taken += 1
+        return held.fields
 
     def refuse_rest(self, manifest: PathLike) -> None:
-        """Raise FormatError naming the first list that nobody asked for."""
-        places = chain(
-            (held.place for held in self._held.values()), (nbest.place() for nbest in self._lists)
-        )
-        for place in places:
+        """Raise FormatError naming the first list that belongs to no supervision."""
+        held = (held.place for held in self._held.values())
+        unread = (nbest.place() for nbest in self._lists)
+        for place in chain(held, unread):
             raise FormatError(
                 f"{place}: {name_of(manifest)} has no supervision for this list; "
                 "give the manifest of this very set, or choose other ids"
@@ -154,24 +170,26 @@ class _Waiting:
 
 def _fields(nbest: NBest, what: str) -> dict[str, msgspec.Raw]:
     if what == "text":
-        chosen: dict[str, Any] = {"text": nbest.hyps[0].text}
+        fields: dict[str, Any] = {"text": nbest.hyps[0].text}
     else:
         record = to_dict(nbest)
-        chosen = {_LISTS: record["hyps"], **({_META: record["meta"]} if "meta" in record else {})}
-    return {name: msgspec.Raw(encode(value, nbest.place())) for name, value in chosen.items()}
+        fields = {_LISTS: record["hyps"]}
+        if "meta" in record:
+            fields[_META] = record["meta"]
+    return {name: msgspec.Raw(encode(value, nbest.place())) for name, value in fields.items()}
 
 
 def _is_filled(
     record: dict[str, Any], waiting: _Waiting, ids: str, missing: str, where: str
 ) -> bool:
-    """Put the lists into the supervisions of a line; return whether the line is to be written."""
-    found = [
+    """Put the lists into the supervisions of a line; return whether to write the line."""
+    pieces = [
         (utterance, supervision, waiting.take(utterance, where))
         for utterance, supervision in keyed(record, ids, where)
     ]
-    if missing == "drop" and all(fields is None for _, _, fields in found):
+    if missing == "drop" and all(fields is None for _, _, fields in pieces):
         return False
-    for utterance, supervision, fields in found:
+    for utterance, supervision, fields in pieces:
         at = f"{where}: utterance {utterance}"
         if fields is None:
             advice = (
@@ -198,59 +216,58 @@ def _fill(supervision: dict[str, Any], fields: dict[str, msgspec.Raw], at: str) 
 
 
 def _pieces(path: PathLike, ids: str) -> Iterator[tuple[int, _Piece | FormatError]]:
-    """The supervisions of every line; a line that is broken is its error, so that it can be skipped."""
+    """The supervisions of every line; for a broken line its error, so that it can be skipped."""
     place = at_line(path)
     for number, line in byte_lines(path):
         if not line.strip():
             continue
         try:
-            found = [
-                _Piece(*piece)
-                for piece in keyed(record_of(line, place(number)), ids, place(number))
-            ]
-            _refuse_repeated([piece.utterance for piece in found], place(number))
+            record = record_of(line, place(number))
+            pieces = [_Piece(*pair) for pair in keyed(record, ids, place(number))]
+            _refuse_repeated([piece.utterance for piece in pieces], place(number))
         except FormatError as error:
             yield number, error
         else:
-            yield from ((number, piece) for piece in found)
+            yield from ((number, piece) for piece in pieces)
 
 
 def _list(piece: _Piece, what: str, where: str) -> NBest:
     supervision = piece.supervision
     at = f"{where}: utterance {piece.utterance}"
     custom = custom_of(supervision, at)
-    kept = other_fields(supervision, {"id", "text", "custom"}, RECORD_FIELDS, at)
-    others = {
-        name: value for name, value in custom.items() if name not in (_LISTS, _META, REFERENCE)
-    }
     is_text = what == "text" or (what == "auto" and _is_text(supervision, custom, at))
     ref = None if is_text and REFERENCE not in custom else reference_of(supervision, at)
-    record = {
-        "id": piece.utterance,
-        **({} if ref is None else {"ref": ref}),
-        "hyps": [{"text": field(supervision, "text", str, at, "a string")}]
-        if is_text
-        else _hyps(custom, at),
-        **({"meta": custom[_META]} if _META in custom and not is_text else {}),
-        **(
-            {}
-            if supervision.get("id") == piece.utterance
-            else {"supervision_id": supervision.get("id")}
-        ),
-        **kept,
-        **({"custom": others} if others else {}),
+    record: dict[str, Any] = {"id": piece.utterance}
+    if ref is not None:
+        record["ref"] = ref
+    if is_text:
+        record["hyps"] = [{"text": field(supervision, "text", str, at, "a string")}]
+    else:
+        record["hyps"] = _hyps(custom, at)
+        if _META in custom:
+            record["meta"] = custom[_META]
+    if supervision.get("id") != piece.utterance:
+        record["supervision_id"] = supervision.get("id")
+    record.update(other_fields(supervision, {"id", "text", "custom"}, RECORD_FIELDS, at))
+    user_fields = {
+        name: value for name, value in custom.items() if name not in (_LISTS, _META, REFERENCE)
     }
+    if user_fields:
+        record["custom"] = user_fields
     return from_dict(record, where)
 
 
 def _is_text(supervision: dict[str, Any], custom: dict[str, Any], at: str) -> bool:
-    """Whether the hypothesis is the text. Raises FormatError where it could be either: a list whose first hypothesis is another than the text."""
+    """Whether the text is the hypothesis.
+
+    Raises FormatError where it could be either: a list whose first hypothesis differs from it.
+    """
     if _LISTS not in custom or REFERENCE not in custom:
         return _LISTS not in custom and REFERENCE in custom
     first = next(iter(_hyps(custom, at)), None)
     if not isinstance(first, dict) or first.get("text") != supervision.get("text"):
         raise FormatError(
-            f'{at}: the text is a hypothesis, and not the first of "{_LISTS}"; '
+            f'{at}: the text is a hypothesis, but not the first of "{_LISTS}"; '
             "say which to read, what=text or what=nbest"
         )
     return False
@@ -271,11 +288,12 @@ def _hyps(custom: dict[str, Any], at: str) -> list[Any]:
 
 
 def _refuse_repeated(ids: list[str], where: str) -> None:
-    for utterance in (utterance for utterance, count in Counter(ids).items() if count > 1):
-        raise FormatError(
-            f"{where}: utterance {utterance}: two supervisions of the cut have this id; "
-            "every utterance needs its own"
-        )
+    for utterance, count in Counter(ids).items():
+        if count > 1:
+            raise FormatError(
+                f"{where}: utterance {utterance}: two supervisions of the cut have this id; "
+                "every utterance needs its own"
+            )
 
 
 def _refuse_unknown(path: PathLike, name: str, value: str, known: tuple[str, ...]) -> None:
@@ -287,14 +305,18 @@ def _refuse_unknown(path: PathLike, name: str, value: str, known: tuple[str, ...
 
 def _is_lhotse(head: str) -> bool:
     record = first_value(head, r"\s*")
-    try:
-        found = keyed(record, "supervision", "") if isinstance(record, dict) else []
-        customs = [
-            custom_of(supervision, "") for _, supervision in found if "recording_id" in supervision
-        ]
-    except FormatError:
+    if not isinstance(record, dict):
         return False
-    return any(REFERENCE in custom or _has_lists(custom.get(_LISTS)) for custom in customs)
+    try:
+        for _, supervision in keyed(record, "supervision", ""):
+            if "recording_id" not in supervision:
+                continue
+            custom = custom_of(supervision, "")
+            if REFERENCE in custom or _has_lists(custom.get(_LISTS)):
+                return True
+    except FormatError:
+        pass
+    return False
 
 
 def _has_lists(hyps: object) -> bool:

@@ -1,13 +1,16 @@
-"""Any JSON lines by a mapping of fields: outputs of Whisper, faster-whisper, NeMo, Hugging Face pipelines, and home-made lists.
+"""Any JSON lines by a mapping of fields: outputs of Whisper, NeMo, Hugging Face, home-made lists.
 
-A path names a field, with dots into objects and numbers into lists: `asr.nbest`, `alternatives.0.text`. The options say which path is what:
+A path names a field, with dots into objects and numbers into lists: `asr.nbest`,
+`alternatives.0.text`. The options say which path is what:
 
     id=audio_filepath ref=text hyps=nbest text=text scores=am:acoustic,lm:-lm_cost
 
-A score is `ours:[-][log10:]path[*count[+n]]`: `-` for a cost, `log10:` for base-10 logs, `*count` for a mean over tokens, which is multiplied by the
-number of tokens (a number, or a list that is counted) plus n. A path that begins with a dot is a list of the record, one number a hypothesis.
-Whisper's and faster-whisper's `avg_logprob` is the sum divided by the number of tokens + 1 (openai/whisper, `decoding.py`: the end of the text
-counts): `am:avg_logprob*tokens+1`. Without its count it must be called `..._per_token`.
+A score is `ours:[-][log10:]path[*count[+n]]`: `-` for a cost, `log10:` for base-10 logs, `*count`
+for a mean over tokens, which is multiplied by the number of tokens (a number, or a list whose items
+are counted) plus n. A path that begins with a dot is a list of the record, one number a hypothesis.
+Whisper's and faster-whisper's `avg_logprob` is the sum divided by the number of tokens + 1
+(openai/whisper, `decoding.py`: the end of the text counts): `am:avg_logprob*tokens+1`. Without its
+count it must be called `..._per_token`.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ __all__ = ["MAPPED_JSONL", "read"]
 _Path: TypeAlias = "tuple[str, ...]"
 
 _SCORE = re.compile(
-    r"(?P<name>[^:,\s]+):(?P<sign>-?)(?P<log10>(?:log10:)?)(?P<path>[^:*,\s]+)(?:\*(?P<count>[^:*+,\s]+)(?:\+(?P<more>[0-9]{1,3}))?)?"
+    r"(?P<name>[^:,\s]+):(?P<sign>-?)(?P<log10>(?:log10:)?)(?P<path>[^:*,\s]+)"
+    r"(?:\*(?P<count>[^:*+,\s]+)(?:\+(?P<more>[0-9]{1,3}))?)?"
 )
 _MEANS = {"avg_logprob", "avg_log_prob", "avg_logprobs"}
 _STEM = "stem:"
@@ -40,24 +44,28 @@ _STEM = "stem:"
 
 @dataclass(frozen=True)
 class _Score:
+    """How one score is read: value * factor * (count + more)."""
+
     name: str
     path: _Path
     factor: float
-    count: _Path
+    count: _Path  #: path of the number of tokens; empty: the value is a sum
     more: int
-    is_column: bool
+    is_column: bool  #: the path leads to a list of the record, one number a hypothesis
 
 
 @dataclass(frozen=True)
 class _Mapping:
+    """Where the parts of a list are; an empty path means that there is none."""
+
     id: _Path
-    is_stem: bool
+    is_stem: bool  #: the id is a file's name without folders and suffix
     ref: _Path
     hyps: _Path
     text: _Path
     scores: tuple[_Score, ...]
     order: str
-    made: str
+    stem: str  #: the stem of the file, of which ids are made
 
 
 def read(
@@ -71,13 +79,20 @@ def read(
     scores: str = "",
     order: str = "",
 ) -> Iterator[NBest]:
-    """Yield the lists of a file of JSON objects, one a line, one line in memory at a time; what the mapping does not name is kept.
+    """Yield the lists of a file of JSON objects, one a line, one line in memory at a time.
 
-    id: path of the id, a string or an integer; `stem:path` takes a file's name without folders and suffix; "" makes ids of the file's stem and line.
-    ref: path of the reference, a string or null; "": there is none. hyps: path of the list of hypotheses (strings, objects, or lists such as
-    [text, score], whose paths are 0 and 1), or of one string; "": the record is the one hypothesis. text: path in a hypothesis. scores: as above.
-    order: the name of a score to sort by, highest first; "": as in the file. `rank` is minus the position in that order.
-    Raises FormatError for a mapping that is not as above and, naming the line, for fields that are missing or of another type.
+    - id: path of the id, a string or an integer; `stem:path` takes a file's name without folders
+      and suffix; "" makes ids of the file's stem and the line.
+    - ref: path of the reference, a string or null; "": there is none.
+    - hyps: path of the list of hypotheses (strings, objects, or lists such as [text, score], whose
+      paths are 0 and 1), or of one string; "": the record is the only hypothesis.
+    - text: path in a hypothesis.
+    - scores: as above.
+    - order: the score to sort by, highest first; "": as in the file. `rank` is minus the position
+      in that order.
+
+    Fields outside the mapping are kept. Raises FormatError for a mapping that is not as above and,
+    naming the line, for fields that are missing or of another type.
     """
     mapping = _mapping(id, ref, hyps, text, scores, order, path)
     lines = ((number, (number, line)) for number, line in byte_lines(path) if line.strip())
@@ -89,8 +104,9 @@ def read(
 def _mapping(
     id: str, ref: str, hyps: str, text: str, scores: str, order: str, path: PathLike
 ) -> _Mapping:
-    found = tuple(_score(spec, name_of(path)) for spec in scores.split(",")) if scores else ()
-    names = [score.name for score in found]
+    specs = scores.split(",") if scores else []
+    parsed = tuple(_score(spec, name_of(path)) for spec in specs)
+    names = [score.name for score in parsed]
     if len(set(names)) < len(names):
         raise FormatError(f'{name_of(path)}: scores is "{scores}", expected every name once')
     if order and order not in names:
@@ -109,36 +125,37 @@ def _mapping(
         _parts(ref),
         _parts(hyps),
         _parts(text),
-        found,
+        parsed,
         order,
         stem_of(path),
     )
 
 
 def _score(spec: str, name: str) -> _Score:
-    found = _SCORE.fullmatch(spec if ":" in spec else f"{spec}:{spec}")
-    if found is None:
+    match = _SCORE.fullmatch(spec if ":" in spec else f"{spec}:{spec}")
+    if match is None:
         raise FormatError(
             f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], '
             "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1"
         )
     if (
-        found["path"].rpartition(".")[2] in _MEANS
-        and not found["count"]
-        and not found["name"].endswith("_per_token")
+        match["path"].rpartition(".")[2] in _MEANS
+        and not match["count"]
+        and not match["name"].endswith("_per_token")
     ):
         raise FormatError(
-            f'{name}: scores has "{spec}": {found["path"]} is a mean over tokens; '
-            f"give its count ({spec}*tokens+1) or call it {found['name']}_per_token"
+            f'{name}: scores has "{spec}": {match["path"]} is a mean over tokens; '
+            f"give its count ({spec}*tokens+1) or call it {match['name']}_per_token"
         )
-    factor = (-1.0 if found["sign"] else 1.0) * (math.log(10) if found["log10"] else 1.0)
-    is_column = found["path"].startswith(".")
+    sign = -1.0 if match["sign"] else 1.0
+    factor = sign * (math.log(10) if match["log10"] else 1.0)
+    is_column = match["path"].startswith(".")
     return _Score(
-        found["name"],
-        _parts(found["path"].removeprefix(".")),
+        match["name"],
+        _parts(match["path"].removeprefix(".")),
         factor,
-        _parts(found["count"] or ""),
-        int(found["more"] or 0),
+        _parts(match["count"] or ""),
+        int(match["more"] or 0),
         is_column,
     )
 
@@ -148,59 +165,47 @@ def _parts(path: str) -> _Path:
 
 
 def _decode(line_number: int, line: bytes, mapping: _Mapping, where: str) -> NBest:
-    check = partial(
-        _convert, mapping=mapping, made=f"{mapping.made}-{line_number:06d}", where=where
-    )
+    default_id = f"{mapping.stem}-{line_number:06d}"
+    check = partial(_convert, mapping=mapping, default_id=default_id, where=where)
     return check(decode(line, where, check))
 
 
-def _convert(record: Any, mapping: _Mapping, made: str, where: str) -> NBest:
+def _convert(record: Any, mapping: _Mapping, default_id: str, where: str) -> NBest:
     if not isinstance(record, dict):
         raise FormatError(f"{where}: the line is {described(record)}, expected an object")
-    utterance = _id(record, mapping, made, where)
+    utterance = _id(record, mapping, default_id, where)
     at = f"{where}: utterance {utterance}"
-    ref = (
-        None
-        if not mapping.ref
-        else _string(record, mapping.ref, at, "a string or null", nullable=True)
-    )
+    ref = None
+    if mapping.ref:
+        ref = _string(record, mapping.ref, at, "a string or null", nullable=True)
+    hyps = _hypotheses(record, mapping, at)
+    others = _rest(record, _record_paths(mapping))
+    return NBest(utterance, hyps, ref, other_fields(others, (), RECORD_FIELDS, at), where)
+
+
+def _hypotheses(record: dict[str, Any], mapping: _Mapping, at: str) -> tuple[Hypothesis, ...]:
+    """The hypotheses in their order, each with its rank."""
     items = _items(record, mapping, at)
     columns = {
         score.name: _column(record, score, len(items), at)
         for score in mapping.scores
         if score.is_column
     }
-    hyps = [
-        _hypothesis(
-            item,
-            mapping,
-            {name: column[i] for name, column in columns.items()},
-            f"{at}, hypothesis {i + 1}",
-        )
-        for i, item in enumerate(items)
-    ]
+    hyps = []
+    for index, item in enumerate(items):
+        row = {name: column[index] for name, column in columns.items()}
+        hyps.append(_hypothesis(item, mapping, row, f"{at}, hypothesis {index + 1}"))
     if mapping.order:
         hyps.sort(key=lambda hyp: -hyp.scores[mapping.order])
-    ranked = tuple(
-        Hypothesis(
-            hyp.text,
-            {**hyp.scores, **({} if "rank" in hyp.scores else {"rank": float(-i)})},
-            hyp.raw,
-        )
+    return tuple(
+        Hypothesis(hyp.text, {**hyp.scores, "rank": hyp.scores.get("rank", float(-i))}, hyp.raw)
         for i, hyp in enumerate(hyps)
     )
-    return NBest(
-        utterance,
-        ranked,
-        ref,
-        other_fields(_rest(record, _record_paths(mapping)), (), RECORD_FIELDS, at),
-        where,
-    )
 
 
-def _id(record: dict[str, Any], mapping: _Mapping, made: str, where: str) -> str:
+def _id(record: dict[str, Any], mapping: _Mapping, default_id: str, where: str) -> str:
     if not mapping.id:
-        return made
+        return default_id
     value = _at(record, mapping.id)
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise FormatError(
@@ -236,7 +241,8 @@ def _column(record: dict[str, Any], score: _Score, count: int, at: str) -> list[
     return column
 
 
-def _hypothesis(item: Any, mapping: _Mapping, columns: dict[str, Any], at: str) -> Hypothesis:
+def _hypothesis(item: Any, mapping: _Mapping, row: dict[str, Any], at: str) -> Hypothesis:
+    """`row` holds the values of this hypothesis in the columns of the record."""
     if isinstance(item, list):
         item = {str(i): value for i, value in enumerate(item)}
     if isinstance(item, str):
@@ -246,12 +252,10 @@ def _hypothesis(item: Any, mapping: _Mapping, columns: dict[str, Any], at: str) 
         fields, text = item, _string(item, mapping.text, at, "a string") or ""
     else:
         raise FormatError(f"{at} is {described(item)}, expected a string, an object or a list")
-    scores = {
-        score.name: _value(
-            columns[score.name] if score.is_column else _at(fields, score.path), fields, score, at
-        )
-        for score in mapping.scores
-    }
+    scores = {}
+    for score in mapping.scores:
+        value = row[score.name] if score.is_column else _at(fields, score.path)
+        scores[score.name] = _value(value, fields, score, at)
     if not mapping.hyps:
         return Hypothesis(text, scores)
     paths = [mapping.text, *(score.path for score in mapping.scores if not score.is_column)]
@@ -260,10 +264,11 @@ def _hypothesis(item: Any, mapping: _Mapping, columns: dict[str, Any], at: str) 
 
 def _value(value: Any, item: dict[str, Any], score: _Score, at: str) -> float:
     what = f'"{".".join(score.path)}"'
-    found = number(value, at, what) * score.factor * (_count(item, score, at) if score.count else 1)
-    if not math.isfinite(found):
+    count = _count(item, score, at) if score.count else 1
+    product = number(value, at, what) * score.factor * count
+    if not math.isfinite(product):
         raise FormatError(f'{at}: score "{score.name}" is infinite, expected a finite number')
-    return found
+    return product
 
 
 def _count(item: dict[str, Any], score: _Score, at: str) -> int:
@@ -287,7 +292,7 @@ def _string(
 
 
 def _at(value: Any, path: _Path) -> Any:
-    """What is at a path, MISSING if it leads nowhere."""
+    """The value at a path, MISSING if it leads nowhere."""
     for part in path:
         if isinstance(value, dict):
             value = value.get(part, MISSING)
@@ -299,7 +304,10 @@ def _at(value: Any, path: _Path) -> Any:
 
 
 def _record_paths(mapping: _Mapping) -> list[_Path]:
-    """The fields of a record that the native one has in other places. An id that is a stem of a field, say a file name, leaves the field there."""
+    """The fields of a record that the mapping moves elsewhere.
+
+    A field whose stem is the id, say a file name, stays.
+    """
     paths = [
         mapping.ref,
         mapping.hyps,
@@ -313,7 +321,10 @@ def _record_paths(mapping: _Mapping) -> list[_Path]:
 
 
 def _rest(item: dict[str, Any], paths: list[_Path]) -> dict[str, Any]:
-    """The object without what is at these paths; objects that this leaves empty go too, and lists stay whole."""
+    """The object without the fields at these paths.
+
+    Objects that are left empty go, too; lists stay whole.
+    """
     rest: dict[str, Any] = {}
     for name, value in item.items():
         below = [path[1:] for path in paths if path[0] == name]

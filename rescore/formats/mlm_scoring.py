@@ -1,8 +1,11 @@
-"""mlm-scoring: one JSON object `{"<utterance>": {"ref": "...", "hyp_1": {"score": -1.2, "text": "..."}, ...}}`.
+"""mlm-scoring: one JSON object of utterances.
+
+    {"<utterance>": {"ref": "...", "hyp_1": {"score": -1.2, "text": "..."}, ...}, ...}
 
 Source: Salazar et al. 2020, arXiv:1910.14659; awslabs/mlm-scoring, `Predictions.from_dict`.
-`score` is the recogniser's log-probability in that tool's inputs and a language model's in its outputs (natural log, summed, higher is better):
-it gets the name the caller says. `rank` is minus the position, from 0, in the order of the numbers (hyp_2 before hyp_10).
+`score` is the recogniser's log-probability in that tool's inputs and a language model's in its
+outputs (natural log, summed, higher is better): the caller names it. `rank` is minus the position,
+from 0, in the order of the numbers (hyp_2 before hyp_10).
 """
 
 from __future__ import annotations
@@ -42,9 +45,10 @@ _ENTRY = '{"ref": ..., "hyp_1": {"score": ..., "text": ...}, ...}'
 def read(
     path: PathLike, *, score: str = "first_pass", skipped: Skipped | None = None
 ) -> Iterator[NBest]:
-    """Yield the lists of an mlm-scoring file, which is decoded as a whole; `score` names what the file calls "score".
+    """Yield the lists of a file, which is decoded as a whole; `score` names its "score".
 
-    Raises FormatError naming the file and the utterance; with `skipped`, counts broken utterances there and goes on.
+    Raises FormatError naming the file and the utterance; with `skipped`, counts broken utterances
+    there and goes on.
     """
     name = name_of(path)
     entries = decode(
@@ -54,9 +58,10 @@ def read(
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
-    """Write texts, references and the score of this name, one utterance a line; return the number of lists. Other fields are not written.
+    """Write texts, references and one score, an utterance a line; return the number of lists.
 
-    Raises FormatError if the file cannot be written or an id comes twice, ScoreError if a hypothesis does not have that score.
+    Other fields are not written. Raises FormatError if the file cannot be written or an id comes
+    twice, ScoreError if a hypothesis lacks the score.
     """
     count = 0
     with atomic_writer(path) as output:

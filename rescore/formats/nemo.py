@@ -1,10 +1,13 @@
-"""NeMo's beams: a TSV file `text<TAB>score` without ids (`nemo`), or a manifest whose lines hold `"beams": [["text", score], ...]` (`nemo-beams`).
+"""NeMo's beams: `nemo`, a TSV file `text<TAB>score` without ids, and `nemo-beams`, a manifest.
 
-Source: NVIDIA/NeMo, scripts/asr_language_modeling/ngram_lm/eval_beamsearch_ngram.py and neural_rescorer/eval_neural_rescorer.py (the TSV file, and
-the manifest beside it); nemo/collections/asr/parts/utils/transcribe_utils.py, `write_transcription` (the beams).
-The score is the total of the beam search: natural log, higher is better, the weighted n-gram score included where there was one.
-The TSV file has exactly `beam_size` lines for every line of the manifest, which the beams of a transducer do not keep to. Its texts are read as
-they are: NeMo's own reader (pandas) makes the word "nan" of an empty text, of "null" and of "NA".
+Source: NVIDIA/NeMo, scripts/asr_language_modeling/ngram_lm/eval_beamsearch_ngram.py and
+neural_rescorer/eval_neural_rescorer.py (the TSV file, and the manifest beside it);
+nemo/collections/asr/parts/utils/transcribe_utils.py, `write_transcription` (the manifest, whose
+lines hold `"beams": [["text", score], ...]`).
+The score is the total of the beam search: natural log, higher is better, including the weighted
+n-gram score if there was one. The TSV file has exactly `beam_size` lines for every line of the
+manifest; beams of transducers vary in size, so they do not fit. Its texts are read as they are,
+while NeMo's own reader (pandas) takes an empty text, "null" and "NA" for the word "nan".
 """
 
 from __future__ import annotations
@@ -12,9 +15,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from rescore.errors import FormatError
 from rescore.formats.base import (
@@ -51,13 +53,24 @@ from rescore.types import Hypothesis, NBest
 
 __all__ = ["NEMO", "NEMO_BEAMS", "read", "read_beams", "write", "write_beams"]
 
-_ADVICE = "give the beam_size of the search (transducers do not keep to one: write their beams to the manifest) and the manifest of this set"
+_ADVICE = (
+    "give the beam_size of the search (beams of transducers vary in size: write them to the "
+    "manifest) and the manifest of this set"
+)
 _BEAMS = '[["text", score], ...]'
 _IDS = Option(
     "the field of the manifest that holds the ids, or number to count the lines; "
     "default: id, else the file name in audio_filepath without its suffix",
     expected="the name of a field",
 )
+
+
+class _Beam(NamedTuple):
+    """The lines of one list, and its line of the manifest with the place of that line."""
+
+    number: int
+    lines: list[tuple[int, bytes]]
+    entry: tuple[str, bytes] | None
 
 
 def read(
@@ -69,74 +82,79 @@ def read(
     score: str = "first_pass",
     skipped: Skipped | None = None,
 ) -> Iterator[NBest]:
-    """Yield the lists of a TSV file of beams, `beam_size` lines each, with the ids and the references (`text`) of the manifest; its other fields are kept.
+    """Yield the lists of a TSV file of beams, `beam_size` lines each.
 
-    Without a manifest the ids are made of the file's name and the number of the list. `score` names the score; `rank` is minus the position.
-    Raises FormatError for a line that is not a text, a tab and a number, and if the lines are not `beam_size` for every line of the manifest; with
-    `skipped`, counts broken lists there and goes on.
+    Ids and references (`text`) come from the manifest, whose other fields are kept. Without one,
+    ids are the file's stem and the number of the list. `score` names the score; `rank` is minus
+    the position.
+    Raises FormatError for a line that is not a text, a tab and a number, and if there are not
+    `beam_size` lines for every line of the manifest; with `skipped`, counts broken lists there
+    and goes on.
     """
-    lines = iter(byte_lines(path))
-    entries = (
-        None
-        if manifest is None
-        else ((at_line(manifest)(i), line) for i, line in byte_lines(manifest) if line.strip())
-    )
-    name, stem = name_of(path), stem_of(path)
+    stem = stem_of(path)
 
-    def groups() -> Iterator[
-        tuple[int, tuple[int, list[tuple[int, bytes]], tuple[str, bytes] | None]]
-    ]:
-        number = 0
-        while group := list(islice(lines, beam_size)):
-            number += 1
-            entry = None if entries is None else next(entries, None)
-            if len(group) < beam_size:
-                raise FormatError(
-                    f"{name}: it has {group[-1][0]} lines, "
-                    f"expected a multiple of the beam_size {beam_size}; {_ADVICE}"
-                )
-            if entries is not None and entry is None:
-                raise FormatError(
-                    f"{name}:{group[0][0]}: there are lines left after {number - 1} lists of "
-                    f"{beam_size}, all that the manifest has; {_ADVICE}"
-                )
-            yield group[0][0], (number, group, entry)
-        if entries is not None and next(entries, None) is not None:
-            raise FormatError(
-                f"{name}: it ends after {number} lists of {beam_size} lines, "
-                f"but the manifest goes on; {_ADVICE}"
-            )
-
-    def convert(
-        item: tuple[int, list[tuple[int, bytes]], tuple[str, bytes] | None], where: str
-    ) -> NBest:
-        number, group, entry = item
-        made = f"{stem}-{number:06d}"
-        utterance, ref, raw = (
-            (made, None, {})
-            if entry is None
-            else _entry(decode(entry[1], entry[0]), ids, made, entry[0])
-        )
+    def convert(beam: _Beam, where: str) -> NBest:
+        default = f"{stem}-{beam.number:06d}"
+        utterance: str = default
+        ref: str | None = None
+        raw: dict[str, Any] = {}
+        if beam.entry is not None:
+            place, line = beam.entry
+            utterance, ref, raw = _entry(decode(line, place), ids, default, place)
         at = f"{where}: utterance {utterance}"
-        return NBest(
-            utterance,
-            tuple(
-                _line(line, f"{at}, hypothesis {i + 1}", i, score)
-                for i, (_, line) in enumerate(group)
-            ),
-            ref,
-            raw,
-            where,
+        hyps = [
+            _line(line, f"{at}, hypothesis {index + 1}", index, score)
+            for index, (_, line) in enumerate(beam.lines)
+        ]
+        return NBest(utterance, tuple(hyps), ref, raw, where)
+
+    return convert_each(_beam_lines(path, beam_size, manifest), convert, at_line(path), skipped)
+
+
+def _beam_lines(
+    path: PathLike, beam_size: int, manifest: PathLike | None
+) -> Iterator[tuple[int, _Beam]]:
+    """(number of the first line, beam), side by side with the lines of the manifest."""
+    name = name_of(path)
+    entries = iter(()) if manifest is None else _entries(manifest)
+    lines: list[tuple[int, bytes]] = []
+    count = 0
+    for line in byte_lines(path):
+        lines.append(line)
+        if len(lines) < beam_size:
+            continue
+        entry = next(entries, None)
+        if manifest is not None and entry is None:
+            raise FormatError(
+                f"{name}:{lines[0][0]}: there are lines left after {count} lists of {beam_size}, "
+                f"all that the manifest has; {_ADVICE}"
+            )
+        count += 1
+        yield lines[0][0], _Beam(count, lines, entry)
+        lines = []
+    if lines:
+        raise FormatError(
+            f"{name}: it has {lines[-1][0]} lines, expected a multiple of the beam_size "
+            f"{beam_size}; {_ADVICE}"
+        )
+    if next(entries, None) is not None:
+        raise FormatError(
+            f"{name}: it ends after {count} lists of {beam_size} lines, "
+            f"but the manifest goes on; {_ADVICE}"
         )
 
-    return convert_each(groups(), convert, at_line(path), skipped)
+
+def _entries(manifest: PathLike) -> Iterator[tuple[str, bytes]]:
+    place = at_line(manifest)
+    return ((place(number), line) for number, line in byte_lines(manifest) if line.strip())
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
-    """Write lists of one length as NeMo's rescorer reads them and return their number. The ids are the lines of its manifest: keep the order.
+    """Write lists of one length, as NeMo's rescorer reads them, and return their number.
 
-    Raises FormatError if the file cannot be written, for lists of different lengths, and for a text with a tab or a line break; ScoreError if a
-    hypothesis does not have that score.
+    The file has no ids: keep the order of the manifest. Raises FormatError if the file cannot be
+    written, for lists of different lengths, and for a text with a tab or a line break; ScoreError
+    if a hypothesis lacks the score.
     """
     count, size = 0, None
     with atomic_writer(path) as output:
@@ -166,24 +184,26 @@ def read_beams(
     score: str = "first_pass",
     skipped: Skipped | None = None,
 ) -> Iterator[NBest]:
-    """Yield the lists of a manifest with beams, one line in memory at a time; fields without a meaning here (`audio_filepath`, `pred_text`) are kept.
+    """Yield the lists of a manifest with beams, one line in memory at a time.
 
-    Raises FormatError naming the line; with `skipped`, counts broken lines there and goes on.
+    Other fields (`audio_filepath`, `pred_text`) are kept. Raises FormatError naming the line; with
+    `skipped`, counts broken lines there and goes on.
     """
     stem = stem_of(path)
     lines = ((i, (f"{stem}-{i:06d}", line)) for i, line in byte_lines(path) if line.strip())
 
     def convert(item: tuple[str, bytes], where: str) -> NBest:
-        check = partial(_beams, ids=ids, score=score, made=item[0], where=where)
+        check = partial(_beams, ids=ids, score=score, default=item[0], where=where)
         return check(decode(item[1], where, check))
 
     return convert_each(lines, convert, at_line(path), skipped)
 
 
 def write_beams(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
-    """Write a manifest with beams, with the fields that were read from one and the id; return the number of lists.
+    """Write a manifest with beams, the id and the fields that were read from one.
 
-    Raises FormatError if the file cannot be written, ScoreError if a hypothesis does not have that score.
+    Returns the number of lists. Raises FormatError if the file cannot be written, ScoreError if a
+    hypothesis lacks the score.
     """
     count = 0
     with atomic_writer(path) as output:
@@ -213,7 +233,7 @@ def _line(line: bytes, at: str, index: int, score: str) -> Hypothesis:
 
 
 def _entry(
-    entry: Any, ids: str | None, made: str, where: str
+    entry: Any, ids: str | None, default: str, where: str
 ) -> tuple[str, str | None, dict[str, Any]]:
     """Id, reference and other fields of one line of a manifest."""
     if not isinstance(entry, dict):
@@ -221,15 +241,15 @@ def _entry(
             f"{where}: the line is {described(entry)}, "
             f'expected an object {{"audio_filepath": ..., "text": ...}}'
         )
-    utterance = _id(entry, ids, made, where)
+    utterance = _id(entry, ids, default, where)
     at = f"{where}: utterance {utterance}"
     ref = field(entry, "text", str, at, "the reference, a string") if "text" in entry else None
     return utterance, ref, other_fields(entry, {"id", "text", "beams"}, RECORD_FIELDS, at)
 
 
-def _id(entry: dict[str, Any], ids: str | None, made: str, where: str) -> str:
+def _id(entry: dict[str, Any], ids: str | None, default: str, where: str) -> str:
     if ids == "number":
-        return made
+        return default
     if ids is not None:
         return id_of({"id": field(entry, ids, str, where, "the id, a string")}, where)
     if "id" in entry:
@@ -244,8 +264,8 @@ def _id(entry: dict[str, Any], ids: str | None, made: str, where: str) -> str:
     return id_of({"id": PurePosixPath(audio).stem}, where)
 
 
-def _beams(entry: Any, ids: str | None, score: str, made: str, where: str) -> NBest:
-    utterance, ref, raw = _entry(entry, ids, made, where)
+def _beams(entry: Any, ids: str | None, score: str, default: str, where: str) -> NBest:
+    utterance, ref, raw = _entry(entry, ids, default, where)
     at = f"{where}: utterance {utterance}"
     beams = field(entry, "beams", list, at, f"a list {_BEAMS}")
     if not beams:

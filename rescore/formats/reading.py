@@ -20,7 +20,7 @@ _HEAD_SIZE = 1 << 24  # the first value of a JSON file has to be in it
 def read_lists(
     path: PathLike, name: str | None = None, *, skipped: Skipped | None = None, **options: Any
 ) -> Iterator[NBest]:
-    """Yield the lists of a file in the format `name`; without one, in the format its content proves.
+    """Yield the lists of a file in the format `name`; without it, in the one its content proves.
 
     `options` go to the reader. Raises FormatError if the content proves no format and for broken
     records, RescoreError if the name is unknown.

@@ -1,7 +1,13 @@
 """References from their own files, and how they join the lists.
 
-The suffix (before `.gz`) says the kind: `.trn` is sclite's `words (id)`, `.jsonl` has objects with `id` and `ref` or `text` (native lists, lhotse
-supervisions, whose `custom.ref_text` goes before) or lhotse cuts, anything else is Kaldi text, `id words`. Words are kept as they are written.
+The suffix (before `.gz`) says the kind of file:
+
+- `.trn`: sclite's `words (id)`.
+- `.jsonl`: objects with `id` and `ref` or `text` (native lists; lhotse supervisions, whose
+  `custom.ref_text` takes precedence), or lhotse cuts.
+- anything else: Kaldi text, `id words`.
+
+Words are kept as they are written.
 """
 
 from __future__ import annotations
@@ -29,7 +35,7 @@ _KALDI = re.compile(r"([^ \t]+)[ \t]*(.*)")
 
 @dataclass(frozen=True)
 class _Piece:
-    """A reference, or one of several that make it: `start` (seconds) orders them."""
+    """A reference, or one of several that make it; `start` (seconds) orders them."""
 
     utterance: str
     text: str
@@ -38,13 +44,15 @@ class _Piece:
 
 
 def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
-    """Return id -> reference. A Kaldi line that is an id alone, and a trn line that is `(id)` alone, are empty references; blank lines hold nothing.
+    """Return id -> reference.
 
-    `ids` says which id a line of lhotse has: "id", its own (of a cut: the texts of its supervisions, joined in the order of time), "supervision",
-    that of every supervision of a cut, or "recording", that of the recording (the texts of all its supervisions in the file, in the order of time).
-    A cut without supervisions has no reference.
+    A Kaldi line that is only an id, and a trn line that is only `(id)`, are empty references; blank
+    lines are skipped. `ids` says which id names a line of lhotse: "id", its own (a cut joins the
+    texts of its supervisions in the order of time); "supervision", that of every supervision of a
+    cut; or "recording" (all supervisions of a recording in the file are joined in the order of
+    time). A cut without supervisions has no reference.
 
-    Raises FormatError naming the line: no id, an id that was there before, not UTF-8, a JSON line without a text.
+    Raises FormatError naming the line: no id, a repeated id, not UTF-8, a JSON line without a text.
     """
     if ids not in REFERENCE_IDS:
         raise FormatError(
@@ -52,12 +60,10 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
         )
     parse = _parser(path, ids)
     place = at_line(path)
-    pieces = [
-        piece
-        for number, line in byte_lines(path)
-        if line.strip()
-        for piece in parse(line, place(number))
-    ]
+    pieces: list[_Piece] = []
+    for line_number, line in byte_lines(path):
+        if line.strip():
+            pieces += parse(line, place(line_number))
     if ids == "recording":
         pieces = _joined(sorted(pieces, key=attrgetter("utterance")))
     references: dict[str, str] = {}
@@ -73,9 +79,10 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
 
 
 def join_references(lists: Iterable[NBest], references: Mapping[str, str]) -> Iterator[NBest]:
-    """Yield each list with its reference from `references`, which replaces one that it had; references without a list are left aside.
+    """Yield each list with its reference, which replaces one that the list had.
 
-    Raises FormatError naming the first list that has none.
+    References without a list are ignored. Raises FormatError naming the first list without a
+    reference.
     """
     for nbest in lists:
         if nbest.id not in references:
@@ -87,18 +94,14 @@ def join_references(lists: Iterable[NBest], references: Mapping[str, str]) -> It
 
 
 def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
-    """Pieces that stand together under one id as one, their texts in the order of time."""
+    """One piece for each run of pieces with one id: their texts in the order of time."""
     joined = []
     for utterance, group in groupby(pieces, key=attrgetter("utterance")):
-        found = sorted(group, key=attrgetter("start"))
-        texts = [piece.text for piece in found]
-        joined.append(
-            _Piece(
-                utterance,
-                texts[0] if len(texts) == 1 else " ".join(filter(None, map(str.strip, texts))),
-                found[0].where,
-            )
-        )
+        parts = sorted(group, key=attrgetter("start"))
+        text = parts[0].text
+        if len(parts) > 1:
+            text = " ".join(part.text.strip() for part in parts if part.text.strip())
+        joined.append(_Piece(utterance, text, parts[0].where))
     return joined
 
 
@@ -126,14 +129,12 @@ def _json_line(line: bytes, where: str, ids: str) -> list[_Piece]:
                 f"{at}: a cut has no place in its recording for its texts; give the supervision set"
             )
         pieces = [
-            _supervision(found, start, where, f"{at}: supervision", "id")
-            for found, start in supervisions_of(record, at)
+            _supervision(supervision, start, where, f"{at}: supervision", "id")
+            for supervision, start in supervisions_of(record, at)
         ]
-        return (
-            pieces
-            if ids == "supervision"
-            else _joined([replace(piece, utterance=utterance) for piece in pieces])
-        )
+        if ids == "supervision":
+            return pieces
+        return _joined([replace(piece, utterance=utterance) for piece in pieces])
     if ids == "recording":
         return [_supervision(record, 0.0, where, at, "recording_id")]
     source, name = (record, "ref") if "ref" in record else reference_field(record)
@@ -160,12 +161,12 @@ def _trn_line(line: bytes, where: str) -> list[_Piece]:
 
 
 def _kaldi_line(line: bytes, where: str) -> list[_Piece]:
-    found = _KALDI.fullmatch(_text(line, where))
-    if found is None:
+    match = _KALDI.fullmatch(_text(line, where))
+    if match is None:
         raise FormatError(
             f"{where}: the line begins with a space, expected an id and then the words"
         )
-    return [_Piece(found[1], found[2].strip(), where)]
+    return [_Piece(match[1], match[2].strip(), where)]
 
 
 def _text(line: bytes, where: str) -> str:

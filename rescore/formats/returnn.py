@@ -1,7 +1,9 @@
-"""RETURNN and i6_core: a Python literal `{tag: [(score, text), ...]}`, or `{tag: text}` after the decision; often gzipped.
+"""RETURNN and i6_core: a Python literal `{tag: [(score, text), ...]}`, or `{tag: text}`.
 
-Source: rwth-i6/returnn, `Engine.search` (output_file_format "py") and `TextDictDataset`. The score is the beam's: natural log, summed, higher is better.
-The literal is scanned as exactly this grammar and never evaluated: no nesting, no size makes it run anything, and a tag that comes twice is seen.
+The second kind holds decisions. Files are often gzipped.
+Source: rwth-i6/returnn, `Engine.search` (output_file_format "py") and `TextDictDataset`. The score
+is the beam's: natural log, summed, higher is better. The literal is scanned as exactly this grammar
+and never evaluated: nothing nests, no size makes anything run, and a repeated tag is noticed.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from rescore.errors import FormatError, ScoreError
+from rescore.errors import FormatError
 from rescore.formats.base import (
     Format,
     Option,
@@ -23,13 +25,13 @@ from rescore.formats.base import (
 )
 from rescore.formats.files import PathLike, at_line, atomic_writer, name_of, not_utf8, read_bytes
 from rescore.formats.literals import STRING, string_value
-from rescore.formats.record import id_of
+from rescore.formats.record import id_of, score_of
 from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["RETURNN", "read", "write"]
 
-#: The tag's literal, and its hypotheses as (score, text) literals; the score is None in a file after the decision.
+#: The tag's literal and its hypotheses as (score, text) literals; a decision has no score: None.
 _Entry: TypeAlias = "tuple[str, list[tuple[str | None, str]]]"
 
 _S = r"[ \t\r\n]*"
@@ -54,10 +56,12 @@ def read(
     score: str = "first_pass",
     units: str = "words",
 ) -> Iterator[NBest]:
-    """Yield the lists of a search output, which is held in memory as text; `score` names what the file has, `rank` is minus the position, from 0.
+    """Yield the lists of a search output, which is held in memory as text.
 
-    `units` says what the texts hold: "words" (kept as they are), "bpe" (`hel@@ lo`) or "spm" (`▁hel lo`), which are joined to words.
-    Raises FormatError naming the line for anything but the literal and for scores that are not finite; with `skipped`, counts bad lists there.
+    `score` names the score in the file; `rank` is minus the position, from 0. `units` says what the
+    texts hold: "words" (kept as they are), "bpe" (`hel@@ lo`) or "spm" (`▁hel lo`), which are
+    joined to words. Raises FormatError naming the line for anything but the literal, and for scores
+    that are not finite; with `skipped`, counts bad lists there.
     """
     if units not in _UNITS:
         raise FormatError(
@@ -72,32 +76,23 @@ def read(
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, score: str = "first_pass") -> int:
-    """Write every list with the score of this name, in RETURNN's own layout, and return their number. Nothing else has a place in this format.
+    """Write every list with the score of this name, in RETURNN's own layout.
 
-    Raises FormatError if the file cannot be written or an id comes twice, ScoreError if a hypothesis does not have that score.
+    Returns the number of lists. The format has no place for anything else. Raises FormatError if
+    the file cannot be written or an id comes twice, ScoreError if a hypothesis lacks the score.
     """
     count = 0
     with atomic_writer(path) as output:
         output.write(b"{\n")
         for nbest in each_once(lists, "written"):
             pairs = "".join(
-                f"({_score(nbest, i, score)!r}, {hyp.text!r}),\n"
+                f"({score_of(nbest, i, score)!r}, {hyp.text!r}),\n"
                 for i, hyp in enumerate(nbest.hyps)
             )
             output.write(f"{nbest.id!r}: [\n{pairs}],\n".encode())
             count += 1
         output.write(b"}\n")
     return count
-
-
-def _score(nbest: NBest, i: int, name: str) -> float:
-    scores = nbest.hyps[i].scores
-    if name not in scores:
-        raise ScoreError(
-            f'{nbest.place(i)}: score "{name}" is missing; '
-            f"choose one of the scores in the list: {', '.join(scores) or 'none'}"
-        )
-    return float(scores[name])
 
 
 def _entries(path: PathLike) -> Iterator[tuple[int, _Entry]]:
@@ -137,11 +132,11 @@ class _Scanner:
         self._line, self._counted = 1, 0
 
     def match(self, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
-        found = pattern.match(self._text, self._position)
-        if found is None:
+        match = pattern.match(self._text, self._position)
+        if match is None:
             raise self._error(expected)
-        self._position = found.end()
-        return found
+        self._position = match.end()
+        return match
 
     def at(self, character: str) -> bool:
         self._skip()
@@ -164,8 +159,8 @@ class _Scanner:
         return self._line
 
     def _skip(self) -> None:
-        found = _SPACE.match(self._text, self._position)
-        self._position = found.end() if found else self._position
+        space = _SPACE.match(self._text, self._position)
+        self._position = space.end() if space else self._position
 
     def _error(self, expected: str) -> FormatError:
         self._skip()
@@ -174,9 +169,9 @@ class _Scanner:
             return FormatError(
                 f"{where}: the file ends too early, expected {expected}; was it cut off?"
             )
-        there = self._text[self._position : self._position + 40].splitlines()[0]
+        rest = self._text[self._position : self._position + 40].splitlines()[0]
         return FormatError(
-            f"{where}: broken literal at {there}, expected {expected} of {{tag: [(score, "
+            f"{where}: broken literal at {rest}, expected {expected} of {{tag: [(score, "
             f"text), ...]}}"
         )
 
@@ -203,9 +198,9 @@ def _hypothesis(
 
 
 def _number(token: str, at: str) -> float:
-    """The number in `-1.5`, and in what newer versions print: `np.float32(-1.5)`; `float('-inf')` is refused with the others."""
-    found = _FLOAT.fullmatch(token)
-    return parse_number(found[1] if found else token, at, "the score")
+    """The number in `-1.5` or, as newer versions print it, `np.float32(-1.5)`."""
+    call = _FLOAT.fullmatch(token)  # float('-inf') matches, and its -inf is refused
+    return parse_number(call[1] if call else token, at, "the score")
 
 
 def _is_returnn(head: str) -> bool:
@@ -223,7 +218,7 @@ RETURNN = Format(
         **read_score_option("the name that the score gets"),
         "units": Option(
             "what texts hold: words (default), bpe or spm, which are joined to words",
-            one_of("words", "bpe", "spm"),
+            one_of(*_UNITS),
             "words, bpe or spm",
         ),
     },

@@ -1,14 +1,19 @@
-"""SRILM's N-best lists: a directory with one file an utterance (its name is the id), or one such file. Logs of base 10 and bytelogs become natural logs.
+"""SRILM's N-best lists: a directory with one file an utterance (its name is the id), or one file.
 
-Source: SRILM's manual page nbest-format(5); lm/src/NBest.cc, `NBestHyp::parse` and `NBestHyp::write`; lm/src/Prob.h. Three kinds of lines:
+Source: SRILM's manual page nbest-format(5); lm/src/NBest.cc, `NBestHyp::parse` and
+`NBestHyp::write`; lm/src/Prob.h. There are three kinds of lines:
 
-- `ascore lscore nwords w1 w2 ...`, base 10: scores `am`, `lm`; `nwords`, which counts no pauses, is kept as a field of the hypothesis.
-- After the header `NBestList1.0` (or without one, where a line begins with a parenthesis) `(score) w1 w2 ...`, a total in bytelogs: `first_pass`.
-- After `NBestList2.0` `(score) w1 ( st: 0.0 et: 0.3 g: -12 a: -345 ) w2 ...`: `first_pass`, and the sums of g and a as `lm` and `am`. Phones, whose
-  times lie inside those of the word before, and states, whose names end in a hyphen and a digit, are passed over, as SRILM does.
+- `ascore lscore nwords w1 w2 ...`, base-10 logs: scores `am`, `lm`; `nwords`, which counts no
+  pauses, is kept as a field of the hypothesis.
+- After the header `NBestList1.0` (or without one, where a line begins with a parenthesis)
+  `(score) w1 w2 ...`, a total in bytelogs: `first_pass`.
+- After `NBestList2.0` `(score) w1 ( st: 0.0 et: 0.3 g: -12 a: -345 ) w2 ...`: `first_pass`, and the
+  sums of g and a as `lm` and `am`. Phones, whose times lie within those of the word before, and
+  states, whose names end in a hyphen and a digit, are skipped, as SRILM does.
 
-A bytelog is 1024 / 10000.5 nats. Higher is better, sums over words. `<s>` first, `</s>` last and `-pau-` anywhere are no words: they are taken out of
-the text, and the words as they stood are then kept in the field `words`. `rank` is minus the position.
+A bytelog is 1024 / 10000.5 nats; all logs become natural. Higher is better, scores are sums over
+words. `<s>` first, `</s>` last and `-pau-` anywhere are not words: they are taken out of the text,
+and the field `words` then keeps the words as they stood. `rank` is minus the position.
 """
 
 from __future__ import annotations
@@ -54,10 +59,11 @@ _PER_WORD = 11
 
 
 def read(path: PathLike, *, suffix: str = "", skipped: Skipped | None = None) -> Iterator[NBest]:
-    """Yield the lists of a directory in the order of the file names, or of one file. A file's name without `.gz` and without `suffix` is the id.
+    """Yield the lists of a directory in the order of the file names, or of one file.
 
-    Names that begin with a dot are passed over. Raises FormatError naming the file and the line; with `skipped`, counts broken files there and
-    goes on.
+    The id is the file's name without `.gz` and without `suffix`. Names that begin with a dot are
+    skipped. Raises FormatError naming the file and the line; with `skipped`, counts broken files
+    there and goes on.
     """
     files = (
         [os.path.join(path, name) for name in names_in(path) if name[0] != "."]
@@ -71,19 +77,21 @@ def read(path: PathLike, *, suffix: str = "", skipped: Skipped | None = None) ->
 
 
 def write(lists: Iterable[NBest], path: PathLike, *, am: str = "am", lm: str | None = "lm") -> int:
-    """Write a new directory of files `ascore lscore nwords w1 w2 ...` named by the ids and return the number of lists; `am` and `lm` name the scores.
+    """Write a new directory of files `ascore lscore nwords w1 w2 ...`, named by the ids.
 
-    Without `lm` its column is 0, as SRILM writes lists that no language model has seen. `nwords` is the field of that name, else the number of words.
-    References and other scores are not written; words are joined by single spaces. Raises FormatError if the directory is there already or cannot be
-    written, for an id that is no file name, that comes twice, and for a text with `<s>`, `</s>` or `-pau-`; ScoreError if a hypothesis does not
-    have a score.
+    `am` and `lm` name the scores; without `lm` its column is 0, as SRILM writes lists that no
+    language model has seen. `nwords` is the field of that name, else the number of words.
+    References and other scores are not written; words are joined by single spaces. Returns the
+    number of lists. Raises FormatError if the directory exists or cannot be written, for an id
+    that is not a file name or is repeated, and for a text with `<s>`, `</s>` or `-pau-`; ScoreError
+    if a hypothesis lacks a score.
     """
     count = 0
     with atomic_directory(path) as output:
         for nbest in each_once(lists, "written"):
             if re.search(r"[/\0]|^\.|\.gz$", nbest.id):
                 raise FormatError(
-                    f'{nbest.place()}: the id has to be a file name: without "/", '
+                    f'{nbest.place()}: the id must be a file name: without "/", '
                     'no dot first, no ".gz" last; rename the utterance'
                 )
             output.add(
@@ -98,7 +106,7 @@ def _line(nbest: NBest, index: int, am: str, lm: str | None) -> str:
     words = ascii_words(hyp.text)
     if {_START, _END, _PAUSE} & set(words):
         raise FormatError(
-            f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are no words to SRILM; "
+            f"{nbest.place(index)}: {_START}, {_END} and {_PAUSE} are not words to SRILM; "
             "take them out"
         )
     language = 0.0 if lm is None else score_of(nbest, index, lm) / _LN_10
@@ -151,13 +159,8 @@ def _plain(fields: list[str], rank: int, at: str) -> Hypothesis:
             f"{at}: the line has {len(fields)} fields, expected the acoustic score, "
             "the language model's, the number of words, and the words"
         )
-    am, lm = (
-        _LN_10 * parse_number(text, at, what)
-        for text, what in (
-            (fields[0], "the acoustic score"),
-            (fields[1], "the language model's score"),
-        )
-    )
+    am = _LN_10 * parse_number(fields[0], at, "the acoustic score")
+    lm = _LN_10 * parse_number(fields[1], at, "the language model's score")
     if not _COUNT.fullmatch(fields[2]):
         raise FormatError(
             f'{at}: the number of words is "{short(fields[2])}", expected a whole number'
@@ -180,8 +183,10 @@ def _backtrace(fields: list[str], rank: int, at: str) -> Hypothesis:
         )
     words: list[str] = []
     am, lm, last = 0.0, 0.0, -1.0
-    for word, *rest in (tokens[i : i + _PER_WORD] for i in range(0, len(tokens), _PER_WORD)):
-        if (rest[0], *rest[1::2]) != _FIELDS:
+    for first in range(0, len(tokens), _PER_WORD):
+        word, *rest = tokens[first : first + _PER_WORD]
+        labels = (rest[0], *rest[1::2])
+        if labels != _FIELDS:
             raise FormatError(
                 f'{at}: after the word "{short(word)}" comes {short(" ".join(rest))}, '
                 "expected ( st: 0.0 et: 0.3 g: -12 a: -345 )"
@@ -200,20 +205,24 @@ def _backtrace(fields: list[str], rank: int, at: str) -> Hypothesis:
 
 
 def _total(text: str, at: str) -> float:
-    found = _TOTAL.fullmatch(text)
-    if found is None:
+    match = _TOTAL.fullmatch(text)
+    if match is None:
         raise FormatError(
             f'{at}: the line begins with "{short(text)}", expected a score in parentheses, (-1234)'
         )
-    return _BYTELOG * parse_number(found[1], at, "the score")
+    return _BYTELOG * parse_number(match[1], at, "the score")
 
 
 def _hypothesis(words: list[str], scores: dict[str, float], at: str, **raw: object) -> Hypothesis:
     for name, value in scores.items():
         if not math.isfinite(value):
             raise FormatError(f"{at}: the score {name} is too large for a float as a natural log")
-    spoken = words[words[:1] == [_START] :]
-    spoken = [word for word in spoken[: len(spoken) - (spoken[-1:] == [_END])] if word != _PAUSE]
+    spoken = list(words)
+    if spoken and spoken[0] == _START:
+        del spoken[0]
+    if spoken and spoken[-1] == _END:
+        del spoken[-1]
+    spoken = [word for word in spoken if word != _PAUSE]
     if len(spoken) < len(words):
         raw["words"] = " ".join(words)
     return Hypothesis(" ".join(spoken), scores, raw)

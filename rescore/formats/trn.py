@@ -1,4 +1,7 @@
-"""sclite's trn: one utterance a line, `words (id)`. 1-best, no scores. Written for `sclite -r ref.trn trn -h hyp.trn trn -i spu_id`."""
+"""sclite's trn, 1-best without scores: one utterance a line, `words (id)`.
+
+Written for `sclite -r ref.trn trn -h hyp.trn trn -i spu_id`.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,10 @@ _ID = re.compile(r"[^\s()]+")
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
-    """Yield one list of one hypothesis a line, so that others' results can be evaluated; blank lines hold nothing and are passed over.
+    """Yield a list of one hypothesis for each line, so that others' results can be evaluated.
 
-    Raises FormatError naming the line for one without an id and for a repeated id; with `skipped`, counts such lines there and goes on.
+    Blank lines are skipped. Raises FormatError naming the line for one without an id and for a
+    repeated id; with `skipped`, counts such lines there and goes on.
     """
     lines = ((number, line) for number, line in text_lines(path) if line.strip())
     return convert_each(lines, _convert, at_line(path), skipped)
@@ -28,22 +32,26 @@ def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
 
 def parse_trn(line: str, where: str) -> tuple[str, str]:
     """Return id and words of a line. Raises FormatError if there is no id at its end."""
-    found = _LINE.fullmatch(line)
-    if found is None or not found[2].strip():
+    match = _LINE.fullmatch(line)
+    if match is None or not match[2].strip():
         raise FormatError(f"{where}: there is no id at the end of the line, expected words (id)")
-    return found[2].strip(), found[1].strip()
+    return match[2].strip(), match[1].strip()
 
 
 def write_trn(lists: Iterable[NBest], path: PathLike) -> int:
-    """Write the first hypothesis of every list, its words joined by single spaces, and return the number of lines.
+    """Write the first hypothesis of every list, words joined by single spaces.
 
-    Raises FormatError if the file cannot be written or an id comes twice or holds white space or a parenthesis, which trn cannot represent.
+    Returns the number of lines. Raises FormatError if the file cannot be written, for a repeated
+    id, and for white space or a parenthesis in an id, which trn cannot represent.
     """
     return _write(((nbest, nbest.hyps[0].text) for nbest in each_once(lists, "written")), path)
 
 
 def write_reference_trn(lists: Iterable[NBest], path: PathLike) -> int:
-    """Write the references as `write_trn` writes hypotheses. Raises FormatError for a list without a reference, too."""
+    """Write the references as `write_trn` writes hypotheses.
+
+    Raises FormatError also for a list without a reference.
+    """
     return _write(((nbest, _reference(nbest)) for nbest in each_once(lists, "written")), path)
 
 

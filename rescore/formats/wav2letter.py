@@ -1,8 +1,10 @@
-"""wav2letter and flashlight beam dumps: lines `id | decoder score | am | lm | wer | text`.
+"""Beam dumps of wav2letter and flashlight: lines `id | decoder score | am | lm | wer | text`.
 
-Source: flashlight, `app/asr/Decode.cpp` with --isbeamdump (the file is <sclite folder>/<list>.hyp), and wav2letter, `recipes/sota/2019/rescoring`.
-All scores are sums, higher is better. `am` is the network's, a natural log where it is normalised (CTC); `lm` is without its weight and, for KenLM,
-a base-10 log; the decoder score is the weighted sum that ordered the beam. `wer` is an error rate in percent, no score.
+Source: flashlight, `app/asr/Decode.cpp` with --isbeamdump (the file is <sclite folder>/<list>.hyp),
+and wav2letter, `recipes/sota/2019/rescoring`.
+All scores are sums, higher is better. `am` is the network's, a natural log if the network is
+normalised (CTC); `lm` is without its weight and, for KenLM, a base-10 log; the decoder score is the
+weighted sum that ordered the beam. `wer` is an error rate in percent, not a score.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ _PROOF = re.compile(rf"[^|\n]+ \|{_NUMBER * 4} ")
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None, lm_base: str = "10") -> Iterator[NBest]:
-    """Yield the lists of a beam dump. Decoder threads mix the lines of their utterances, so they are gathered by id, and the file is held in memory.
+    """Yield the lists of a beam dump, which is held in memory.
 
-    Scores: `first_pass` (the decoder's), `am`, `lm` (times ln 10 unless `lm_base` is "e", for LMs that are not KenLM's), `rank` (minus the
-    position). `wer` is kept with the hypothesis, null where it is infinite. Raises FormatError naming the line; with `skipped`, counts bad lists there.
+    Decoder threads mix the lines of their utterances, so lines are gathered by id.
+    Scores: `first_pass` (the decoder's), `am`, `lm` (times ln 10 unless `lm_base` is "e", for LMs
+    other than KenLM's), `rank` (minus the position). `wer` stays with the hypothesis, null if it is
+    infinite. Raises FormatError naming the line; with `skipped`, counts bad lists there.
     """
     if lm_base not in _BASES:
         raise FormatError(f'{name_of(path)}: lm_base is "{lm_base}", expected 10 (KenLM) or e')

@@ -110,8 +110,10 @@ def test_an_id_in_two_jobs_is_an_error(tmp_path):
         ),
         (
             {"1best_recog/score": "u1 -1\nu3 0\n"},
-            "/1best_recog/text:2: utterance u2: its score is missing, "
-            'expected a line in "score" beside it',
+            (
+                "/1best_recog/text:2: utterance u2: its score is missing, "
+                'expected a line in "score" beside it'
+            ),
         ),
         (
             {"2best_recog/score": "u1 -1\nu9 0\n"},
@@ -119,23 +121,31 @@ def test_an_id_in_two_jobs_is_an_error(tmp_path):
         ),
         (
             {"2best_recog/text": "u3 A\n", "2best_recog/score": "u3 -1\n"},
-            "/3best_recog/text:1: utterance u1: there is a hypothesis 3 but no hypothesis 2; "
-            "a file was cut off",
+            (
+                "/3best_recog/text:1: utterance u1: there is a hypothesis 3 but no hypothesis 2; "
+                "a file was cut off"
+            ),
         ),
         (
             {"2best_recog/text": "u9 A\n", "2best_recog/score": ""},
-            "/2best_recog/text:1: utterance u9: there is a hypothesis 2 but no hypothesis 1; "
-            "a file was cut off",
+            (
+                "/2best_recog/text:1: utterance u9: there is a hypothesis 2 but no hypothesis 1; "
+                "a file was cut off"
+            ),
         ),
         (
             {"1best_recog/text": "u1 A\n u2 B\n"},
-            "/1best_recog/text:2: there is no id at the start of the line, expected an id, "
-            "a space and a value",
+            (
+                "/1best_recog/text:2: there is no id at the start of the line, expected an id, "
+                "a space and a value"
+            ),
         ),
         (
             {"1best_recog/text": "u1 A\nu1 B\n"},
-            "/1best_recog/text:2: utterance u1: this id was already at "
-            "ROOT/1best_recog/text:1; every utterance needs its own",
+            (
+                "/1best_recog/text:2: utterance u1: this id was already at "
+                "ROOT/1best_recog/text:1; every utterance needs its own"
+            ),
         ),
         (
             {"5best_recog/text": ""},
@@ -201,22 +211,28 @@ def test_the_layout(tmp_path):
             "u 1",
             "a",
             FormatError,
-            "utterance u 1: lines of this format begin with the id, "
-            "which cannot hold white space there; rename the utterance",
+            (
+                "utterance u 1: lines of this format begin with the id, "
+                "which cannot hold white space; rename the utterance"
+            ),
         ),
         (
             "u1",
             "a\nb",
             FormatError,
-            "utterance u1, hypothesis 1: the text holds a line break, "
-            "which a line of ESPnet's cannot; take it out",
+            (
+                "utterance u1, hypothesis 1: the text holds a line break, "
+                "which a line of ESPnet's cannot; take it out"
+            ),
         ),
         (
             "u1",
             "a",
             ScoreError,
-            'utterance u1, hypothesis 1: score "first_pass" is missing; '
-            "choose one of the scores in the list: am",
+            (
+                'utterance u1, hypothesis 1: score "first_pass" is missing; '
+                "choose one of the scores in the list: am"
+            ),
         ),
     ],
 )

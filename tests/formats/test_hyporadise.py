@@ -135,8 +135,10 @@ BAD = "utterance bad-000002: "
         ),
         (
             {"input": ["a", "a"], "output": "a", "am_score": [1, "2"]},
-            ': utterance bad-000002, hypothesis 2: "am_score" is a string ("2"), '
-            "expected a finite number",
+            (
+                ': utterance bad-000002, hypothesis 2: "am_score" is a string ("2"), '
+                "expected a finite number"
+            ),
         ),
         (
             {"input": ["a"], "output": "a", "am_score": [float("nan")]},
@@ -152,8 +154,10 @@ BAD = "utterance bad-000002: "
         ),
         (
             {"input": ["a"], "output": "a", "id": "bad-000001"},
-            ": utterance bad-000001: this id was already at FILE: item 1; "
-            "every utterance needs its own",
+            (
+                ": utterance bad-000001: this id was already at FILE: item 1; "
+                "every utterance needs its own"
+            ),
         ),
     ],
 )
@@ -171,8 +175,10 @@ def test_bad_items_are_named(tmp_path, item, expected):
         ("{}", 'the file is an object, expected a list of {"input": [...], "output": ...}'),
         (
             '[\n {"input":',
-            "broken JSON: it ends too early (line 2, column 11); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "broken JSON: it ends too early (line 2, column 11); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
         ('[\n {"input" 1}]', "broken JSON at line 2, column 11: expecting ':' delimiter"),
         (

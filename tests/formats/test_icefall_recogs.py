@@ -100,18 +100,24 @@ def test_texts_that_are_no_lists_and_times_are_kept(tmp_path):
         ),
         (
             "u:\tref=[a]\nu:\thyp=[]\n",
-            '1: utterance u: "ref" is no list of strings as Python prints it: expected a '
-            "string at a",
+            (
+                '1: utterance u: "ref" is no list of strings as Python prints it: expected a '
+                "string at a"
+            ),
         ),
         (
             "u:\tref=[]\nu:\thyp=['a' 'b']\n",
-            '1: utterance u: "hyp" is no list of strings as Python prints it: expected a '
-            "string at 'a' 'b'",
+            (
+                '1: utterance u: "hyp" is no list of strings as Python prints it: expected a '
+                "string at 'a' 'b'"
+            ),
         ),
         (
             "u:\tref=[]\nu:\thyp=['\\ud800']\n",
-            "1: utterance u: \"hyp\": the string '\\ud800' holds an escape that is not a character; "
-            "write the file again in UTF-8",
+            (
+                "1: utterance u: \"hyp\": the string '\\ud800' holds an escape that is not a character; "
+                "write the file again in UTF-8"
+            ),
         ),
         (
             "u:\tref=[]\nu:\thyp=[]\nu:\tref=[]\nu:\thyp=[]\n",

@@ -60,18 +60,24 @@ def test_the_typed_view(tmp_path):
     [
         (
             "{",
-            "broken JSON: it ends too early (column 2); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "broken JSON: it ends too early (column 2); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
         (
             GOOD[:-20],
-            "broken JSON: it ends too early (column 120); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "broken JSON: it ends too early (column 120); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
         (
             '{"id": "u',
-            "broken JSON: it ends too early (column 8); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "broken JSON: it ends too early (column 8); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
         ("{'id': 1}", "broken JSON at column 2: expecting property name enclosed in double quotes"),
         ('{"id" "u"}', "broken JSON at column 7: expecting ':' delimiter"),
@@ -93,13 +99,17 @@ def test_the_typed_view(tmp_path):
         ),
         (
             '{"id": "\\ud83d", "hyps": [{"text": "a"}]}',
-            "broken JSON: it holds half of a surrogate pair (\\ud800 to \\udfff), "
-            "which is not a character",
+            (
+                "broken JSON: it holds half of a surrogate pair (\\ud800 to \\udfff), "
+                "which is not a character"
+            ),
         ),
         (
             '{"id": "u", "hyps": [{"text": "a"}], "x": [NaN]}',
-            "broken JSON: it holds NaN, Infinity or a number too large for a float, "
-            "expected finite numbers",
+            (
+                "broken JSON: it holds NaN, Infinity or a number too large for a float, "
+                "expected finite numbers"
+            ),
         ),
         (
             '{"id": "u", "x": ' + "1" * 5000 + "}",
@@ -124,8 +134,10 @@ def test_the_typed_view(tmp_path):
         ),
         (
             '{"id": "u", "hyps": ["a"]}',
-            'utterance u, hypothesis 1 is a string ("a"), expected an object {"text": ..., '
-            '"scores": {...}}',
+            (
+                'utterance u, hypothesis 1 is a string ("a"), expected an object {"text": ..., '
+                '"scores": {...}}'
+            ),
         ),
         (
             '{"id": "u", "hyps": [{"text": "a"}, {}]}',
@@ -138,8 +150,10 @@ def test_the_typed_view(tmp_path):
         ),
         (
             hyps("[]"),
-            'utterance u, hypothesis 2: "scores" is a list, '
-            "expected an object of names and numbers",
+            (
+                'utterance u, hypothesis 2: "scores" is a list, '
+                "expected an object of names and numbers"
+            ),
         ),
         (
             hyps("null"),
@@ -147,8 +161,10 @@ def test_the_typed_view(tmp_path):
         ),
         (
             hyps('{"am": 1, "mdlm": "-3.1"}'),
-            'utterance u, hypothesis 2: score "mdlm" is a string ("-3.1"), '
-            "expected a finite number",
+            (
+                'utterance u, hypothesis 2: score "mdlm" is a string ("-3.1"), '
+                "expected a finite number"
+            ),
         ),
         (
             hyps('{"mdlm": true}'),
@@ -176,13 +192,17 @@ def test_the_typed_view(tmp_path):
         ),
         (
             hyps('{"mdlm": 1' + "0" * 400 + "}"),
-            f'utterance u, hypothesis 2: score "mdlm" is a number (1{"0" * 39}...), '
-            "expected a finite number",
+            (
+                f'utterance u, hypothesis 2: score "mdlm" is a number (1{"0" * 39}...), '
+                "expected a finite number"
+            ),
         ),
         (
             '{"id": "u", "hyps": [{"text": "a", "std_errors": []}]}',
-            'utterance u, hypothesis 1: "std_errors" is a list, '
-            "expected an object of names and numbers",
+            (
+                'utterance u, hypothesis 1: "std_errors" is a list, '
+                "expected an object of names and numbers"
+            ),
         ),
         (
             '{"id": "u", "ref": 1, "hyps": [{"text": "a"}]}',
@@ -194,8 +214,10 @@ def test_the_typed_view(tmp_path):
         ),
         (
             '{"id": "u", "meta": {"scores": 1}, "hyps": [{"text": "a"}]}',
-            'utterance u: meta: "scores" is a number (1), '
-            "expected an object of names and what made them",
+            (
+                'utterance u: meta: "scores" is a number (1), '
+                "expected an object of names and what made them"
+            ),
         ),
     ],
 )
@@ -298,15 +320,19 @@ def test_every_text_survives(tmp_path, text):
     "line",
     [
         GOOD,
-        '{"hyps": [{"lang": "de", "scores": {"z": 1.0, "a": 2.0}, "conf": 3, "text": "a"}], '
-        '"duration": 1.25, "id": "u", "x": {"y": [null, true]}}',
+        (
+            '{"hyps": [{"lang": "de", "scores": {"z": 1.0, "a": 2.0}, "conf": 3, "text": "a"}], '
+            '"duration": 1.25, "id": "u", "x": {"y": [null, true]}}'
+        ),
         '{"id": "u", "ref": null, "hyps": [{"text": "a", "scores": {}}], "meta": {"tool": {}}}',
         hyps(
             '{"big": 18446744073709551617, "exact": 9007199254740993, "minus": -0.0, '
             '"zero": 0, "tiny": 5e-324, "long": 0.1234567890123456789, "e": 1e22}'
         ),
-        '{"id": "u", "n": 123456789012345678901234567890, "m": -0.0, '
-        '"f": 1.7976931348623157e308, "hyps": [{"text": "a"}]}',
+        (
+            '{"id": "u", "n": 123456789012345678901234567890, "m": -0.0, '
+            '"f": 1.7976931348623157e308, "hyps": [{"text": "a"}]}'
+        ),
         '{"id": "u", "time": "10:30", "hyps": [{"text": "a:b"}], "": {"": []}}',
     ],
 )
@@ -452,8 +478,10 @@ def test_an_existing_name_is_an_error_unless_overwritten():
         ),
         (
             score(1.0, 2.0, std_errors=(1.0,)),
-            'x: utterance u1: score "m" has 1 standard errors, '
-            "expected one for each of 2 hypotheses",
+            (
+                'x: utterance u1: score "m" has 1 standard errors, '
+                "expected one for each of 2 hypotheses"
+            ),
         ),
         (
             score(1.0, math.nan),
@@ -465,8 +493,10 @@ def test_an_existing_name_is_an_error_unless_overwritten():
         ),
         (
             score(1.0, 1.0, std_errors=(0.0, math.inf)),
-            'x: utterance u1, hypothesis 2: the standard error of "m" is infinite, '
-            "expected a finite number",
+            (
+                'x: utterance u1, hypothesis 2: the standard error of "m" is infinite, '
+                "expected a finite number"
+            ),
         ),
         (
             score(1.0, 2.0, token_scores=((("a", 1.0),),)),
@@ -474,8 +504,10 @@ def test_an_existing_name_is_an_error_unless_overwritten():
         ),
         (
             score(1.0, 2.0, token_scores=((("a", 1.0),), (("a", 3.0), ("b", -math.inf)))),
-            "x: utterance u1, hypothesis 2: score \"m\" of the token 'b' is infinite, "
-            "expected a finite number",
+            (
+                "x: utterance u1, hypothesis 2: score \"m\" of the token 'b' is infinite, "
+                "expected a finite number"
+            ),
         ),
     ],
 )

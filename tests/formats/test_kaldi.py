@@ -114,8 +114,10 @@ ORDER = "the archives need the same lines in the same order"
         ),
         (
             {"acwt": "u1-1 1\nu1-2 inf\nu2-x-1 1\n"},
-            '/words:1: utterance u1, hypothesis 2: the cost of am is "inf", '
-            "expected a finite number",
+            (
+                '/words:1: utterance u1, hypothesis 2: the cost of am is "inf", '
+                "expected a finite number"
+            ),
         ),
         (
             {"lmwt": "u1-1 1\nu1-2\nu2-x-1 1\n"},
@@ -123,11 +125,11 @@ ORDER = "the archives need the same lines in the same order"
         ),
         (
             {"acwt": "u1-1 1\nu2-x-1 1\n"},
-            f"/acwt:2: here is u2-x-1, expected u1-2 as at /words:2; {ORDER}",
+            f"/acwt:2: got u2-x-1, expected u1-2 as at /words:2; {ORDER}",
         ),
         (
             {"acwt": "u1-1 1\nu1-2 1\n"},
-            f"/acwt: here is the end of the file, expected u2-x-1 as at /words:3; {ORDER}",
+            f"/acwt: got the end of the file, expected u2-x-1 as at /words:3; {ORDER}",
         ),
         ({"acwt": FILES["acwt"] + "u3-1 1\n"}, f"/acwt:4: u3-1 is not in /words; {ORDER}"),
         (
@@ -136,13 +138,17 @@ ORDER = "the archives need the same lines in the same order"
         ),
         (
             {"words": "u1-1 99\nu1-2\nu2-x-1 7\n"},
-            '/words:1: utterance u1, hypothesis 1: the word "99" is no number of the table of '
-            "symbols; use the words.txt of this recogniser",
+            (
+                '/words:1: utterance u1, hypothesis 1: the word "99" is no number of the table of '
+                "symbols; use the words.txt of this recogniser"
+            ),
         ),
         (
             {"words": "u1-01 7\n"},
-            '/words:1: the id "u1-01" does not end in -1, -2, ...; '
-            "if every utterance has one hypothesis, give -O ids=plain",
+            (
+                '/words:1: the id "u1-01" does not end in -1, -2, ...; '
+                "if every utterance has one hypothesis, give -O ids=plain"
+            ),
         ),
         ({"words": " 7\n"}, "/words:1: the line begins with a space, expected an id"),
         (
@@ -160,7 +166,7 @@ def test_bad_archives_are_named(tmp_path, changed, expected):
     [
         (
             "cat 7\ndog 7\n",
-            "/words.txt:2: the number 7 is there twice; this is no table of symbols",
+            "/words.txt:2: the number 7 is there twice; this is not a table of symbols",
         ),
         ("cat seven\n", "/words.txt:1: expected a word, a space and its number"),
         ("cat\n", "/words.txt:1: expected a word, a space and its number"),

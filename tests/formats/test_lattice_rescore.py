@@ -127,7 +127,7 @@ def test_writing_refuses_what_the_lines_cannot_hold(tmp_path):
     missing = refusal(NBest("u", (Hypothesis("a", {"lm": 1.0}),)), ScoreError)
     assert (
         missing
-        == 'utterance u, hypothesis 1: score "am" is missing; choose from the scores in the list: lm'
+        == 'utterance u, hypothesis 1: score "am" is missing; choose one of the scores in the list: lm'
     )
     assert list(tmp_path.iterdir()) == []
 

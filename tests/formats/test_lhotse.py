@@ -248,7 +248,7 @@ def test_cuts_of_several_supervisions_take_a_list_for_each(tmp_path):
         "b",
     ]
     assert [nbest.id for nbest in read(tmp_path / "out.jsonl", ids="supervision")] == ["s1", "s2"]
-    expected = "utterance c1: the cut has 2 supervisions, and a list is of one; give ids=supervision, or cut.trim_to_supervisions() to lhotse"
+    expected = "utterance c1: the cut has 2 supervisions, and a list belongs to one; give ids=supervision, or cut.trim_to_supervisions() to lhotse"
     assert (
         failure(lambda: write([listed("c1", "a")], tmp_path / "no.jsonl", manifest=path))
         == f"{path}:1: {expected}"
@@ -273,7 +273,7 @@ def test_supervisions_go_by_their_recordings_where_those_have_one(tmp_path):
     )
     assert [nbest.id for nbest in read(tmp_path / "out.jsonl", ids="recording")] == ["r1", "r2"]
     path = manifest(tmp_path / "s.jsonl", S1, {**S2, "recording_id": "r1"})
-    expected = f"{path}:2: utterance r1: this id was already at {path}:1, and a list is of one supervision; choose other ids"
+    expected = f"{path}:2: utterance r1: this id was already at {path}:1, and a list belongs to one supervision; choose other ids"
     assert (
         failure(
             lambda: write(
@@ -343,8 +343,10 @@ def test_lines_without_a_list_are_left_out_on_request(tmp_path):
         ({"recording_id": "r"}, '"id" is missing, expected a string'),
         (
             {"id": "u", "text": "a"},
-            'utterance u: "recording_id" is missing, expected a string, '
-            "as every supervision of lhotse has it",
+            (
+                'utterance u: "recording_id" is missing, expected a string, '
+                "as every supervision of lhotse has it"
+            ),
         ),
         (
             {"id": "u", "supervisions": {}},
@@ -386,8 +388,10 @@ def test_bad_lines_of_a_manifest_are_named(tmp_path, record, expected):
         ({"nbest": [{"text": "a"}], "nbest_meta": 5}, '"meta" is a number (5), expected an object'),
         (
             {"nbest": [{"text": "a"}], "ref_text": "b"},
-            'the text is a hypothesis, and not the first of "nbest"; '
-            "say which to read, what=text or what=nbest",
+            (
+                'the text is a hypothesis, but not the first of "nbest"; '
+                "say which to read, what=text or what=nbest"
+            ),
         ),
     ],
 )

@@ -224,8 +224,10 @@ def test_a_reference_may_be_null(tmp_path):
         (
             {"id": "u", "nbest": [{"text": "", "am": -1, "tokens": []}]},
             {"scores": "am:am*tokens"},
-            'utterance u, hypothesis 1: the count of tokens, "tokens", is a list, '
-            "expected a number or a list of at least one token",
+            (
+                'utterance u, hypothesis 1: the count of tokens, "tokens", is a list, '
+                "expected a number or a list of at least one token"
+            ),
         ),
         (
             {"id": "u", "nbest": ["a"], "s": [1, 2]},
@@ -240,8 +242,10 @@ def test_a_reference_may_be_null(tmp_path):
         (
             {"id": "u", "nbest": ["a"], "meta": 1},
             {},
-            'utterance u: the field "meta" has a meaning of its own in the native record; '
-            "rename it",
+            (
+                'utterance u: the field "meta" has a meaning of its own in the native record; '
+                "rename it"
+            ),
         ),
         (
             {"id": "u", "nbest": ["a"]},
@@ -251,8 +255,10 @@ def test_a_reference_may_be_null(tmp_path):
         (
             "{",
             {},
-            "broken JSON: it ends too early (column 2); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "broken JSON: it ends too early (column 2); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
     ],
 )
@@ -271,19 +277,25 @@ def test_bad_lines_are_named(tmp_path, record, options, expected):
     [
         (
             {"scores": "am:"},
-            'scores has "am:", expected ours:[-][log10:]path[*count[+n]], '
-            "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1",
+            (
+                'scores has "am:", expected ours:[-][log10:]path[*count[+n]], '
+                "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1"
+            ),
         ),
         (
             {"scores": "am:x*"},
-            'scores has "am:x*", expected ours:[-][log10:]path[*count[+n]], '
-            "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1",
+            (
+                'scores has "am:x*", expected ours:[-][log10:]path[*count[+n]], '
+                "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1"
+            ),
         ),
         ({"scores": "am:x,am:y"}, 'scores is "am:x,am:y", expected every name once'),
         (
             {"scores": "am:avg_logprob"},
-            'scores has "am:avg_logprob": avg_logprob is a mean over tokens; '
-            "give its count (am:avg_logprob*tokens+1) or call it am_per_token",
+            (
+                'scores has "am:avg_logprob": avg_logprob is a mean over tokens; '
+                "give its count (am:avg_logprob*tokens+1) or call it am_per_token"
+            ),
         ),
         ({"scores": "am:x", "order": "lm"}, 'order is "lm", expected one of the scores: am'),
         ({"order": "lm"}, 'order is "lm", expected one of the scores: none is given'),

@@ -61,8 +61,10 @@ def test_the_score_has_the_name_it_is_given(tmp_path):
     [
         (
             [],
-            'utterance u is a list, expected an object {"ref": ..., "hyp_1": {"score": ..., '
-            '"text": ...}, ...}',
+            (
+                'utterance u is a list, expected an object {"ref": ..., "hyp_1": {"score": ..., '
+                '"text": ...}, ...}'
+            ),
         ),
         ({"ref": "a"}, 'utterance u: "hyp_1" is missing, expected at least one hypothesis'),
         ({**ENTRY, "ref": None}, 'utterance u: "ref" is null, expected a string'),
@@ -96,13 +98,17 @@ def test_the_score_has_the_name_it_is_given(tmp_path):
         ),
         (
             {**ENTRY, "hyps": 2},
-            'utterance u: the field "hyps" has a meaning of its own in the native record; '
-            "rename it",
+            (
+                'utterance u: the field "hyps" has a meaning of its own in the native record; '
+                "rename it"
+            ),
         ),
         (
             {**ENTRY, "hyp_2": {"score": 1, "text": "", "scores": 1}},
-            'utterance u, hyp_2: the field "scores" has a meaning of its own in the native '
-            "record; rename it",
+            (
+                'utterance u, hyp_2: the field "scores" has a meaning of its own in the native '
+                "record; rename it"
+            ),
         ),
     ],
 )
@@ -118,15 +124,19 @@ def test_bad_entries_are_named(tmp_path, entry, expected):
     [
         (
             "[]",
-            'the file is a list, expected an object {"<utterance>": {"ref": ..., '
-            '"hyp_1": {"score": ..., "text": ...}, ...}}',
+            (
+                'the file is a list, expected an object {"<utterance>": {"ref": ..., '
+                '"hyp_1": {"score": ..., "text": ...}, ...}}'
+            ),
         ),
         ('{"u": {}, "u": {}}', 'the name "u" stands twice in one object; keep one of them'),
         ('{"": {}}', 'item 1: "id" is empty, expected a string that names the utterance'),
         (
             '{"u": {"hyp_1": {"score": 1,\n"text": "a"}',
-            "broken JSON: it ends too early (line 2, column 13); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "broken JSON: it ends too early (line 2, column 13); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
     ],
 )

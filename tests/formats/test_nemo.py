@@ -99,7 +99,7 @@ def test_only_the_last_tab_separates(tmp_path):
     assert nbest.hyps[0].text == "a\tb"
 
 
-ADVICE = "give the beam_size of the search (transducers do not keep to one: write their beams to the manifest) and the manifest of this set"
+ADVICE = "give the beam_size of the search (beams of transducers vary in size: write them to the manifest) and the manifest of this set"
 
 
 @pytest.mark.parametrize(
@@ -117,15 +117,19 @@ ADVICE = "give the beam_size of the search (transducers do not keep to one: writ
             "a -1\n",
             1,
             1,
-            ":1: utterance 61-70968-0000, hypothesis 1: there is no tab in the line, "
-            "expected a text, a tab and a score",
+            (
+                ":1: utterance 61-70968-0000, hypothesis 1: there is no tab in the line, "
+                "expected a text, a tab and a score"
+            ),
         ),
         (
             "a\tnan\n",
             1,
             1,
-            ':1: utterance 61-70968-0000, hypothesis 1: the score is "nan", '
-            "expected a finite number",
+            (
+                ':1: utterance 61-70968-0000, hypothesis 1: the score is "nan", '
+                "expected a finite number"
+            ),
         ),
         (
             "a\t\n",
@@ -137,8 +141,10 @@ ADVICE = "give the beam_size of the search (transducers do not keep to one: writ
             "a\t1\n\n",
             1,
             2,
-            ":2: utterance 61.70968, hypothesis 1: there is no tab in the line, "
-            "expected a text, a tab and a score",
+            (
+                ":2: utterance 61.70968, hypothesis 1: there is no tab in the line, "
+                "expected a text, a tab and a score"
+            ),
         ),
     ],
 )
@@ -158,8 +164,10 @@ def test_bad_lines_are_named(tmp_path, content, beam_size, entries, expected):
         ("[]", '1: the line is a list, expected an object {"audio_filepath": ..., "text": ...}'),
         (
             {"text": "a"},
-            '1: "audio_filepath" is missing, expected a string that names the utterance (-O '
-            "ids=FIELD chooses another, -O ids=number counts)",
+            (
+                '1: "audio_filepath" is missing, expected a string that names the utterance (-O '
+                "ids=FIELD chooses another, -O ids=number counts)"
+            ),
         ),
         (
             {"audio_filepath": "", "text": "a"},
@@ -171,13 +179,17 @@ def test_bad_lines_are_named(tmp_path, content, beam_size, entries, expected):
         ),
         (
             {"audio_filepath": "a.wav", "hyps": 1},
-            '1: utterance a: the field "hyps" has a meaning of its own in the native record; '
-            "rename it",
+            (
+                '1: utterance a: the field "hyps" has a meaning of its own in the native record; '
+                "rename it"
+            ),
         ),
         (
             "{",
-            "1: broken JSON: it ends too early (column 2); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "1: broken JSON: it ends too early (column 2); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
     ],
 )
@@ -211,20 +223,26 @@ def test_the_lines_that_are_written(tmp_path):
         (
             ["a"],
             FormatError,
-            "utterance u2: has 1 hypotheses and the first list 2; "
-            "this format needs lists of one length, nemo-beams does not",
+            (
+                "utterance u2: has 1 hypotheses and the first list 2; "
+                "this format needs lists of one length, nemo-beams does not"
+            ),
         ),
         (
             ["a", "b\tc"],
             FormatError,
-            "utterance u2, hypothesis 2: the text holds a tab, "
-            "a line break or a byte order mark, which this format cannot; take it out",
+            (
+                "utterance u2, hypothesis 2: the text holds a tab, "
+                "a line break or a byte order mark, which this format cannot; take it out"
+            ),
         ),
         (
             ["a", None],
             ScoreError,
-            'utterance u2, hypothesis 2: score "first_pass" is missing; '
-            "choose one of the scores in the list: none",
+            (
+                'utterance u2, hypothesis 2: score "first_pass" is missing; '
+                "choose one of the scores in the list: none"
+            ),
         ),
     ],
 )

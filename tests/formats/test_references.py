@@ -36,8 +36,10 @@ def failure(call, *arguments):
         ("ref.trn.gz", gzip.compress(b"a b(u1)\n  (u2)\nc  d\t( u-3 )\nnull (u4)")),
         (
             "refs.jsonl",
-            '{"id": "u1", "ref": "a b"}\n{"id": "u2", "text": ""}\n\n{"id": "u-3", '
-            '"ref": "c  d", "text": "x"}\n{"id": "u4", "text": "null"}',
+            (
+                '{"id": "u1", "ref": "a b"}\n{"id": "u2", "text": ""}\n\n{"id": "u-3", '
+                '"ref": "c  d", "text": "x"}\n{"id": "u4", "text": "null"}'
+            ),
         ),
         (
             "refs.jsonl.gz",
@@ -79,8 +81,10 @@ def test_the_id_is_never_a_word_and_other_spaces_do_not_end_it(tmp_path):
         (
             "text",
             b"u1 a\nu2 \xe9\n",
-            "2: not UTF-8 (byte 0xe9 at position 4); "
-            "convert the file first, for example with iconv",
+            (
+                "2: not UTF-8 (byte 0xe9 at position 4); "
+                "convert the file first, for example with iconv"
+            ),
         ),
         ("x.trn", "a (u1)\nb\n", "2: there is no id at the end of the line, expected words (id)"),
         (
@@ -101,15 +105,19 @@ def test_the_id_is_never_a_word_and_other_spaces_do_not_end_it(tmp_path):
         (
             "x.trn",
             b"\xff (u1)\n",
-            "1: not UTF-8 (byte 0xff at position 1); "
-            "convert the file first, for example with iconv",
+            (
+                "1: not UTF-8 (byte 0xff at position 1); "
+                "convert the file first, for example with iconv"
+            ),
         ),
         ("x.jsonl", "[]\n", '1: the line is a list, expected an object {"id": ..., "ref": ...}'),
         (
             "x.jsonl",
             "{\n",
-            "1: broken JSON: it ends too early (column 2); "
-            "was the file cut off, or a line broken in two?",
+            (
+                "1: broken JSON: it ends too early (column 2); "
+                "was the file cut off, or a line broken in two?"
+            ),
         ),
         ("x.jsonl", '{"ref": "a"}\n', '1: "id" is missing, expected a string'),
         (
@@ -202,7 +210,7 @@ def test_cuts_of_lhotse_have_the_texts_of_their_supervisions_in_the_order_of_tim
             "id",
             '"supervisions" is an object, expected a list of objects',
         ),
-        ({**CUT, "supervisions": ["a"]}, "id", '"supervisions" holds something else than objects'),
+        ({**CUT, "supervisions": ["a"]}, "id", '"supervisions" holds values that are not objects'),
         (
             {**CUT, "supervisions": [{"id": "s", "start": 0}]},
             "id",
@@ -333,7 +341,7 @@ def test_trn_has_the_first_hypotheses_or_the_references(tmp_path):
     assert (tmp_path / "ref.trn").read_text() == "a c (u1)\n(u2)\n"
 
 
-@pytest.mark.parametrize("utterance", ["a b", "a(b", "a)", "a\tb", "a\nb", "\u3000", ""])
+@pytest.mark.parametrize("utterance", ["a b", "a(b", "a)", "a\tb", "a\nb"])
 def test_ids_that_trn_cannot_hold_are_refused(tmp_path, utterance):
     nbest = NBest(utterance, (Hypothesis("a"),), "a", where="x:1")
     for writer in (write_trn, write_reference_trn):
@@ -343,6 +351,15 @@ def test_ids_that_trn_cannot_hold_are_refused(tmp_path, utterance):
             f"x:1: utterance {shown}: trn ids cannot hold white space or parentheses; "
             "rename the utterance"
         )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("utterance", ["\u3000", ""])
+def test_a_blank_id_is_not_written(tmp_path, utterance):
+    nbest = NBest(utterance, (Hypothesis("a"),), "a", where="x:1")
+    for writer in (write_trn, write_reference_trn):
+        text = failure(writer, [nbest], tmp_path / "x.trn")
+        assert text == "x:1: the id is empty; every utterance needs its own"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -101,28 +101,38 @@ def test_unknown_units_are_refused(tmp_path):
         ("[1]", ':1: broken literal at [1], expected "{" of {tag: [(score, text), ...]}'),
         (
             "{1: 'a'}",
-            ":1: broken literal at 1: 'a'}, expected a tag, a string, "
-            "and a colon of {tag: [(score, text), ...]}",
+            (
+                ":1: broken literal at 1: 'a'}, expected a tag, a string, "
+                "and a colon of {tag: [(score, text), ...]}"
+            ),
         ),
         (
             "{'u': {'out': []}}",
-            ":1: broken literal at {'out': []}}, expected a list of (score, "
-            "text) or a text of {tag: [(score, text), ...]}",
+            (
+                ":1: broken literal at {'out': []}}, expected a list of (score, "
+                "text) or a text of {tag: [(score, text), ...]}"
+            ),
         ),
         (
             "{'u': [('a', 1.0)]}",
-            ":1: broken literal at ('a', 1.0)]}, expected (score, text) of {tag: [(score, "
-            "text), ...]}",
+            (
+                ":1: broken literal at ('a', 1.0)]}, expected (score, text) of {tag: [(score, "
+                "text), ...]}"
+            ),
         ),
         (
             "{'u': [\n(1.0, f('a'))]}",
-            ":2: broken literal at (1.0, f('a'))]}, expected (score, text) of {tag: [(score, "
-            "text), ...]}",
+            (
+                ":2: broken literal at (1.0, f('a'))]}, expected (score, text) of {tag: [(score, "
+                "text), ...]}"
+            ),
         ),
         (
             "{'u': [(1.0, 'a']}",
-            ":1: broken literal at (1.0, 'a']}, expected (score, text) of {tag: [(score, "
-            "text), ...]}",
+            (
+                ":1: broken literal at (1.0, 'a']}, expected (score, text) of {tag: [(score, "
+                "text), ...]}"
+            ),
         ),
         (
             "{'u': 'a'}\nx",
@@ -152,13 +162,17 @@ def test_unknown_units_are_refused(tmp_path):
         ),
         (
             "{'u': [(1, '\\ud800')]}",
-            ":1: utterance u, hypothesis 1: the string '\\ud800' holds what is not a "
-            "character; write the file again in UTF-8",
+            (
+                ":1: utterance u, hypothesis 1: the string '\\ud800' holds an escape that is not a "
+                "character; write the file again in UTF-8"
+            ),
         ),
         (
             "{'u': [(1, '\\U7fffffff')]}",
-            ":1: utterance u, hypothesis 1: the string '\\U7fffffff' holds what is not a "
-            "character; write the file again in UTF-8",
+            (
+                ":1: utterance u, hypothesis 1: the string '\\U7fffffff' holds an escape that is not a "
+                "character; write the file again in UTF-8"
+            ),
         ),
     ],
 )

@@ -123,8 +123,10 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ("NBestList1.0\n", ": utterance u1: the file holds no hypothesis, expected at least one"),
         (
             "-1 -2\n",
-            ":1: utterance u1: the line has 2 fields, expected the acoustic score, "
-            "the language model's, the number of words, and the words",
+            (
+                ":1: utterance u1: the line has 2 fields, expected the acoustic score, "
+                "the language model's, the number of words, and the words"
+            ),
         ),
         (
             "-1 -2 1 a\n-inf -2 1 a\n",
@@ -145,8 +147,10 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ),
         (
             f"NBestList1.0\n{'x' * 400} a\n",
-            f':2: utterance u1: the line begins with "{"x" * 40}...", '
-            "expected a score in parentheses, (-1234)",
+            (
+                f':2: utterance u1: the line begins with "{"x" * 40}...", '
+                "expected a score in parentheses, (-1234)"
+            ),
         ),
         ("NBestList1.0\n(x) a\n", ':2: utterance u1: the score is "x", expected a finite number'),
         (
@@ -155,8 +159,10 @@ WORD = "( st: 0.0 et: 0.3 g: -12 a: -345 )"
         ),
         (
             "NBestList2.0\n(-1) a ( st: 0 ET: 1 g: 1 a: 1 )\n",
-            ':2: utterance u1: after the word "a" comes ( st: 0 ET: 1 g: 1 a: 1 ), '
-            f"expected {WORD}",
+            (
+                ':2: utterance u1: after the word "a" comes ( st: 0 ET: 1 g: 1 a: 1 ), '
+                f"expected {WORD}"
+            ),
         ),
         (
             "NBestList2.0\n(-1) a ( st: 0 et: 1 g: x a: 1 )\n",
@@ -214,35 +220,43 @@ def test_the_lines_that_are_written(tmp_path):
             "a/b",
             "a",
             FormatError,
-            'utterance a/b: the id has to be a file name: without "/", no dot first, '
-            'no ".gz" last; rename the utterance',
+            (
+                'utterance a/b: the id must be a file name: without "/", no dot first, '
+                'no ".gz" last; rename the utterance'
+            ),
         ),
         (
             "..",
             "a",
             FormatError,
-            'utterance ..: the id has to be a file name: without "/", no dot first, '
-            'no ".gz" last; rename the utterance',
+            (
+                'utterance ..: the id must be a file name: without "/", no dot first, '
+                'no ".gz" last; rename the utterance'
+            ),
         ),
         (
             "a.gz",
             "a",
             FormatError,
-            'utterance a.gz: the id has to be a file name: without "/", no dot first, '
-            'no ".gz" last; rename the utterance',
+            (
+                'utterance a.gz: the id must be a file name: without "/", no dot first, '
+                'no ".gz" last; rename the utterance'
+            ),
         ),
         (
             "a",
             "b </s>",
             FormatError,
-            "utterance a, hypothesis 1: <s>, </s> and -pau- are no words to SRILM; take them out",
+            "utterance a, hypothesis 1: <s>, </s> and -pau- are not words to SRILM; take them out",
         ),
         (
             "a",
             "b",
             ScoreError,
-            'utterance a, hypothesis 1: score "lm" is missing; '
-            "choose one of the scores in the list: am",
+            (
+                'utterance a, hypothesis 1: score "lm" is missing; '
+                "choose one of the scores in the list: am"
+            ),
         ),
     ],
 )

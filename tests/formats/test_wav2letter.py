@@ -70,8 +70,10 @@ def test_an_lm_that_is_not_of_kenlm_keeps_its_base(tmp_path):
     [
         (
             "u | 1.0 | 2.0 | 3.0 | a b",
-            "utterance u, hypothesis 1 has 5 fields, "
-            "expected id | decoder score | am score | lm score | wer | text",
+            (
+                "utterance u, hypothesis 1 has 5 fields, "
+                "expected id | decoder score | am score | lm score | wer | text"
+            ),
         ),
         (
             "u | 1.0 | nan | 3.0 | 0.0 | a",
@@ -79,8 +81,10 @@ def test_an_lm_that_is_not_of_kenlm_keeps_its_base(tmp_path):
         ),
         (
             "u | 1.0 | 2.0 | 1e308 | 0.0 | a",
-            "utterance u, hypothesis 1: the lm score as a natural log is infinite, "
-            "expected a finite number",
+            (
+                "utterance u, hypothesis 1: the lm score as a natural log is infinite, "
+                "expected a finite number"
+            ),
         ),
         (
             "u | 1.0 | 2.0 |  | 0.0 | a",

@@ -106,7 +106,7 @@ def write(lattices: Iterable[Lattice], path: PathLike) -> int:
         for lattice in each_once(lattices, "written"):
             if re.search(r"[/\0\s]|^\.", lattice.id):
                 raise FormatError(
-                    f'{lattice.place()}: the id has to be a file name: without "/" and white space, no dot first; rename the utterance'
+                    f'{lattice.place()}: the id must be a file name: without "/" and white space, no dot first; rename the utterance'
                 )
             output.add(f"{lattice.id}.slf", _text(lattice).encode())
             count += 1
