@@ -139,7 +139,7 @@ ORDER = "the archives need the same lines in the same order"
         (
             {"words": "u1-1 99\nu1-2\nu2-x-1 7\n"},
             (
-                '/words:1: utterance u1, hypothesis 1: the word "99" is no number of the table of '
+                '/words:1: utterance u1, hypothesis 1: the word "99" is not a number in the table of '
                 "symbols; use the words.txt of this recogniser"
             ),
         ),
