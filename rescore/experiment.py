@@ -28,7 +28,17 @@ from rescore.formats import jsonl
 from rescore.formats import read_lists as read
 from rescore.formats.files import PathLike, atomic_writer, try_lock
 from rescore.formats.references import join_references, read_references
-from rescore.fusion import Fusion, ScoreTable, Sweep, fuse, recogniser_scores, save, sweep, tune
+from rescore.fusion import (
+    DevSet,
+    Fusion,
+    ScoreTable,
+    Sweep,
+    fuse,
+    recogniser_scores,
+    save,
+    sweep,
+    tune,
+)
 from rescore.pipeline import Journal, Progress, score
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
@@ -369,7 +379,9 @@ def _compare(
     folder: Path,
 ) -> Results:
     """Tune every system on dev, evaluate it on test, and write all there is to see."""
-    dev, test = halves["dev"], halves["test"]
+    unit, normalizer = options.unit, options.normalizer
+    dev = DevSet.of(halves["dev"], unit=unit, normalizer=normalizer)
+    test = halves["test"]
     names = [plan.name for plan in plans]
     groups: dict[str, tuple[str, ...]] = {
         "base": (),
@@ -377,13 +389,14 @@ def _compare(
         **({"all": tuple(names)} if len(names) > 1 else {}),
     }
     labels = {"base": f"{' + '.join(base)}, retuned", "all": "+ all of them"}
-    unit, normalizer = options.unit, options.normalizer
-    first_dev, first = (evaluate(lists, unit=unit, normalizer=normalizer) for lists in (dev, test))
-    systems, weights, retuned = [System("first of the list", (), first_dev.wer, first)], {}, None
+    first = evaluate(test, unit=unit, normalizer=normalizer)
+    systems, weights, retuned = (
+        [System("first of the list", (), dev.first_pass_wer, first)],
+        {},
+        None,
+    )
     for group, scores in groups.items():
-        weights[group] = tune(
-            dev, [*base, *scores], unit=unit, normalizer=normalizer, seed=options.seed
-        )
+        weights[group] = tune(dev, [*base, *scores], seed=options.seed)
         best = list(fuse(test, weights[group]))
         save(weights[group], folder / f"fusion.{group}.json")
         jsonl.write(best, folder / f"best.{group}.jsonl")
@@ -406,10 +419,10 @@ def _compare(
     swept = _sweep(dev, base, names, weights, options)
     table = _write(
         systems,
-        first_dev.oracle_wer,
+        dev.oracle_wer,
         swept,
         folder,
-        f"{_size(dev, 'dev')}; {_size(test, 'test')}; {first.errors.reference_words} test {UNIT_NAMES[unit]}",
+        f"{_size(dev.lists, 'dev')}; {_size(test, 'test')}; {first.errors.reference_words} test {UNIT_NAMES[unit]}",
     )
     return Results(base, tuple(systems), table, swept, folder)
 
@@ -429,7 +442,7 @@ def _evaluations(lists: Sequence[NBest], name: str) -> float:
 
 
 def _sweep(
-    dev: list[NBest],
+    dev: DevSet,
     base: Sequence[str],
     names: Sequence[str],
     weights: dict[str, Fusion],
@@ -437,11 +450,9 @@ def _sweep(
 ) -> Sweep:
     """A sweep of the two scores that help dev most, from 0 to twice their tuned scales and a little more, all else tuned with them."""
     chosen = sorted(names, key=lambda name: _dev_wer(weights[name]))[:2]
-    joint = tune(
-        dev, [*base, *chosen], unit=options.unit, normalizer=options.normalizer, seed=options.seed
-    )
+    joint = tune(dev, [*base, *chosen], seed=options.seed)
     axes = {name: _axis(2 * max(joint.scales[name], weights[name].scales[name])) for name in chosen}
-    folds = min(_FOLDS, len(dev)) if len(dev) > 1 else 0
+    folds = min(_FOLDS, len(dev.lists)) if len(dev.lists) > 1 else 0
     held = {name: joint.scales[name] for name in base}
     return sweep(
         dev,
@@ -450,8 +461,6 @@ def _sweep(
         word_bonus=joint.word_bonus,
         cross_validate=folds,
         seed=options.seed,
-        unit=options.unit,
-        normalizer=options.normalizer,
     )
 
 

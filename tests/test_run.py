@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,20 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
         ]
         retuned = retuned or best
     assert [system.evaluations for system in found.systems] == [None, None, 1, 1, 3, 5]
+
+
+def test_every_dev_list_is_aligned_once(specs, monkeypatch):
+    aligned = []
+
+    def recording(nbest, *options, function):
+        aligned.append(nbest.id)
+        return function(nbest, *options)
+
+    for module in ("rescore.fusion.dev_set", "rescore.wer.evaluation"):
+        function = sys.modules[module].list_errors
+        monkeypatch.setattr(f"{module}.list_errors", partial(recording, function=function))
+    rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs)
+    assert [name for name in aligned if name.startswith("dev-")] == [f"dev-{n}" for n in range(7)]
 
 
 def test_the_table_and_the_csv_say_what_was_found(specs):

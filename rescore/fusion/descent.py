@@ -1,11 +1,19 @@
-"""Descent."""
+"""Find the weights that make the fewest errors: exact line search along many directions, no grid.
+
+Sweep the error count along a direction (`rescore.fusion.line_search`) and take the middle of the
+best plateau; go on along axes and random directions, from several points, until nothing improves.
+Source: Och 2003, ACL P03-1021.
+
+Reading order: `SearchSettings` and `Optimum`, `minimize_errors`, `_Problem` (the search).
+Shapes: U utterances, H hypotheses of all of them together, K weights (the named scales, then the
+word bonus).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -23,21 +31,22 @@ FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
-_SAMPLES = 8  # random points counted for each one the search starts from
-_PAIRS = 1 << 21  # pairs held at once
+_SAMPLES = 8  # random points counted for each one that the search starts from
+_PAIRS = 1 << 21  # pairs of hypotheses compared at once
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search. `bounds` maps a score name or "word_bonus" to (lowest, highest) scale.
+    """How to search. `bounds` maps a score name or "word_bonus" to (lowest, highest) weight.
 
-    By default scores have scales from 0 up, the word bonus and names that contain "prior" are free, and the first name is fixed at 1. The search
-    starts from the best single scale and from `restarts` random points; each round tries all axes and `random_directions` others, and the better
-    half of the points that it improves goes on.
+    By default scales are 0 or more, the word bonus and scales of names that contain "prior" are
+    free, and the first scale is fixed at 1. The search starts from the best single scale and from
+    `restarts` random points. Each round tries all axes and `random_directions` others; the better
+    half of the points that a round improves goes on.
     """
 
     word_bonus: bool = True
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[float, float]] | None = None
     restarts: int = 4
     random_directions: int = 4
     seed: int = 0
@@ -45,9 +54,11 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Optimum:
-    """Tuned weights: scales by name (the first is 1) and the word bonus; their errors, those of the first score alone, and the plateaus.
+    """Tuned weights: scales by name (the first is 1) and the word bonus.
 
-    `plateaus` gives for each free weight the open interval around it, the others fixed, in which `errors` stays the same; None is an open end.
+    `errors` are theirs, `errors_before` those of the first score alone. `plateaus` gives for each
+    free weight the open interval around it, the others fixed, on which `errors` stays the same;
+    None is an open end.
     """
 
     scales: Mapping[str, float]
@@ -57,9 +68,38 @@ class Optimum:
     plateaus: Mapping[str, Span]
 
 
+def minimize_errors(
+    table: ScoreTable, errors: ArrayLike, settings: SearchSettings | None = None
+) -> Optimum:
+    """Find the scales and the word bonus whose best hypotheses make the fewest errors.
+
+    `errors` is (H,) integers. The result is never worse than the first score alone, nor than the
+    best scale of any single score added to it. It depends on `settings.seed`, not on the order of
+    the utterances. Raises FusionError if errors or bounds do not fit, or the scores are too large
+    to be told apart.
+    Exact checks: tests/fusion/test_descent.py::test_one_scale_is_solved_exactly and
+    test_two_scales_find_the_best_cell_of_the_plane.
+    """
+    settings = settings or SearchSettings()
+    problem = _problem(table, np.asarray(errors), settings)
+    search = _pruned(_pruned(problem, 16), 128)
+    random = np.random.default_rng(settings.seed)
+    first_alone = np.zeros(len(problem.unit))
+    first_alone[0] = 1.0
+    first = search.point(np.clip(first_alone, problem.low, problem.high))
+    singles = [first, *(search.move(first, search.axis(k)) for k in search.free)]
+    best_single = min(singles, key=lambda point: point.errors)
+    starts = [best_single, *search.scattered(first.weights, random, settings.restarts)]
+    ends = search.descend(starts, random, settings.random_directions)
+    fewest = min(point.errors for point in ends)
+    centred = [search.centred(point) for point in ends if point.errors == fewest]
+    best = max(centred, key=search.margin)
+    return _optimum(table, problem, best, first, search.spans(best))
+
+
 @dataclass(frozen=True)
 class _Point:
-    """Weights (K,), the totals (H,) they give, and the errors of the 1-bests."""
+    """Weights (K,), the totals (H,) that they give, and the errors of the best hypotheses."""
 
     weights: FloatArray
     totals: FloatArray
@@ -68,9 +108,11 @@ class _Point:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What the search needs: columns (K, H), list offsets, error counts (H,), and for each weight its name, its bounds and its unit (0: fixed).
+    """What the search needs of the lists, and for each weight its name, bounds and unit.
 
-    A unit of a weight changes totals about as much, within a list, as the first score does: the search is the same for scores of any magnitude.
+    `columns` is (K, H), `errors` (H,), `low`, `high` and `unit` (K,). A step of one unit of a
+    weight changes totals about as much, within a list, as the first score does: so the search is
+    the same for scores of any magnitude. The unit of a fixed weight is 0.
     """
 
     names: tuple[str, ...]
@@ -81,34 +123,44 @@ class _Problem:
     high: FloatArray
     unit: FloatArray
 
+    @property
+    def free(self) -> list[int]:
+        """The numbers of the weights that are searched."""
+        return [int(k) for k in np.flatnonzero(self.unit)]
+
+    def axis(self, k: int) -> FloatArray:
+        """The direction along weight k, one unit long."""
+        direction = np.zeros(len(self.unit))
+        direction[k] = self.unit[k]
+        return direction
+
     def combine(self, weights: FloatArray) -> FloatArray:
-        """The weighted sum of the columns, (H,), added up in the order of `rescore.fusion.totals`."""
-        used = np.flatnonzero(weights)
-        total: FloatArray = weights[used[0]] * self.columns[used[0]]
-        for k in used[1:]:
+        """The weighted sum of the columns, (H,), added up in the order of `totals`."""
+        first, *others = np.flatnonzero(weights)
+        total: FloatArray = weights[first] * self.columns[first]
+        for k in others:
             total += weights[k] * self.columns[k]
         return total
 
-    def at(self, weights: FloatArray) -> _Point:
-        """Count the errors of the 1-bests."""
+    def point(self, weights: FloatArray) -> _Point:
+        """Count the errors of the best hypotheses."""
         total = self.combine(weights)
         return _Point(weights, total, int(self.errors[winners(total, self.offsets)].sum()))
 
-    def axes(self) -> Iterator[FloatArray]:
-        """One direction along each free weight."""
-        for k in np.flatnonzero(self.unit):
-            yield np.where(np.arange(len(self.unit)) == k, self.unit, 0.0)
+    def clipped(self, weights: FloatArray) -> _Point:
+        """The point of these weights, moved inside the bounds."""
+        return self.point(np.clip(weights, self.low, self.high))
 
     def reachable(self, weights: FloatArray, direction: FloatArray) -> tuple[float, float]:
-        """The steps that keep every weight inside its bounds."""
+        """The lowest and the highest step that keeps every weight inside its bounds."""
         moving = direction != 0
-        ends = np.stack(
-            [(bound - weights)[moving] / direction[moving] for bound in (self.low, self.high)]
-        )
-        return float(ends.min(axis=0).max()), float(ends.max(axis=0).min())
+        to_low = (self.low - weights)[moving] / direction[moving]
+        to_high = (self.high - weights)[moving] / direction[moving]
+        nearer, farther = np.minimum(to_low, to_high), np.maximum(to_low, to_high)
+        return float(nearer.max()), float(farther.min())
 
-    def sweep(self, point: _Point, direction: FloatArray) -> Staircase:
-        """The staircase along a direction, inside the bounds."""
+    def staircase(self, point: _Point, direction: FloatArray) -> Staircase:
+        """The error count along a direction, inside the bounds."""
         low, high = self.reachable(point.weights, direction)
         return staircase(
             point.totals, self.combine(direction), self.errors, self.offsets, low=low, high=high
@@ -117,16 +169,17 @@ class _Problem:
     def move(self, point: _Point, direction: FloatArray) -> _Point:
         """The best point along a direction, or the same one if there is no better.
 
-        What the sweep promises is counted again: where rounding decides between equal totals the two may differ, and nothing is taken on trust.
+        The errors that the staircase promises are counted again: where rounding decides between
+        equal totals, the two counts may differ.
         """
         low, high = self.reachable(point.weights, direction)
         if not low < high:
             return point
-        step, promised = self.sweep(point, direction).best()
+        step, promised = self.staircase(point, direction).best()
         if promised >= point.errors:
             return point
-        found = self.at(np.clip(point.weights + step * direction, self.low, self.high))
-        return found if found.errors == promised else point
+        moved = self.clipped(point.weights + step * direction)
+        return moved if moved.errors == promised else point
 
     def inward(self, weights: FloatArray, direction: FloatArray) -> FloatArray:
         """Turn the parts of a direction that would leave the bounds at once."""
@@ -136,212 +189,202 @@ class _Problem:
     def one_round(
         self, point: _Point, random: np.random.Generator, random_directions: int
     ) -> _Point:
-        """Search along each axis and some random directions, moving as soon as there is something better."""
-        several = random_directions if np.count_nonzero(self.unit) > 1 else 0
-        for direction in (
-            *self.axes(),
-            *(self.unit * random.standard_normal((several, len(self.unit)))),
-        ):
+        """Search along each axis and some random directions; move as soon as a point is better."""
+        if len(self.free) < 2:  # every direction is the axis
+            random_directions = 0
+        drawn = self.unit * random.standard_normal((random_directions, len(self.unit)))
+        for direction in (*(self.axis(k) for k in self.free), *drawn):
             point = self.move(point, self.inward(point.weights, direction))
         return point
 
     def descend(
         self, points: list[_Point], random: np.random.Generator, random_directions: int
     ) -> list[_Point]:
-        """Search from all points, round by round, until none improves; after each round go on with the better half of those that still do."""
-        found: list[_Point] = []
+        """Search round by round until no point improves; return the points where that happened.
+
+        After each round only the better half of the points that improved goes on.
+        """
+        ends: list[_Point] = []
         while points:
-            moved = [self.one_round(point, random, random_directions) for point in points]
-            better = [
-                after
-                for before, after in zip(points, moved, strict=True)
-                if after.errors < before.errors
-            ]
-            found += [
-                after
-                for before, after in zip(points, moved, strict=True)
-                if after.errors == before.errors
-            ]
-            points = sorted(better, key=lambda point: point.errors)[: math.ceil(len(better) / 2)]
-        return found
+            improved: list[_Point] = []
+            for before in points:
+                after = self.one_round(before, random, random_directions)
+                if after.errors < before.errors:
+                    improved.append(after)
+                else:
+                    ends.append(after)
+            improved.sort(key=lambda point: point.errors)
+            points = improved[: math.ceil(len(improved) / 2)]
+        return ends
 
     def scattered(self, start: FloatArray, random: np.random.Generator, count: int) -> list[_Point]:
-        """The best `count` of many random points: lognormal where a weight has a sign, normal where it has none."""
+        """The best `count` of many random points.
+
+        Weights are lognormal where their bounds give them a sign, symmetric around 0 elsewhere.
+        """
         points = []
         for _ in range(_SAMPLES * count):
             size = self.unit * np.exp(random.normal(0, 1.5, len(start)))
-            sign = np.where(
-                self.low >= 0,
-                1.0,
-                np.where(self.high <= 0, -1.0, random.choice([-1.0, 1.0], len(start))),
-            )
-            points.append(
-                self.at(np.clip(np.where(self.unit > 0, size * sign, start), self.low, self.high))
-            )
+            sign = random.choice([-1.0, 1.0], len(start))
+            sign = np.where(self.high <= 0, -1.0, sign)
+            sign = np.where(self.low >= 0, 1.0, sign)
+            points.append(self.clipped(np.where(self.unit > 0, size * sign, start)))
         return sorted(points, key=lambda point: point.errors)[:count]
 
     def plateau(self, point: _Point, axis: FloatArray) -> tuple[float, float]:
-        """How far one can step down and up an axis without a change in errors; (0, 0) where ties decide at the point itself."""
-        low, high, errors = self.sweep(point, axis).plateau(0.0)
+        """How far one can step down and up an axis without a change in errors.
+
+        It is (0, 0) where ties decide at the point itself.
+        """
+        low, high, errors = self.staircase(point, axis).plateau(0.0)
         return (low, high) if errors == point.errors else (0.0, 0.0)
 
     def centred(self, point: _Point) -> _Point:
-        """Move each weight to the middle of its plateau, the errors staying as they are."""
-        for axis in self.axes():
+        """Move each weight to the middle of its plateau as long as the errors stay the same."""
+        for k in self.free:
+            axis = self.axis(k)
             low, high = self.plateau(point, axis)
             if math.isfinite(high - low):
-                middle = self.at(
-                    np.clip(point.weights + (low + high) / 2 * axis, self.low, self.high)
-                )
+                middle = self.clipped(point.weights + (low + high) / 2 * axis)
                 point = middle if middle.errors == point.errors else point
         return point
 
     def margin(self, point: _Point) -> float:
-        """The width of the narrowest plateau of a point, in units: what tells two points of equal errors apart."""
-        return min(
-            (high - low for low, high in (self.plateau(point, axis) for axis in self.axes())),
-            default=math.inf,
-        )
+        """The width of the narrowest plateau of a point, in units.
 
-    def spans(self, point: _Point) -> list[Span]:
+        It decides between points with equal errors.
+        """
+        widths = []
+        for k in self.free:
+            low, high = self.plateau(point, self.axis(k))
+            widths.append(high - low)
+        return min(widths, default=math.inf)
+
+    def spans(self, point: _Point) -> dict[str, Span]:
         """The plateau of each free weight around a point, as weights; None is an open end."""
-        steps = [
-            (axis[axis != 0][0], weight, self.plateau(point, axis))
-            for axis, weight in zip(self.axes(), point.weights[self.unit > 0], strict=True)
-        ]
-        return [
-            (_finite(weight + low * unit), _finite(weight + high * unit))
-            for unit, weight, (low, high) in steps
-        ]
+        spans = {}
+        for k in self.free:
+            low, high = self.plateau(point, self.axis(k))
+            weight, unit = point.weights[k], self.unit[k]
+            spans[self.names[k]] = (_finite(weight + low * unit), _finite(weight + high * unit))
+        return spans
 
 
 def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def minimize_errors(
-    table: ScoreTable, errors: ArrayLike, settings: SearchSettings | None = None
-) -> Optimum:
-    """Find scales and word bonus whose 1-bests make the fewest errors; `errors` is (H,) integers, one for each hypothesis.
-
-    Never worse than the first score alone, nor than the best scale of any single score added to it. Deterministic by `settings.seed`, and the
-    order of the utterances does not matter. Raises FusionError if errors or bounds do not fit, or the scores are too large to be told apart.
-    Exact checks: tests/fusion/test_tune.py, against every interval of small problems.
-    """
-    settings = settings or SearchSettings()
-    problem = _problem(table, np.asarray(errors), settings)
-    search = _pruned(_pruned(problem, 16), 128)
-    random = np.random.default_rng(settings.seed)
-    first = search.at(np.clip(np.eye(1, len(problem.unit))[0], problem.low, problem.high))
-    single = min(
-        [first, *(search.move(first, axis) for axis in search.axes())],
-        key=lambda point: point.errors,
-    )
-    starts = [single, *search.scattered(first.weights, random, settings.restarts)]
-    found = search.descend(starts, random, settings.random_directions)
-    fewest = min(point.errors for point in found)
-    best = max(
-        (search.centred(point) for point in found if point.errors == fewest), key=search.margin
-    )
-    return _optimum(table, problem, best, first, search.spans(best))
-
-
 def _optimum(
-    table: ScoreTable, problem: _Problem, best: _Point, first: _Point, spans: list[Span]
+    table: ScoreTable, problem: _Problem, best: _Point, first: _Point, spans: dict[str, Span]
 ) -> Optimum:
-    """Name the weights, and count once more over all hypotheses, by the function that `fuse` uses."""
-    weights = dict(zip(problem.names, map(float, best.weights), strict=True))
+    """Name the weights, and count once more over all hypotheses with the totals of `fuse`."""
+    weights = dict(zip(problem.names, best.weights.tolist(), strict=True))
     word_bonus = weights.pop(WORD_BONUS, 0.0)
-    counted = int(problem.errors[winners(totals(table, weights, word_bonus), table.offsets)].sum())
-    if counted != best.errors:
+    chosen = winners(totals(table, weights, word_bonus), table.offsets)
+    errors = int(problem.errors[chosen].sum())
+    if errors != best.errors:
         raise FusionError(
-            f"the search promised {best.errors} errors and a recount finds {counted}: the scores are too large to be told apart"
+            f"the search promised {best.errors} errors and a recount finds {errors}:"
+            " the scores are too large to be told apart"
         )
-    free = [name for name, unit in zip(problem.names, problem.unit, strict=True) if unit]
-    return Optimum(weights, word_bonus, counted, first.errors, dict(zip(free, spans, strict=True)))
+    return Optimum(weights, word_bonus, errors, first.errors, spans)
 
 
 def _problem(table: ScoreTable, errors: NDArray[np.generic], settings: SearchSettings) -> _Problem:
     if errors.shape != table.words.shape or not np.issubdtype(errors.dtype, np.integer):
         raise FusionError(
-            f"the errors are {errors.dtype} of shape {errors.shape}, expected integers of shape {table.words.shape}"
+            f"the errors are {errors.dtype} of shape {errors.shape},"
+            f" expected integers of shape {table.words.shape}"
         )
-    names = (*table.names, WORD_BONUS) if settings.word_bonus else table.names
-    columns = np.ascontiguousarray(
-        np.column_stack([table.features, table.words]).T[: len(names)], dtype=np.float64
-    )
-    low, high = np.array(_bounds(names, settings.bounds)).T
+    names, rows = table.names, [*table.features.T]
+    if settings.word_bonus:
+        names, rows = (*names, WORD_BONUS), [*rows, table.words]
+    columns = np.stack(rows).astype(np.float64)
+    low, high = _bounds(names, settings.bounds or {})
     unit = np.where(low < high, _units(columns, table.offsets), 0.0)
     return _Problem(names, columns, table.offsets, errors.astype(np.int64), low, high, unit)
 
 
 def _bounds(
-    names: tuple[str, ...], given: Mapping[str, tuple[float, float]]
-) -> list[tuple[float, float]]:
-    """The lowest and the highest value of every weight; the first is 1."""
-    for name, (low, high) in given.items():
-        if name not in names[1:]:
+    names: tuple[str, ...], bounds: Mapping[str, tuple[float, float]]
+) -> tuple[FloatArray, FloatArray]:
+    """The lowest and the highest value of every weight, each (K,); the first weight is 1."""
+    searched = names[1:]
+    for name, (low, high) in bounds.items():
+        if name not in searched:
             raise FusionError(
-                f'bounds are given for "{name}", expected one of the weights that are searched: {", ".join(names[1:]) or "none"}'
+                f'bounds are given for "{name}", expected one of the weights that are searched:'
+                f" {', '.join(searched) or 'none'}"
             )
         if not low <= high or low == math.inf or high == -math.inf:
             raise FusionError(
-                f'the bounds of "{name}" are {low} and {high}, expected the lowest and the highest weight'
+                f'the bounds of "{name}" are {low} and {high},'
+                " expected the lowest and the highest weight"
             )
-    usual = {
-        name: (-math.inf if name == WORD_BONUS or "prior" in name else 0.0, math.inf)
-        for name in names[1:]
-    }
-    return [(1.0, 1.0), *{**usual, **given}.values()]
+    lows, highs = [1.0], [1.0]
+    for name in searched:
+        may_be_negative = name == WORD_BONUS or "prior" in name
+        low, high = bounds.get(name, (-math.inf if may_be_negative else 0.0, math.inf))
+        lows.append(low)
+        highs.append(high)
+    return np.array(lows, dtype=np.float64), np.array(highs, dtype=np.float64)
 
 
 def _units(columns: FloatArray, offsets: IntArray) -> FloatArray:
-    """Compare the mean range of each column within a list with the first one's; fsum, so that the order of the lists is nothing. Constant: 0."""
-    ranges = np.maximum.reduceat(columns, offsets[:-1], axis=1) - np.minimum.reduceat(
-        columns, offsets[:-1], axis=1
-    )
-    mean = np.array([math.fsum(row) for row in ranges])
-    units: FloatArray = np.divide(mean[0] or 1.0, mean, out=np.zeros(len(mean)), where=mean > 0)
+    """The unit of each weight, (K,): the mean range of the first column within a list over its own.
+
+    0 for a column that is constant in every list. fsum, so that the order of the lists does not
+    matter.
+    """
+    highest = np.maximum.reduceat(columns, offsets[:-1], axis=1)
+    lowest = np.minimum.reduceat(columns, offsets[:-1], axis=1)
+    ranges = np.array([math.fsum(row) for row in highest - lowest])
+    units = np.zeros(len(ranges))
+    varies = ranges > 0
+    units[varies] = (ranges[0] or 1.0) / ranges[varies]
     return units
 
 
 def _pruned(problem: _Problem, size: int) -> _Problem:
-    """Leave out hypotheses that can never be the 1-best: another of the list is at least as good in everything, and better or earlier.
+    """Leave out hypotheses that can never be the best of their list.
 
-    Pairs are compared in pieces of `size` neighbours at most, so the cost is linear in the length of a list.
+    Such a hypothesis has another in its list that is at least as good in everything, and better
+    or earlier. Pairs are compared within pieces of `size` neighbours at most, so the cost is linear
+    in the length of a list.
     """
+    begins = []
+    for begin, end in zip(problem.offsets[:-1], problem.offsets[1:], strict=True):
+        begins.append(np.arange(begin, end, size))
+    piece_begins = np.concatenate(begins)
+    lengths = np.diff(np.append(piece_begins, len(problem.errors)))
     kept = np.ones(len(problem.errors), dtype=bool)
-    begins = np.array(
-        [
-            row
-            for begin, end in pairwise(problem.offsets.tolist())
-            for row in range(begin, end, size)
-        ]
-    )
-    lengths = np.diff(np.append(begins, len(kept)))
     for length in np.unique(lengths):
-        alike = begins[lengths == length]
-        for some in np.array_split(alike, math.ceil(len(alike) * length * length / _PAIRS)):
-            rows = some[:, None] + np.arange(length)
-            kept[rows] = ~_beaten(problem, rows)
-    offsets = np.append(0, np.cumsum(kept))[problem.offsets]
+        alike = piece_begins[lengths == length]
+        blocks = math.ceil(len(alike) * length * length / _PAIRS)
+        for block in np.array_split(alike, blocks):
+            rows = block[:, None] + np.arange(length)
+            kept[rows] = ~_is_dominated(problem, rows)
     return replace(
         problem,
         columns=problem.columns.compress(kept, axis=1),
         errors=problem.errors[kept],
-        offsets=offsets,
+        offsets=np.append(0, np.cumsum(kept))[problem.offsets],
     )
 
 
-def _beaten(problem: _Problem, rows: IntArray) -> BoolArray:
-    """Which of `rows`, (lists, size), lose to another of their list at any weights; the first weight is positive."""
+def _is_dominated(problem: _Problem, rows: IntArray) -> BoolArray:
+    """Which of `rows`, (pieces, size), lose to another of their piece at any weights.
+
+    The weight of the first column is positive, the others have the signs that the bounds allow.
+    """
     columns = problem.columns.take(rows, axis=1)
-    mine, theirs = columns[..., :, None], columns[..., None, :]
-    lost = (theirs[0] > mine[0]) | np.tri(rows.shape[1], k=-1, dtype=bool)
-    for k in range(len(mine)):
+    own, other = columns[..., :, None], columns[..., None, :]  # (K, pieces, size, size)
+    is_earlier = np.tri(rows.shape[1], k=-1, dtype=bool)
+    loses = (other[0] > own[0]) | is_earlier
+    for k in range(len(own)):
         if problem.low[k] < 0:
-            lost &= theirs[k] <= mine[k]
+            loses &= other[k] <= own[k]
         if problem.high[k] > 0:
-            lost &= theirs[k] >= mine[k]
-    found: BoolArray = lost.any(axis=-1)
-    return found
+            loses &= other[k] >= own[k]
+    dominated: BoolArray = loses.any(axis=-1)
+    return dominated

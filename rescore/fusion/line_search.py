@@ -1,9 +1,13 @@
-"""The error count of a corpus along a line in the space of weights: an exact staircase, by the upper envelopes of all lists at once.
+"""The error count of a corpus along a line in the space of weights, exactly.
 
-Along a direction the total of a hypothesis is a line, intercept + step * slope, so the 1-best of a list changes only at the corners of an upper
-envelope, and the error count is known everywhere from its corners.
-Source: Och 2003, "Minimum error rate training in statistical machine translation", ACL P03-1021, section 5; the envelopes are found as
-quickhull finds hulls (Barber, Dobkin and Huhdanpaa 1996). Shapes: U utterances, H hypotheses of all of them, C corners.
+Along a direction the total of a hypothesis is a line, intercept + step * slope. So the best
+hypothesis of a list changes only at the corners of the upper envelope of its lines, and the error
+count is a staircase with steps at these corners. The envelopes of all lists are found at once, as
+quickhull finds convex hulls.
+
+Source: Och 2003, "Minimum error rate training in statistical machine translation", ACL P03-1021,
+section 5; Barber, Dobkin and Huhdanpaa 1996 (quickhull).
+Shapes: U utterances, H hypotheses of all of them together, C corners.
 """
 
 from __future__ import annotations
@@ -22,15 +26,18 @@ __all__ = ["Staircase", "staircase"]
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
-_NARROW = 1e-9  # plateaus narrower than this, relative to their place, are rounding of corners that coincide
-_FAR = 1e100  # corners farther out than this only come from slopes that differ by rounding
+# Plateaus narrower than this, relative to their place, come from rounding: their corners coincide.
+_NARROW = 1e-9
+_FAR = 1e100  # corners farther out than this come from slopes that differ only by rounding
 
 
 @dataclass(frozen=True)
 class Staircase:
-    """The error count as a function of the step: `counts[i]` on the open interval between `corners[i - 1]` and `corners[i]`.
+    """The error count as a function of the step.
 
-    `corners` is float64 (C,), ascending, `counts` int64 (C + 1,); the ends are `low` and `high`. At a corner itself hypotheses tie.
+    `counts[i]` holds on the open interval between `corners[i - 1]` and `corners[i]`; the outermost
+    ends are `low` and `high`. `corners` is float64 (C,), ascending, `counts` int64 (C + 1,). At a
+    corner itself hypotheses tie.
     """
 
     low: float
@@ -45,9 +52,10 @@ class Staircase:
         return float(edges[i]), float(edges[i + 1]), int(self.counts[i])
 
     def best(self, reach: float = 1.0) -> tuple[float, int]:
-        """Return (step, errors): the middle of the plateau with the fewest errors, of equal ones the widest.
+        """Return (step, errors): the middle of the plateau with the fewest errors.
 
-        A plateau without end counts as 2 * `reach` wide, so its middle is `reach` beyond the last corner (or the bound; or 0).
+        Ties go to the widest. A plateau without end counts as 2 * `reach` wide: its middle is
+        `reach` beyond the last corner or bound, or 0 if there is none.
         """
         edges = self._edges()
         if edges[0] == -math.inf:
@@ -55,9 +63,8 @@ class Staircase:
         if edges[-1] == math.inf:
             edges[-1] = edges[-2] + 2 * reach
         left, right = edges[:-1], edges[1:]
-        widths = np.where(
-            right - left > _NARROW * np.maximum(np.abs(left), np.abs(right)), right - left, 0.0
-        )
+        is_wide = right - left > _NARROW * np.maximum(np.abs(left), np.abs(right))
+        widths = np.where(is_wide, right - left, 0.0)
         fewest = self.counts[widths > 0].min()
         best = np.argmax(np.where(self.counts == fewest, widths, 0.0))
         return float((left[best] + right[best]) / 2), int(fewest)
@@ -67,15 +74,18 @@ class Staircase:
 
 
 class _Lines(NamedTuple):
-    """Lines still in question: their numbers, intercepts and slopes, and the gap between two known lines that each lies in."""
+    """Lines: their numbers (H,), intercepts and slopes, and the gap that each belongs to.
 
-    line: IntArray
+    A gap lies between two neighbouring lines of an envelope as far as it is known.
+    """
+
+    number: IntArray
     intercept: FloatArray
     slope: FloatArray
     gap: IntArray
 
     def take(self, rows: IntArray) -> _Lines:
-        return _Lines(self.line[rows], self.intercept[rows], self.slope[rows], self.gap[rows])
+        return _Lines(self.number[rows], self.intercept[rows], self.slope[rows], self.gap[rows])
 
 
 def staircase(
@@ -87,73 +97,90 @@ def staircase(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> Staircase:
-    """Return sum_u errors[1-best of u at intercept + step * slope] as a function of the step, exactly, on low < step < high.
+    """Return the errors of the best hypotheses at intercept + step * slope, for low < step < high.
 
-    `intercept`, `slope`, `errors` are (H,); `offsets` (U + 1,) cuts them into lists. Of equal hypotheses the earliest is the 1-best.
+    `intercept`, `slope` and `errors` are (H,); `offsets` (U + 1,) cuts them into lists. Ties go to
+    the earliest hypothesis.
 
-    Quickhull over all lists at once: between two lines of the upper envelope no line matters that is not above them where they cross; the
-    highest one there is on the envelope too, and divides the rest. A gap with nothing above it is a corner. Finished lists drop out.
-    Exact check: tests/fusion/test_tune.py::test_staircase_equals_every_interval_of_a_brute_force_sweep.
+    Between two lines of the envelope only lines matter that lie above the point where these two
+    cross. The highest of them there is on the envelope too and divides the gap in two; a gap
+    without such a line is a corner.
+    Exact check:
+    tests/fusion/test_line_search.py::test_staircase_equals_every_interval_of_a_brute_force_sweep.
     """
-    left, right = (
-        _outermost(intercept, slope, offsets, low),
-        _outermost(intercept, -slope, offsets, -high),
-    )
-    start, corners, changes = errors[left].sum(), [], []
-    lines = _Lines(
-        np.arange(len(slope)), intercept, slope, np.repeat(np.arange(len(left)), np.diff(offsets))
-    )
+    left = _outermost(intercept, slope, offsets, low)
+    right = _outermost(intercept, -slope, offsets, -high)
+    errors_at_low = errors[left].sum()
+    corners: list[FloatArray] = []
+    changes: list[IntArray] = []
+    gap = np.repeat(np.arange(len(left)), np.diff(offsets))  # at first a gap is a list
+    lines = _Lines(np.arange(len(slope)), intercept, slope, gap)
     while True:
-        cross, lines, height = _above(
-            lines,
-            _Lines(left, intercept[left], slope[left], left),
-            _Lines(right, intercept[right], slope[right], right),
-        )
-        closed = np.ones(len(left), dtype=bool)
-        closed[lines.gap] = False
-        corners.append(cross[closed])
-        changes.append(errors[right[closed]] - errors[left[closed]])
-        if closed.all():
+        left_ends = _Lines(left, intercept[left], slope[left], left)
+        right_ends = _Lines(right, intercept[right], slope[right], right)
+        cross, lines, height = _above(lines, left_ends, right_ends)
+        is_corner = np.ones(len(left), dtype=bool)
+        is_corner[lines.gap] = False
+        corners.append(cross[is_corner])
+        changes.append(errors[right[is_corner]] - errors[left[is_corner]])
+        if is_corner.all():
             break
-        runs = np.append(
-            np.flatnonzero(np.append(True, lines.gap[1:] != lines.gap[:-1])), len(height)
-        )
-        top = winners(height, runs)
-        parent, vertex = lines.gap[top], lines.line[top]
-        beyond = lines.slope > np.repeat(lines.slope[top], np.diff(runs))
-        lines = lines._replace(gap=np.repeat(2 * np.arange(len(top)), np.diff(runs)) + beyond)
-        left, right = (
-            np.column_stack([left[parent], vertex]).ravel(),
-            np.column_stack([vertex, right[parent]]).ravel(),
-        )
-    where, change = _summed(np.concatenate(corners), np.concatenate(changes))
-    return Staircase(low, high, np.clip(where, low, high), np.cumsum(np.append(start, change)))
+        left, right, lines = _divide(left, right, lines, height)
+    places, steps = _summed(np.concatenate(corners), np.concatenate(changes))
+    counts = np.cumsum(np.append(errors_at_low, steps))
+    return Staircase(low, high, np.clip(places, low, high), counts)
 
 
 def _outermost(intercept: FloatArray, slope: FloatArray, offsets: IntArray, at: float) -> IntArray:
-    """Return the 1-best of each utterance just right of `at`, (U,). Mirror the slopes and `at` for the one just left."""
-    first, second = (-slope, intercept) if at == -math.inf else (intercept + at * slope, slope)
-    tied = np.flatnonzero(
-        first == np.repeat(np.maximum.reduceat(first, offsets[:-1]), np.diff(offsets))
-    )
+    """Return the best hypothesis of each list just right of `at`, (U,).
+
+    With mirrored slopes and `at` it is the one just left.
+    """
+    if at == -math.inf:
+        first, second = -slope, intercept
+    else:
+        first, second = intercept + at * slope, slope
+    highest = np.maximum.reduceat(first, offsets[:-1])
+    tied = np.flatnonzero(first == np.repeat(highest, np.diff(offsets)))
     return tied[winners(second[tied], np.searchsorted(tied, offsets))]
 
 
 def _above(lines: _Lines, left: _Lines, right: _Lines) -> tuple[FloatArray, _Lines, FloatArray]:
-    """Return where the two ends of each gap cross; the lines above that corner, sorted by gap; and their heights there."""
-    with np.errstate(
-        divide="ignore", invalid="ignore", over="ignore"
-    ):  # equal ends: nothing lies between them, NaN compares false
+    """Find the lines that still matter in their gaps, `left` and `right` being the gaps' ends.
+
+    Returns where the two ends of each gap cross; the lines above that point, sorted by gap; and
+    their heights there.
+    """
+    # Equal ends give NaN, which compares false: nothing lies between them.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cross = (left.intercept - right.intercept) / (right.slope - left.slope)
         level = left.intercept + cross * left.slope
         height = lines.intercept + cross[lines.gap] * lines.slope
     rows = np.flatnonzero(height > level[lines.gap])
     gap, slope = lines.gap[rows], lines.slope[rows]
-    rows = rows[
-        (slope > left.slope[gap]) & (slope < right.slope[gap])
-    ]  # not the ends themselves, nor their copies
+    # Neither the ends themselves nor their copies.
+    rows = rows[(slope > left.slope[gap]) & (slope < right.slope[gap])]
     rows = rows[np.argsort(lines.gap[rows], kind="stable")]
     return cross, lines.take(rows), height[rows]
+
+
+def _divide(
+    left: IntArray, right: IntArray, lines: _Lines, height: FloatArray
+) -> tuple[IntArray, IntArray, _Lines]:
+    """Put the highest line of each open gap on the envelope: two gaps in place of one.
+
+    `lines` are sorted by gap. Returns the ends of the new gaps, and the lines with their new gaps.
+    """
+    begins = np.flatnonzero(np.append(True, lines.gap[1:] != lines.gap[:-1]))
+    bounds = np.append(begins, len(height))
+    sizes = np.diff(bounds)
+    highest = winners(height, bounds)
+    gap, vertex = lines.gap[highest], lines.number[highest]
+    is_right_of_vertex = lines.slope > np.repeat(lines.slope[highest], sizes)
+    new_gap = np.repeat(2 * np.arange(len(highest)), sizes) + is_right_of_vertex
+    new_left = np.column_stack([left[gap], vertex]).ravel()
+    new_right = np.column_stack([vertex, right[gap]]).ravel()
+    return new_left, new_right, lines._replace(gap=new_gap)
 
 
 def _summed(corners: FloatArray, changes: IntArray) -> tuple[FloatArray, IntArray]:
@@ -163,6 +190,7 @@ def _summed(corners: FloatArray, changes: IntArray) -> tuple[FloatArray, IntArra
     if not len(moving):
         return corners, changes
     order = np.argsort(corners)
-    begins = np.flatnonzero(np.append(True, np.diff(corners[order]) > 0))
+    corners = corners[order]
+    begins = np.flatnonzero(np.append(True, np.diff(corners) > 0))
     changes = np.add.reduceat(changes[order], begins)
-    return corners[order][begins][changes != 0], changes[changes != 0]
+    return corners[begins][changes != 0], changes[changes != 0]

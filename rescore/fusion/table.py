@@ -172,10 +172,10 @@ def signature(nbest: NBest, name: str) -> str | None:
 
 
 def recogniser_scores(lists: Iterable[NBest]) -> tuple[str, ...]:
-    """Return the names of the scores that came with the lists, in the order of the first hypothesis.
+    """Return the names of the scores that came with the lists.
 
     These are the scores that every hypothesis has and that this package did not make, as far as
-    the records say; `rank` only where there is no other.
+    the records say, in the order of the first hypothesis; `rank` only where there is no other.
     """
     common: list[str] | None = None
     for nbest in lists:

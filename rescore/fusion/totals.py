@@ -44,7 +44,9 @@ def linear(
 ) -> FloatArray:
     """Return sum_k scale_k * score_k + word_bonus * words, (H,).
 
-    Added up name after name, elementwise: equal rows have equal totals, and a list alone has the totals it has among others.
+    Added up name after name, elementwise: so equal rows have equal totals, and a list alone has
+    the totals that it has among others.
+    Exact check: tests/fusion/test_totals.py::test_a_list_alone_has_the_totals_it_has_among_others.
     """
     total = scales[0] * features[:, 0]
     for k in range(1, len(scales)):
@@ -58,29 +60,27 @@ def totals(
     word_bonus: float = 0.0,
     combine: Combiner = linear,
 ) -> FloatArray:
-    """Return the total of every hypothesis, (H,), in nats times the first scale. `scales` has a value for each of `table.names`.
+    """Return the total of every hypothesis, (H,), in nats times the first scale.
 
-    `combine` sees all rows at once; one that compares hypotheses has to be given one list at a time.
+    `scales` has a value for each of `table.names`. `combine` gets all rows at once: a combiner that
+    compares the hypotheses of a list needs tables of one list.
     Raises FusionError if the scales do not fit the names, or a total is missing or overflows.
     """
-    weights = (
-        [scales.get(name, math.nan) for name in table.names]
-        if isinstance(scales, Mapping)
-        else list(scales)
-    )
-    if (
-        len(weights) != len(table.names)
-        or len(scales) != len(table.names)
-        or not np.isfinite(weights).all()
-    ):
+    if isinstance(scales, Mapping):
+        weights = [scales.get(name, math.nan) for name in table.names]
+    else:
+        weights = list(scales)
+    if not len(weights) == len(scales) == len(table.names) or not np.isfinite(weights).all():
         raise FusionError(
-            f"the scales {scales} do not fit the scores {', '.join(table.names)}, expected one finite number for each"
+            f"the scales {scales} do not fit the scores {', '.join(table.names)},"
+            " expected one finite number for each"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         total = combine(table.features, weights, table.words, word_bonus)
     if np.shape(total) != table.words.shape:
         raise FusionError(
-            f"the fusion made totals of shape {np.shape(total)}, expected {table.words.shape}: one for each hypothesis"
+            f"the fusion returned totals of shape {np.shape(total)},"
+            f" expected {table.words.shape}: one for each hypothesis"
         )
     if not np.isfinite(total).all():
         raise FusionError(
@@ -90,7 +90,7 @@ def totals(
 
 
 def winners(values: FloatArray, offsets: IntArray) -> IntArray:
-    """Return the index of the highest value of each utterance, (U,) into (H,); of equal ones the earliest."""
+    """Return the row of the highest value of each list, (U,) into (H,); ties go to the earliest."""
     highest = np.repeat(np.maximum.reduceat(values, offsets[:-1]), np.diff(offsets))
     hits = np.flatnonzero(values == highest)
     return hits[np.searchsorted(hits, offsets[:-1])]
@@ -104,22 +104,24 @@ def fuse(
     *,
     posteriors: bool = False,
 ) -> Iterator[NBest]:
-    """Yield every list whole, reordered: the chosen hypothesis first, the others by descending total, equal ones as they were.
+    """Yield every list reordered: the chosen hypothesis first, the others by descending total.
 
-    Every hypothesis gets `scores.total` (an older one is replaced), the record `meta.scores.total` with the signature of the weights and whether
-    they were tuned on this utterance; all else stays, in `raw` too, and the input is not changed. `decision` is a name from the registry;
-    `temperature` divides the totals where probabilities are needed: by default the tuned one, or 1.
-    `posteriors` adds `posterior` to every hypothesis (they sum to 1), `word_confidences` to the winner and `temperature` to `meta.scores.total`;
-    without it, those of an earlier call, which belong to the older total, are left out.
-    Raises ScoreError for a missing score, FusionError if a score was made by another model or setting than the one tuned with, RescoreError for
-    an unknown decision or kind of fusion.
+    Ties stay in their order. Every hypothesis gets `scores.total` (an older one is replaced), the
+    record `meta.scores.total` with the signature of the weights and whether they were tuned on this
+    utterance. Everything else stays, in `raw` too; the input is not changed. `decision` is a name
+    from the registry. `temperature` divides the totals where probabilities are needed: by default
+    the tuned one, or 1. `posteriors` adds `posterior` to every hypothesis (they sum to 1),
+    `word_confidences` to the winner and `temperature` to `meta.scores.total`. Without it, those of
+    an earlier call are left out, because they belong to the older total.
+
+    Raises ScoreError for a missing score, FusionError if a score was made by another model or
+    setting than the one tuned with, RescoreError for an unknown decision or kind of fusion.
+    Exact check:
+    tests/fusion/test_fuse.py::test_fuse_puts_the_winner_first_and_keeps_everything_else.
     """
-    choose, combine = (
-        lookup(DECISIONS, decision, "decision"),
-        lookup(FUSIONS, fusion.kind, "fusion"),
-    )
+    choose = lookup(DECISIONS, decision, "decision")
+    combine = lookup(FUSIONS, fusion.kind, "fusion")
     divisor = temperature if temperature is not None else fusion.temperature or 1.0
-    written = divisor if posteriors else None
     for nbest in lists:
         check_signatures(nbest, fusion)
         table = ScoreTable.of([nbest], list(fusion.scales))
@@ -128,50 +130,56 @@ def fuse(
         except FusionError as error:
             raise FusionError(f"{nbest.place()}: {error}") from error
         chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)
-        raws = _with_posteriors(nbest, total, written, chosen)
-        order = [chosen, *(i for i in np.argsort(-total, kind="stable") if i != chosen)]
-        hyps = tuple(
-            replace(
-                nbest.hyps[i], scores={**nbest.hyps[i].scores, TOTAL: float(total[i])}, raw=raws[i]
-            )
-            for i in order
-        )
-        yield from_dict(
-            to_dict(replace(nbest, hyps=hyps, provenance=_with_total(nbest, fusion, written))),
-            nbest.where,
-        )
+        yield _reordered(nbest, fusion, total, chosen, divisor if posteriors else None)
 
 
-def _with_total(nbest: NBest, fusion: Fusion, temperature: float | None) -> dict[str, Provenance]:
-    """What made the scores of the list, the total included."""
-    made = {
+def _reordered(
+    nbest: NBest, fusion: Fusion, total: FloatArray, chosen: int, temperature: float | None
+) -> NBest:
+    """The list with its totals; with probabilities too where a temperature is given."""
+    raws = _raw_hypotheses(nbest, total, chosen, temperature)
+    descending = [int(i) for i in np.argsort(-total, kind="stable")]
+    hyps = []
+    for i in [chosen, *(i for i in descending if i != chosen)]:
+        scores = {**nbest.hyps[i].scores, TOTAL: float(total[i])}
+        hyps.append(replace(nbest.hyps[i], scores=scores, raw=raws[i]))
+    provenance = {**nbest.provenance, TOTAL: _total_provenance(nbest, fusion, temperature)}
+    fused = replace(nbest, hyps=tuple(hyps), provenance=provenance)
+    return from_dict(to_dict(fused), nbest.where)
+
+
+def _total_provenance(nbest: NBest, fusion: Fusion, temperature: float | None) -> Provenance:
+    """What made the totals of the list."""
+    entry = {
         "signature": fusion.signature,
         "kind": "total",
         "evaluations": 0,
         "tuned_on": fusion.knows(nbest.id),
     }
-    made = made if temperature is None else {**made, _TEMPERATURE: temperature}
-    return {**nbest.provenance, TOTAL: Provenance(made)}
+    if temperature is not None:
+        entry[_TEMPERATURE] = temperature
+    return Provenance(entry)
 
 
-def _with_posteriors(
-    nbest: NBest, total: FloatArray, temperature: float | None, chosen: int
+def _raw_hypotheses(
+    nbest: NBest, total: FloatArray, chosen: int, temperature: float | None
 ) -> list[dict[str, Any]]:
-    """The raw hypotheses with their probabilities, the chosen one with the confidences of its words too.
+    """The JSON objects of the hypotheses, with the probabilities that the temperature gives.
 
-    None: without those that an earlier `fuse` gave them; fields of these names from elsewhere stay.
+    Without a temperature, the probabilities of an earlier `fuse` are removed. Fields of the same
+    names that another tool wrote stay.
     """
-    total_before = nbest.provenance.get(TOTAL)
-    had_posteriors = total_before is not None and total_before.get(_TEMPERATURE) is not None
-    replaced = _POSTERIORS if temperature is not None or had_posteriors else ()
-    raws = [
-        {key: value for key, value in hyp.raw.items() if key not in replaced} for hyp in nbest.hyps
-    ]
+    earlier_total = nbest.provenance.get(TOTAL)
+    had_posteriors = earlier_total is not None and earlier_total.get(_TEMPERATURE) is not None
+    raws = [dict(hyp.raw) for hyp in nbest.hyps]
+    if temperature is not None or had_posteriors:
+        for raw in raws:
+            for name in _POSTERIORS:
+                raw.pop(name, None)
     if temperature is not None:
         probabilities = posterior(total, temperature)
         for raw, probability in zip(raws, probabilities.tolist(), strict=True):
             raw["posterior"] = probability
-        raws[chosen]["word_confidences"] = word_confidences(
-            [hyp.text for hyp in nbest.hyps], probabilities, chosen
-        ).tolist()
+        confidences = word_confidences([hyp.text for hyp in nbest.hyps], probabilities, chosen)
+        raws[chosen]["word_confidences"] = confidences.tolist()
     return raws

@@ -1,11 +1,14 @@
-"""Tune."""
+"""Tune weights on development lists: lists or arrays in, weights out.
+
+The search itself is `rescore.fusion.descent.minimize_errors`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,22 +16,89 @@ from numpy.typing import ArrayLike, NDArray
 from rescore.errors import FusionError
 from rescore.fusion.decisions import fit_temperature
 from rescore.fusion.descent import Optimum, SearchSettings, minimize_errors
-from rescore.fusion.table import ScoreTable, signature
+from rescore.fusion.dev_set import DevSet, dev_set
+from rescore.fusion.table import ScoreTable
 from rescore.fusion.totals import totals, winners
 from rescore.fusion.weights import DevResult, Fusion, digest
-from rescore.text import normalizer as named_normalizer
 from rescore.types import NBest
-from rescore.wer.counts import (
-    Unit,
-    list_errors,
-    no_reference_words,
-    reference,
-    reference_length,
-)
+from rescore.wer.counts import Unit
 
-__all__ = ["HeldOut", "cross_validation", "tune", "tune_arrays"]
+__all__ = ["CrossValidation", "assign_folds", "cross_validation", "tune", "tune_arrays"]
 
 IntArray: TypeAlias = NDArray[np.int64]
+
+
+def tune(
+    lists: Iterable[NBest] | DevSet,
+    names: Sequence[str],
+    *,
+    cross_validate: int = 0,
+    unit: Unit | None = None,
+    normalizer: str | None = None,
+    **search: Any,
+) -> Fusion:
+    """Tune the scales of the named scores and a word bonus on lists with references.
+
+    The first scale is 1. `lists` are read once; a `DevSet` saves aligning them again.
+    `cross_validate` is a number of folds (0: none). `unit` and `normalizer` say what an error is,
+    as in `rescore.wer.evaluate`; they default to "word" and "none", or to those of the DevSet.
+    `search` are fields of `SearchSettings` as keywords: word_bonus, bounds, restarts,
+    random_directions, seed. The temperature makes the hypotheses with the fewest errors most
+    probable.
+
+    Raises ScoreError for a score that is missing or not finite, FormatError for a missing
+    reference or references without words, FusionError for a score made in two ways, bounds that
+    do not fit, or fewer utterances than folds.
+    Exact check: tests/fusion/test_tuning.py::test_tuned_weights_make_the_errors_they_promise.
+    """
+    settings = SearchSettings(**search)
+    dev = dev_set(lists, unit, normalizer)
+    signatures = dev.signatures(names)
+    table = dev.table(names)
+    if cross_validate:
+        _check_folds(dev, cross_validate)
+    optimum = minimize_errors(table, dev.errors, settings)
+    result = _dev_result(dev, optimum, settings)
+    if cross_validate:
+        held_out = cross_validation(table, dev.errors, cross_validate, settings)
+        result = replace(
+            result,
+            cross_validated_wer=held_out.errors / dev.reference_words,
+            folds=cross_validate,
+        )
+    total = totals(table, optimum.scales, optimum.word_bonus)
+    return Fusion(
+        optimum.scales,
+        optimum.word_bonus,
+        signatures,
+        result,
+        tuned_on=" ".join(sorted(digest(nbest.id) for nbest in dev.lists)),
+        temperature=fit_temperature(total, dev.errors, dev.offsets),
+    )
+
+
+def _dev_result(dev: DevSet, optimum: Optimum, settings: SearchSettings) -> DevResult:
+    return DevResult(
+        utterances=len(dev.lists),
+        reference_words=dev.reference_words,
+        first_pass_wer=dev.first_pass_wer,
+        wer=optimum.errors / dev.reference_words,
+        oracle_wer=dev.oracle_wer,
+        plateaus=optimum.plateaus,
+        unit=dev.unit,
+        normalizer=dev.normalizer,
+        restarts=settings.restarts,
+        random_directions=settings.random_directions,
+        seed=settings.seed,
+        version=_version(),
+    )
+
+
+def _version() -> str:
+    try:
+        return version("dlmrescore")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "not installed"
 
 
 def tune_arrays(
@@ -39,19 +109,24 @@ def tune_arrays(
     names: Sequence[str] | None = None,
     settings: SearchSettings | None = None,
 ) -> Optimum:
-    """Tune without files: a (hypotheses, scores) array and a (hypotheses,) array of error counts for every utterance.
+    """Tune without files.
 
-    `words` holds word counts, without which there is no word bonus. Raises FusionError for arrays that do not fit each other.
+    `features` holds a (hypotheses, scores) array for each utterance, `errors` a (hypotheses,)
+    array of error counts, `words` a (hypotheses,) array of word counts, without which there is no
+    word bonus. Raises FusionError for arrays that do not fit each other.
     """
     table = ScoreTable.from_arrays(features, words, names)
     settings = settings or SearchSettings()
-    settings = replace(settings, word_bonus=settings.word_bonus and words is not None)
-    return minimize_errors(table, np.concatenate([np.asarray(count) for count in errors]), settings)
+    if words is None:
+        settings = replace(settings, word_bonus=False)
+    return minimize_errors(
+        table, np.concatenate([np.asarray(counts) for counts in errors]), settings
+    )
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Cross-validation: errors of each utterance counted with weights tuned without it, summed; and those weights, fold by fold."""
+class CrossValidation:
+    """The errors of every utterance with weights tuned without it, summed; and those weights."""
 
     errors: int
     folds: tuple[Optimum, ...]
@@ -59,142 +134,44 @@ class HeldOut:
 
 def cross_validation(
     table: ScoreTable, errors: ArrayLike, folds: int, settings: SearchSettings | None = None
-) -> HeldOut:
-    """Tune on all folds but one and count on that one, for each in turn; utterances are dealt to folds at random by `settings.seed`.
+) -> CrossValidation:
+    """Tune on all folds but one and count the errors on that one, for each fold in turn.
+
+    `errors` is (H,) integers. Raises FusionError unless there are at least two folds and an
+    utterance for each.
+    """
+    settings = settings or SearchSettings()
+    counts = np.asarray(errors)
+    fold_of = assign_folds(len(table.offsets) - 1, folds, settings.seed)
+    held_out_errors, optima = 0, []
+    for fold in range(folds):
+        rest, rest_rows = table.take(np.flatnonzero(fold_of != fold))
+        held_out, held_out_rows = table.take(np.flatnonzero(fold_of == fold))
+        optimum = minimize_errors(rest, counts[rest_rows], settings)
+        total = totals(held_out, optimum.scales, optimum.word_bonus)
+        best = winners(total, held_out.offsets)
+        held_out_errors += int(counts[held_out_rows][best].sum())
+        optima.append(optimum)
+    return CrossValidation(held_out_errors, tuple(optima))
+
+
+def assign_folds(utterances: int, folds: int, seed: int) -> IntArray:
+    """Return a random fold for each utterance, (U,) from 0; sizes differ by at most 1.
 
     Raises FusionError unless there are at least two folds and an utterance for each.
     """
-    settings, counts, utterances = (
-        settings or SearchSettings(),
-        np.asarray(errors),
-        len(table.offsets) - 1,
-    )
     if not 2 <= folds <= utterances:
-        raise FusionError(_folds(folds, utterances))
-    dealt = np.random.default_rng(settings.seed).permutation(utterances) % folds
-    held_out, optima = 0, []
-    for fold in range(folds):
-        (rest, rows), (held, held_rows) = (
-            table.take(np.flatnonzero(dealt != fold)),
-            table.take(np.flatnonzero(dealt == fold)),
+        raise FusionError(
+            f"got {folds} folds for {utterances} utterances, expected 2 to {utterances}"
         )
-        optimum = minimize_errors(rest, counts[rows], settings)
-        held_out += int(
-            counts[held_rows][
-                winners(totals(held, optimum.scales, optimum.word_bonus), held.offsets)
-            ].sum()
-        )
-        optima.append(optimum)
-    return HeldOut(held_out, tuple(optima))
+    return np.random.default_rng(seed).permutation(utterances) % folds
 
 
-def _folds(folds: int, utterances: int) -> str:
-    return f"got {folds} folds for {utterances} utterances, expected 2 to {utterances}"
-
-
-@dataclass
-class _Dev:
-    """What tuning keeps of the lists besides their scores, collected while they pass."""
-
-    names: Sequence[str]
-    unit: Unit
-    normalizer: str
-    ids: list[str] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    errors: list[IntArray] = field(default_factory=list)
-    reference_words: int = 0
-    signatures: dict[str, str | None] = field(default_factory=dict)
-
-    def watch(self, lists: Iterable[NBest]) -> Iterator[NBest]:
-        """Pass the lists on. Raises FormatError for a missing reference, FusionError for a score made in two ways."""
-        normalize = named_normalizer(self.normalizer)
-        for nbest in lists:
-            self.ids.append(nbest.id)
-            self.places.append(nbest.place())
-            self.errors.append(list_errors(nbest, self.unit, normalize))
-            self.reference_words += reference_length(normalize(reference(nbest)), self.unit)
-            for name in self.names:
-                made, others = (
-                    signature(nbest, name),
-                    self.signatures.setdefault(name, signature(nbest, name)),
-                )
-                if made != others:
-                    message = f'score "{name}" was made by "{made or "unknown"}", earlier ones by "{others or "unknown"}"; score all lists alike'
-                    raise FusionError(f"{nbest.place()}: {message}")
-            yield nbest
-
-    def result(
-        self, offsets: IntArray, optimum: Optimum, held_out: int | None, settings: SearchSettings
-    ) -> DevResult:
-        """What tuning found, as rates."""
-        errors, words = np.concatenate(self.errors), self.reference_words
-        return DevResult(
-            utterances=len(self.ids),
-            reference_words=words,
-            first_pass_wer=int(errors[offsets[:-1]].sum()) / words,
-            wer=optimum.errors / words,
-            oracle_wer=int(np.minimum.reduceat(errors, offsets[:-1]).sum()) / words,
-            plateaus=optimum.plateaus,
-            cross_validated_wer=None if held_out is None else held_out / words,
-            unit=self.unit,
-            normalizer=self.normalizer,
-            restarts=settings.restarts,
-            random_directions=settings.random_directions,
-            seed=settings.seed,
-            version=_version(),
-        )
-
-
-def tune(
-    lists: Iterable[NBest],
-    names: Sequence[str],
-    *,
-    word_bonus: bool = True,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    restarts: int = SearchSettings.restarts,
-    random_directions: int = SearchSettings.random_directions,
-    seed: int = 0,
-    cross_validate: int = 0,
-    unit: Unit = "word",
-    normalizer: str = "none",
-) -> Fusion:
-    """Tune the scales of the named scores, the first fixed at 1, and a word bonus, on lists with references; lists are read once.
-
-    The temperature makes the hypotheses with the fewest errors most probable. `cross_validate` is a number of folds (0: none). `unit` and
-    `normalizer` say what an error is, as in `rescore.wer.evaluate`.
-    Raises ScoreError for a score that is missing or not finite, FormatError for a missing reference or references without words, FusionError for
-    a score made in two ways, bounds that do not fit, or fewer utterances than folds.
-    """
-    settings = SearchSettings(word_bonus, bounds or {}, restarts, random_directions, seed)
-    dev = _Dev(names, unit, normalizer)
-    table = ScoreTable.of(dev.watch(lists), names)
-    if not dev.reference_words:
-        raise no_reference_words(dev.places)
-    if cross_validate and not 2 <= cross_validate <= len(dev.ids):
-        others = f" and {len(dev.ids) - 1} others" if len(dev.ids) > 1 else ""
-        raise FusionError(f"{dev.places[0]}{others}: {_folds(cross_validate, len(dev.ids))}")
-    errors = np.concatenate(dev.errors)
-    optimum = minimize_errors(table, errors, settings)
-    held_out = (
-        cross_validation(table, errors, cross_validate, settings).errors if cross_validate else None
-    )
-    result = replace(dev.result(table.offsets, optimum, held_out, settings), folds=cross_validate)
-    signatures = {name: made for name, made in dev.signatures.items() if made is not None}
-    temperature = fit_temperature(
-        totals(table, optimum.scales, optimum.word_bonus), errors, table.offsets
-    )
-    return Fusion(
-        optimum.scales,
-        optimum.word_bonus,
-        signatures,
-        result,
-        " ".join(sorted(map(digest, dev.ids))),
-        temperature,
-    )
-
-
-def _version() -> str:
+def _check_folds(dev: DevSet, folds: int) -> None:
+    """Refuse a number of folds that does not fit, before the search begins."""
+    utterances = len(dev.lists)
     try:
-        return version("dlmrescore")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "not installed"
+        assign_folds(utterances, folds, 0)
+    except FusionError as error:
+        others = f" and {utterances - 1} others" if utterances > 1 else ""
+        raise FusionError(f"{dev.lists[0].place()}{others}: {error}") from error

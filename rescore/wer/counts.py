@@ -73,7 +73,8 @@ _MIXED = re.compile(rf"[{_CJK}]|[^\s{_CJK}]+")
 def units(text: str, unit: Unit = "word") -> Sequence[str]:
     """Return what is counted in a text. Raises FormatError for a unit that is not one of UNITS.
 
-    Exact check: tests/wer/test_counts.py::test_mixed_units_equal_jiwer_on_texts_cut_by_the_unicode_scripts.
+    Exact check:
+    tests/wer/test_units.py::test_mixed_units_equal_jiwer_on_texts_cut_by_the_unicode_scripts.
     """
     if unit == "mixed":
         return _MIXED.findall(text)

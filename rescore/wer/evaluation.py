@@ -27,10 +27,12 @@ IntArray: TypeAlias = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A system against a baseline on the same utterances. Rates are fractions; a positive reduction means that the system is better.
+    """A system against a baseline on the same utterances.
 
-    `oracle_gap_closed` is (baseline_wer - wer) / (baseline_wer - oracle_wer), None where the baseline is already at the oracle.
-    `relative_reduction` is None where the baseline makes no error. `reduction_ci95` belongs to `absolute_reduction` (paired bootstrap).
+    Rates are fractions; a positive reduction means that the system is better. `oracle_gap_closed`
+    is (baseline_wer - wer) / (baseline_wer - oracle_wer), None where the baseline is already at the
+    oracle. `relative_reduction` is None where the baseline makes no error. `reduction_ci95` is the
+    interval of `absolute_reduction` (paired bootstrap).
     """
 
     baseline_wer: float
@@ -44,11 +46,12 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Error rates of the first hypotheses of a set of lists, and of the best ones (oracle). Rates are fractions, not rounded.
+    """Error rates of the first hypotheses of lists, and of the best ones (oracle).
 
-    `errors.reference_words` counts what `unit` says. `ci95` is a bootstrap over `clusters` clusters
-    (utterances unless a cluster was given). `tuned_on` counts utterances whose totals, as `rescore.fusion.fuse` recorded, come from weights tuned
-    on them: unless it is 0, this is not a test result.
+    Rates are fractions, not rounded. `errors.reference_words` counts what `unit` says. `ci95` is a
+    bootstrap over `clusters` clusters (utterances unless a cluster was given). `tuned_on` counts
+    the utterances whose totals come from weights tuned on them, as `rescore.fusion.fuse` recorded:
+    unless it is 0, this is not a test result.
     """
 
     utterances: int
@@ -64,28 +67,25 @@ class Evaluation:
     comparison: Comparison | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return one flat JSON object: the fields of this record, then those of the comparison where there is one."""
+        """Return one flat JSON object: the fields of this record, then those of the comparison."""
         record = asdict(self)
-        comparison = record.pop("comparison")
-        record["ci95"] = list(self.ci95)
-        if comparison is None:
-            return record
-        return record | {
+        comparison = record.pop("comparison") or {}
+        return {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in comparison.items()
+            for name, value in {**record, **comparison}.items()
         }
 
 
 @dataclass(frozen=True)
-class _Row:
-    """What evaluation keeps of one utterance."""
+class _Utterance:
+    """What evaluation keeps of one list."""
 
     place: str
     ref: str
     errors: ErrorCounts
-    oracle: int
+    oracle_errors: int
     cluster: Hashable
-    tuned_on: bool
+    is_tuned_on: bool
 
 
 def evaluate(
@@ -97,117 +97,126 @@ def evaluate(
     cluster: Callable[[NBest], str] | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate the first hypothesis of every list, and compare it with the first hypotheses of `baseline`, matched by id.
+    """Evaluate the first hypothesis of every list, and compare it with that of a baseline.
 
-    `normalizer` names an entry of the registry, applied to references and hypotheses alike. `cluster` maps a list to the unit of
-    resampling, for example its speaker. Both inputs are read once, one list at a time.
-    Raises FormatError for a missing reference, a repeated id, ids or references that differ from the baseline's, and references without words.
+    `baseline` holds lists with the same ids. `normalizer` names an entry of the registry, applied
+    to references and hypotheses alike. `cluster` maps a list to the unit of resampling, for example
+    its speaker. Both inputs are read once, one list at a time.
+    Raises FormatError for a missing reference, a repeated id, ids or references that differ from
+    the baseline's, and references without words.
+    Exact check: tests/wer/test_evaluation.py::test_evaluation_by_hand.
     """
     normalize = named_normalizer(normalizer)
-    rows = _rows(lists, unit, normalize, cluster)
-    errors = sum((row.errors for row in rows.values()), ErrorCounts())
+    utterances = _utterances(lists, unit, normalize, cluster)
+    rows = list(utterances.values())
+    errors = sum((row.errors for row in rows), ErrorCounts())
     if not errors.reference_words:
-        raise no_reference_words([row.place for row in rows.values()])
-    counted, words = (
-        _column(row.errors.errors for row in rows.values()),
-        _column(row.errors.reference_words for row in rows.values()),
+        raise no_reference_words([row.place for row in rows])
+    system = _Counts(
+        errors=np.array([row.errors.errors for row in rows], dtype=np.int64),
+        reference_words=np.array([row.errors.reference_words for row in rows], dtype=np.int64),
+        clusters=[row.cluster for row in rows],
+        seed=seed,
     )
-    clusters = [row.cluster for row in rows.values()]
-    oracle_wer = sum(row.oracle for row in rows.values()) / errors.reference_words
+    oracle_wer = sum(row.oracle_errors for row in rows) / errors.reference_words
     comparison = None
     if baseline is not None:
-        baseline_errors = _baseline_errors(rows, baseline, unit, normalize)
-        comparison = _compare(
-            counted, baseline_errors, words, clusters, oracle_wer=oracle_wer, seed=seed
-        )
-    interval = bootstrap_ci(counted, words, clusters, seed=seed)
-    tuned_on = sum(row.tuned_on for row in rows.values())
+        baseline_errors = _baseline_errors(utterances, baseline, unit, normalize)
+        comparison = _compare(system, baseline_errors, oracle_wer)
     return Evaluation(
-        len(rows),
-        errors.wer,
-        interval,
-        oracle_wer,
-        errors,
-        unit,
-        normalizer,
-        len(set(clusters)),
-        seed,
-        tuned_on,
-        comparison,
+        utterances=len(rows),
+        wer=errors.wer,
+        ci95=system.interval(system.errors),
+        oracle_wer=oracle_wer,
+        errors=errors,
+        unit=unit,
+        normalizer=normalizer,
+        clusters=len(set(system.clusters)),
+        seed=seed,
+        tuned_on=sum(row.is_tuned_on for row in rows),
+        comparison=comparison,
     )
 
 
-def _column(values: Iterable[int]) -> IntArray:
-    return np.fromiter(values, dtype=np.int64)
-
-
-def _rows(
+def _utterances(
     lists: Iterable[NBest],
     unit: Unit,
     normalize: Normalizer,
     cluster: Callable[[NBest], str] | None,
-) -> dict[str, _Row]:
-    rows: dict[str, _Row] = {}
+) -> dict[str, _Utterance]:
+    """Count the errors of each list, by id."""
+    utterances: dict[str, _Utterance] = {}
     for nbest in each_once(lists, "counted"):
         ref = normalize(reference(nbest))
-        errors = count_errors(ref, normalize(nbest.hyps[0].text), unit)
-        fewest = int(list_errors(nbest, unit, normalize).min())
-        rows[nbest.id] = _Row(
-            nbest.place(),
-            ref,
-            errors,
-            fewest,
-            nbest.id if cluster is None else cluster(nbest),
-            _is_tuned_on(nbest),
+        total = nbest.provenance.get("total")
+        utterances[nbest.id] = _Utterance(
+            place=nbest.place(),
+            ref=ref,
+            errors=count_errors(ref, normalize(nbest.hyps[0].text), unit),
+            oracle_errors=int(list_errors(nbest, unit, normalize).min()),
+            cluster=nbest.id if cluster is None else cluster(nbest),
+            is_tuned_on=total is not None and total.is_tuned_on,
         )
-    return rows
-
-
-def _is_tuned_on(nbest: NBest) -> bool:
-    return "total" in nbest.provenance and nbest.provenance["total"].is_tuned_on
+    return utterances
 
 
 def _baseline_errors(
-    rows: dict[str, _Row], baseline: Iterable[NBest], unit: Unit, normalize: Normalizer
+    utterances: dict[str, _Utterance],
+    baseline: Iterable[NBest],
+    unit: Unit,
+    normalize: Normalizer,
 ) -> IntArray:
-    """Return the baseline's errors in the order of `rows`, counted against the same references."""
+    """Return the baseline's errors in the order of `utterances`, against the same references."""
     errors: dict[str, int] = {}
     for nbest in each_once(baseline, "counted"):
-        row = rows.get(nbest.id)
-        if row is None:
+        utterance = utterances.get(nbest.id)
+        if utterance is None:
             raise FormatError(
-                f"{nbest.place()}: it is in the baseline and not among the evaluated lists; both need the same utterances"
+                f"{nbest.place()}: it is in the baseline and not among the evaluated lists;"
+                " both need the same utterances"
             )
-        if nbest.ref is not None and normalize(nbest.ref) != row.ref:
+        if nbest.ref is not None and normalize(nbest.ref) != utterance.ref:
             raise FormatError(
-                f"{nbest.place()}: the baseline's reference differs from the evaluated list's; both need the same references"
+                f"{nbest.place()}: the baseline's reference differs from the evaluated list's;"
+                " both need the same references"
             )
-        errors[nbest.id] = count_errors(row.ref, normalize(nbest.hyps[0].text), unit).errors
-    for missing in rows.keys() - errors.keys():
-        raise FormatError(
-            f"utterance {missing}: it is missing from the baseline; both need the same utterances"
-        )
-    return _column(errors[name] for name in rows)
+        counts = count_errors(utterance.ref, normalize(nbest.hyps[0].text), unit)
+        errors[nbest.id] = counts.errors
+    for id in utterances:
+        if id not in errors:
+            raise FormatError(
+                f"utterance {id}: it is missing from the baseline; both need the same utterances"
+            )
+    return np.array([errors[id] for id in utterances], dtype=np.int64)
 
 
-def _compare(
-    errors: IntArray,
-    baseline: IntArray,
-    words: IntArray,
-    clusters: Sequence[Hashable],
-    *,
-    oracle_wer: float,
-    seed: int,
-) -> Comparison:
-    total = int(words.sum())
-    wer, baseline_wer = int(errors.sum()) / total, int(baseline.sum()) / total
+@dataclass(frozen=True)
+class _Counts:
+    """The errors and reference words of each utterance, (U,), and how to resample them."""
+
+    errors: IntArray
+    reference_words: IntArray
+    clusters: Sequence[Hashable]
+    seed: int
+
+    def interval(self, errors: IntArray) -> Interval:
+        """The 95 % interval of the error rate of these errors, (U,)."""
+        return bootstrap_ci(errors, self.reference_words, self.clusters, seed=self.seed)
+
+
+def _compare(system: _Counts, baseline: IntArray, oracle_wer: float) -> Comparison:
+    """Compare with the errors of a baseline, (U,)."""
+    words = int(system.reference_words.sum())
+    wer, baseline_wer = int(system.errors.sum()) / words, int(baseline.sum()) / words
     reduction, gap = baseline_wer - wer, baseline_wer - oracle_wer
     return Comparison(
         baseline_wer=baseline_wer,
-        baseline_ci95=bootstrap_ci(baseline, words, clusters, seed=seed),
+        baseline_ci95=system.interval(baseline),
         absolute_reduction=reduction,
         relative_reduction=reduction / baseline_wer if baseline_wer else None,
-        reduction_ci95=bootstrap_ci(baseline - errors, words, clusters, seed=seed),
-        probability_better=probability_of_improvement(errors, baseline, clusters, seed=seed),
+        reduction_ci95=system.interval(baseline - system.errors),
+        probability_better=probability_of_improvement(
+            system.errors, baseline, system.clusters, seed=system.seed
+        ),
         oracle_gap_closed=reduction / gap if gap > 0 else None,
     )

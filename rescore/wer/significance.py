@@ -98,11 +98,12 @@ def probability_of_improvement(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> float:
-    """Return the share of paired resamples in which the system makes fewer errors than the baseline.
+    """Return the share of paired resamples in which the system beats the baseline.
 
-    Both are (U,) integers. Ties count half, so two equal systems get 0.5, which means no
-    difference. Both systems see the same utterances in each resample, so the reference words
-    cancel. Source: Bisani and Ney 2004, section 4 (there ties count for the baseline).
+    To beat it is to make fewer errors. Both arguments are (U,) integers. Ties count half, so two
+    equal systems get 0.5, which means no difference. Both systems see the same utterances in each
+    resample, so the reference words cancel.
+    Source: Bisani and Ney 2004, section 4 (there ties count for the baseline).
     """
     sums = bootstrap_sums(
         np.column_stack([errors_system, errors_baseline]), clusters, resamples, seed
