@@ -1,4 +1,4 @@
-"""The one in-memory form of a lattice: arcs as arrays, states in topological order, one start, one end.
+"""The one in-memory form of a lattice: arcs as arrays, states in topological order, one end.
 
 Every reader ends in `Lattice.from_arcs`, so every algorithm may rely on what it guarantees.
 
@@ -23,12 +23,15 @@ __all__ = ["Lattice"]
 class Lattice:
     """An acyclic graph of words.
 
-    States 0..S-1 are in topological order; 0 is the start, S - 1 the only end; every arc lies on a path from one to the other. Arcs are sorted by
-    (source, target), equal ones in the order they were given. An utterance without a path has no states and no arcs.
+    States 0..S-1 are in topological order; 0 is the start, S - 1 the only end; every arc lies on a
+    path from one to the other. Arcs are sorted by (source, target); equal ones keep the order in
+    which they came. An utterance without a path has no states and no arcs.
 
-    `source`, `target` (A,) int64. `word` (A,) int64: index into `symbols`, 0 = the arc has no word; `symbols[0]` is "". `label` (A,) int64: the
-    recogniser's own input symbol (a token, a transition id; 0 = none). `am`, `lm` (A,) float64: nats, higher is better, finite; `lm` is the
-    recogniser's n-gram or graph score, 0 where it has none. `scores`: further named nats of the same shape. `times` (S,) float64 seconds, or None.
+    `source`, `target` (A,) int64. `word` (A,) int64: index into `symbols`, 0 = no word;
+    `symbols[0]` is "". `label` (A,) int64: the recogniser's own input symbol (a token, a transition
+    id; 0 = none). `am`, `lm` (A,) float64: nats, higher is better, finite; `lm` is the recogniser's
+    n-gram or graph score, 0 where it has none. `scores`: further named nats of the same shape.
+    `times` (S,) float64 seconds, or None.
     """
 
     id: str
@@ -45,12 +48,12 @@ class Lattice:
 
     @property
     def arcs(self) -> int:
-        """How many arcs there are."""
+        """The number of arcs."""
         return len(self.source)
 
     @property
     def states(self) -> int:
-        """How many states there are; 0 for an utterance without a path."""
+        """The number of states; 0 for an utterance without a path."""
         return int(self.target.max()) + 1 if len(self.target) else 0
 
     def place(self) -> str:
@@ -75,41 +78,48 @@ class Lattice:
         times: np.ndarray | None = None,
         where: str = "",
     ) -> Lattice:
-        """Validate arcs in any order, between states of any non-negative numbers, and bring them into the form above.
+        """Validate arcs in any order, between states of any non-negative numbers.
 
-        `ends` (E,) are the final states; several become one through arcs without word or score. `times` is indexed by the state numbers given.
-        Raises FormatError naming the lattice for a cycle, a score that is not finite, or a word that `symbols` does not have.
+        `ends` (E,) are the final states; several, or an end that is the start, become one new state
+        through arcs without word or score. `times` is indexed by the given state numbers. Raises
+        FormatError naming the lattice for a cycle, a score that is not finite, or a word that
+        `symbols` does not have.
         """
-        columns = _Columns(
-            np.asarray(source, np.int64),
-            np.asarray(target, np.int64),
-            np.asarray(word, np.int64),
-            _labels(label, len(source)),
-        )
-        floats = {
-            "am": np.asarray(am, np.float64),
-            "lm": np.asarray(lm, np.float64),
-            **{k: np.asarray(v, np.float64) for k, v in (scores or {}).items()},
-        }
         place = f"{where}: utterance {id}" if where else f"utterance {id}"
+        label = np.zeros(len(source), np.int64) if label is None else label
+        columns = _Columns(*(np.asarray(part, np.int64) for part in (source, target, word, label)))
+        floats = {"am": am, "lm": lm, **(scores or {})}
+        floats = {name: np.asarray(values, np.float64) for name, values in floats.items()}
         _check(columns, floats, len(symbols), place)
-        if len(ends) > 1:
-            columns, floats, times, ends = _one_end(columns, floats, times, ends)
-        order, kept = _topological(
-            columns.source, columns.target, start, int(ends[0]) if len(ends) else -1, place
+        if len(ends) > 1 or start in ends:
+            columns, floats, times, ends = _with_one_end(columns, floats, times, ends)
+        end = int(ends[0]) if len(ends) else -1
+        order, kept = _topological(columns.source, columns.target, start, end, place)
+        columns = columns.take(kept)
+        floats = {name: values[kept] for name, values in floats.items()}
+        new_number = np.full(max([start, *order], default=0) + 1, -1)
+        new_number[order] = np.arange(len(order))
+        columns = columns._replace(
+            source=new_number[columns.source], target=new_number[columns.target]
         )
-        columns, floats = (
-            columns.take(kept),
-            {name: values[kept] for name, values in floats.items()},
-        )
-        new = np.full(max([start, *order], default=0) + 1, -1)
-        new[order] = np.arange(len(order))
-        columns = columns._replace(source=new[columns.source], target=new[columns.target])
-        by = np.lexsort((columns.target, columns.source))
-        columns, floats = columns.take(by), {name: values[by] for name, values in floats.items()}
+        by_states = np.lexsort((columns.target, columns.source))
+        columns = columns.take(by_states)
+        floats = {name: values[by_states] for name, values in floats.items()}
         am, lm = floats.pop("am"), floats.pop("lm")
-        own_times = None if times is None else np.asarray(times, np.float64)[order]
-        return cls(id, *columns[:3], columns.label, am, lm, symbols, floats, own_times, where)
+        kept_times = None if times is None else np.asarray(times, np.float64)[order]
+        return cls(
+            id,
+            columns.source,
+            columns.target,
+            columns.word,
+            columns.label,
+            am,
+            lm,
+            symbols,
+            floats,
+            kept_times,
+            where,
+        )
 
 
 class _Columns(NamedTuple):
@@ -124,102 +134,111 @@ class _Columns(NamedTuple):
         return _Columns(*(column[rows] for column in self))
 
 
-def _labels(label: np.ndarray | None, arcs: int) -> np.ndarray:
-    return np.zeros(arcs, np.int64) if label is None else np.asarray(label, np.int64)
-
-
 def _check(columns: _Columns, floats: Mapping[str, np.ndarray], symbols: int, place: str) -> None:
     sizes = {len(array) for array in (*columns, *floats.values())}
     if len(sizes) > 1:
         raise FormatError(
-            f"{place}: the columns of its arcs have {', '.join(map(str, sorted(sizes)))} rows, expected equal numbers"
+            f"{place}: the columns of its arcs have {', '.join(map(str, sorted(sizes)))} rows, "
+            "expected equal numbers"
         )
-    if len(columns.word) and not 0 <= columns.word.min() <= columns.word.max() < symbols:
-        wrong = columns.word[(columns.word < 0) | (columns.word >= symbols)][0]
+    is_unknown = (columns.word < 0) | (columns.word >= symbols)
+    if is_unknown.any():
         raise FormatError(
-            f"{place}: label {wrong} is not in the word table, which has 0..{symbols - 1}; pass the table that belongs to this lattice"
+            f"{place}: label {columns.word[is_unknown][0]} is not in the word table, which has "
+            f"0..{symbols - 1}; pass the table that belongs to this lattice"
         )
     for name, values in floats.items():
-        if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values))[0])
-            between = f"from state {columns.source[row]} to state {columns.target[row]}"
+        for row in np.flatnonzero(~np.isfinite(values))[:1].tolist():
             raise FormatError(
-                f'{place}: score "{name}" of the arc {between} is {values[row]}, expected a finite number'
+                f'{place}: score "{name}" of the arc from state {columns.source[row]} to state '
+                f"{columns.target[row]} is {values[row]}, expected a finite number"
             )
 
 
-def _one_end(
+def _with_one_end(
     columns: _Columns, floats: Mapping[str, np.ndarray], times: np.ndarray | None, ends: np.ndarray
 ) -> tuple[_Columns, dict[str, np.ndarray], np.ndarray | None, np.ndarray]:
-    """Arcs without word or score from every final state to a new one."""
+    """Add arcs without word or score from every final state to a new one, the end."""
     count = len(ends)
-    last = int(max(columns.source.max(initial=0), columns.target.max(initial=0), np.max(ends))) + 1
-    nothing = np.zeros(count, np.int64)
-    more = _Columns(np.asarray(ends, np.int64), np.full(count, last), nothing, nothing)
-    joined = _Columns(*(np.concatenate(pair) for pair in zip(columns, more, strict=True)))
+    ends = np.asarray(ends, np.int64)
+    last = int(max(columns.source.max(initial=0), columns.target.max(initial=0), ends.max())) + 1
+    zeros = np.zeros(count, np.int64)
+    added = _Columns(ends, np.full(count, last), zeros, zeros)
+    joined = _Columns(*(np.concatenate(pair) for pair in zip(columns, added, strict=True)))
     padded = {name: np.concatenate([values, np.zeros(count)]) for name, values in floats.items()}
     if times is not None:
-        grown = np.zeros(last + 1)
-        grown[: len(times)] = times
-        grown[last] = np.asarray(times)[ends].max()
-        times = grown
+        with_end = np.zeros(last + 1)
+        with_end[: len(times)] = times
+        with_end[last] = np.asarray(times)[ends].max()
+        times = with_end
     return joined, padded, times, np.array([last])
 
 
 def _topological(
     source: np.ndarray, target: np.ndarray, start: int, end: int, place: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The states that lie on a path from `start` to `end`, in topological order with `end` last, and the rows of the arcs between them.
+    """The states on paths from `start` to `end` in topological order, and the rows of their arcs.
 
-    Among states that are ready, the smallest number comes first: states that are in topological order keep it. Raises FormatError for a cycle.
+    Among states that are ready, the smallest number comes first: states that are in topological
+    order keep it, and `end` is last. Raises FormatError for a cycle.
     """
-    forward, backward = _reached(source, target, start), _reached(target, source, end)
-    size = len(forward)
-    live = np.zeros(size, bool)
-    live[: len(backward)] = forward[: len(backward)] & backward[:size]
-    if end < 0 or end >= size or not live[end] or start == end:
+    is_live = _live_states(source, target, start, end)
+    if not is_live.any():
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    kept = np.flatnonzero(
-        live[np.minimum(source, size - 1)]
-        & live[np.minimum(target, size - 1)]
-        & (source < size)
-        & (target < size)
-    )
-    waiting = np.bincount(target[kept], minlength=size)
-    by_source = kept[np.argsort(source[kept], kind="stable")]
-    begins = np.searchsorted(source[by_source], np.arange(size + 1)).tolist()
-    targets, counts = target[by_source].tolist(), waiting.tolist()
-    ready, order = [start][counts[start] :], []  # an arc back to the start is a cycle
+    size = len(is_live)
+    kept = np.flatnonzero(is_live[source] & is_live[target])
+    begins, targets = _arcs_by_source(source[kept], target[kept], size)
+    entering = np.bincount(target[kept], minlength=size).tolist()  # arcs not yet followed
+    ready = [start] if entering[start] == 0 else []  # an arc back to the start is a cycle
+    order = []
     while ready:
         state = heappop(ready)
         order.append(state)
-        for to in targets[begins[state] : begins[state + 1]]:
-            counts[to] -= 1
-            if not counts[to]:
-                heappush(ready, to)
-    if len(order) < int(live.sum()):
-        state = next(state for state in np.flatnonzero(live).tolist() if counts[state])
+        for successor in targets[begins[state] : begins[state + 1]]:
+            entering[successor] -= 1
+            if entering[successor] == 0:
+                heappush(ready, successor)
+    if len(order) < int(is_live.sum()):
+        state = next(state for state in np.flatnonzero(is_live).tolist() if entering[state])
         raise FormatError(
-            f"{place}: has a cycle through state {state}; a lattice must be acyclic (remove epsilon cycles, as fstrmepsilon does)"
+            f"{place}: has a cycle through state {state}; a lattice must be acyclic "
+            "(remove epsilon cycles, as fstrmepsilon does)"
         )
     return np.array(order, np.int64), kept
+
+
+def _live_states(source: np.ndarray, target: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Which states lie on a path from `start` to `end`, bool; none where there is no path."""
+    from_start, to_end = _reached(source, target, start), _reached(target, source, end)
+    is_live = np.zeros(len(from_start), bool)
+    shorter = min(len(from_start), len(to_end))
+    is_live[:shorter] = from_start[:shorter] & to_end[:shorter]
+    has_path = 0 <= end < len(is_live) and is_live[end]
+    return is_live if has_path else np.zeros(len(from_start), bool)
 
 
 def _reached(source: np.ndarray, target: np.ndarray, start: int) -> np.ndarray:
     """Which states a path from `start` reaches, (largest state + 1,) bool."""
     size = int(max(source.max(initial=-1), target.max(initial=-1), start)) + 1
-    seen = np.zeros(size, bool)
+    is_reached = np.zeros(size, bool)
     if start < 0:
-        return seen
-    by_source = np.argsort(source, kind="stable")
-    begins = np.searchsorted(source[by_source], np.arange(size + 1)).tolist()
-    targets = target[by_source].tolist()
-    seen[start] = True
+        return is_reached
+    begins, targets = _arcs_by_source(source, target, size)
+    is_reached[start] = True
     stack = [start]
     while stack:
         state = stack.pop()
-        for to in targets[begins[state] : begins[state + 1]]:
-            if not seen[to]:
-                seen[to] = True
-                stack.append(to)
-    return seen
+        for successor in targets[begins[state] : begins[state + 1]]:
+            if not is_reached[successor]:
+                is_reached[successor] = True
+                stack.append(successor)
+    return is_reached
+
+
+def _arcs_by_source(
+    source: np.ndarray, target: np.ndarray, states: int
+) -> tuple[list[int], list[int]]:
+    """The targets of all arcs sorted by source, and where those of each source begin."""
+    by_source = np.argsort(source, kind="stable")
+    begins = np.searchsorted(source[by_source], np.arange(states + 1))
+    return begins.tolist(), target[by_source].tolist()
