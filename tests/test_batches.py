@@ -14,7 +14,7 @@ import rescore
 from rescore.batching import BATCH_TOKENS, Budget, in_batches, is_out_of_memory, length_batches
 from rescore.errors import ScoreError
 from rescore.models.embedded import open_vocabulary
-from rescore.scorers.signature import budget, cost
+from rescore.scorers.networks import budget, cost
 
 DEMO = Path(__file__).resolve().parents[1] / "recipes" / "demo_data" / "dev.jsonl"
 

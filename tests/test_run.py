@@ -90,14 +90,13 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
     halves = {}
     for half in ("dev", "test"):
         lists = rescore.read(f"{half}.jsonl")
-        for scorer, estimator, name in (
-            ("ar", None, "ar"),
-            ("usdm", "pll", "usdm_pll"),
-            ("mdlm", "nelbo", "again"),
+        for scorer, name, settings in (
+            ("ar", "ar", {}),
+            ("usdm", "usdm_pll", {"estimator": "pll"}),
+            ("mdlm", "again", {"estimator": "nelbo", "draws": 3}),
         ):
-            lists = rescore.score(
-                lists, scorer, name=name, model=str(models[scorer]), estimator=estimator, draws=3
-            )
+            model = str(models[scorer])
+            lists = rescore.score(lists, scorer, name=name, model=model, **settings)
         halves[half] = list(lists)
         for ours, theirs in zip(
             rescore.read(f"out/{half}.scored.jsonl"), halves[half], strict=True

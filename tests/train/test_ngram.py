@@ -496,12 +496,13 @@ def test_an_unknown_word_that_has_no_probability_is_named(tmp_path):
         (
             {"model": "x", "estimator": "pll"},
             ScoreError,
-            "--scorer ngram has no estimators and no window",
+            "--scorer ngram has no estimators, got 'pll'; leave --estimator out",
         ),
         (
-            {"model": "x", "window": 64},
+            {"model": "x", "window": 64, "draws": 3},
             ScoreError,
-            "--scorer ngram has no estimators and no window",
+            "--scorer ngram does not read --draws, --window; leave them out"
+            " (it reads --model, --no-score-eos, --normalizer, --per-token)",
         ),
     ],
 )
