@@ -189,8 +189,8 @@ def plan_pll(sequence: ScoredSequence, mask_id: int, words: np.ndarray | None = 
         read = np.array([position])
         hidden = read
         if words is not None:
-            later = sequence.positions[sequence.positions >= position]
-            hidden = later[words[later] == words[position]]
+            in_word = (words == words[position]) & ~sequence.fixed
+            hidden = np.flatnonzero(in_word & (np.arange(len(words)) >= position))
         queries.append(hidden_query(sequence, hidden, mask_id, read=read))
     return exact_plan(queries, np.ones(len(queries)))
 
@@ -205,8 +205,8 @@ def pll(
     """Pseudo-log-likelihood: sum_i log p(x_i | everything else), a score in nats (<= 0).
 
     Costs S evaluations and has no variance. With `words` (length,) int64, the later tokens of the
-    same word are hidden too (within-word left-to-right), which corrects the inflated scores of rare
-    words of many pieces. Not a log-probability.
+    same word are hidden too, scored or not (within-word left-to-right), which corrects the inflated
+    scores of rare words of many pieces. Not a log-probability.
 
     Raises ScoreError if nothing is scored or `words` has another shape.
     Source: arXiv:1910.14659, eq. 1; within-word: arXiv:2305.10588, section 3.

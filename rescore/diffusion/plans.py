@@ -19,7 +19,16 @@ from rescore.errors import ScoreError
 from rescore.interfaces import Condition, Denoiser
 from rescore.types import Estimate
 
-__all__ = ["EVERY_DRAW", "Plan", "estimate", "estimates", "exact_plan", "sums", "token_values"]
+__all__ = [
+    "EVERY_DRAW",
+    "Plan",
+    "estimate",
+    "estimates",
+    "exact_plan",
+    "std_error",
+    "sums",
+    "token_values",
+]
 
 #: The draw of a query that stands in every draw: a term that all draws share, evaluated once.
 EVERY_DRAW = -1
@@ -63,7 +72,7 @@ class Plan:
         if self.is_exact:
             return Estimate(value, 0.0, len(self.queries))
         return Estimate(
-            value, _std_error(per_draw, self.strata), len(self.queries), tuple(per_draw.tolist())
+            value, std_error(per_draw, self.strata), len(self.queries), tuple(per_draw.tolist())
         )
 
     def shares(self, values: Sequence[np.ndarray], length: int) -> np.ndarray:
@@ -92,7 +101,7 @@ def exact_plan(queries: Sequence[Query], weights: Sequence[float] | np.ndarray) 
     )
 
 
-def _std_error(per_draw: np.ndarray, strata: bool) -> float:
+def std_error(per_draw: np.ndarray, strata: bool) -> float:
     """Standard error of the mean of draws; NaN for one draw.
 
     Independent draws: sd / sqrt(K). Strata: the collapsed-strata estimator (Cochran 1977, Sampling

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rescore.batching import Budget
 from rescore.diffusion.draws import utterance_key
-from rescore.diffusion.plans import Plan, sums, token_values
+from rescore.diffusion.plans import Plan, std_error, sums, token_values
 from rescore.diffusion.queries import shared_passes
 from rescore.diffusion.readouts import Readout
 from rescore.errors import ScoreError
@@ -251,7 +251,7 @@ class DenoisingScorer:
         values = token_values(
             self.denoiser, plans, self.estimator.readout, budget=self.budget, device=self.device
         )
-        per_hypothesis = regroup(values, [len(planned.plans) for planned in group])
+        per_hypothesis = regroup(values, (len(planned.plans) for planned in group))
         return [
             _Evaluated(
                 self._estimate(planned, windows),
@@ -276,11 +276,11 @@ class DenoisingScorer:
                 f'{place}: score "{self.name}" is {value}, expected a finite number;'
                 " the model gives this text probability zero"
             )
-        return Estimate(
-            value,
-            math.sqrt(sum(window.std_error**2 for window in windows)),
-            sum(window.evaluations for window in windows),
-        )
+        error = 0.0
+        if self.estimator.is_stochastic:  # windows share the noise levels of their draws
+            per_draw = np.sum([window.draws for window in windows], axis=0)
+            error = std_error(per_draw, planned.plans[0].strata)
+        return Estimate(value, error, sum(window.evaluations for window in windows))
 
     def _token_scores(
         self, planned: _Planned, values: Sequence[Sequence[np.ndarray]]
