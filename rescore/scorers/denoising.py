@@ -268,8 +268,8 @@ class DenoisingScorer:
                 plan.combine(sums(of_window))
                 for plan, of_window in zip(planned.plans, values, strict=True)
             ]
-        except ScoreError as error:
-            raise ScoreError(f"{place}: {error}") from error
+        except ScoreError as problem:
+            raise ScoreError(f"{place}: {problem}") from problem
         value = sum(window.value for window in windows) * self.estimator.sign
         if not math.isfinite(value):
             raise ScoreError(
