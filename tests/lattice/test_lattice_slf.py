@@ -162,9 +162,9 @@ def test_a_directory_and_a_tar_are_read_by_name(tmp_path: Path) -> None:
     assert [lattice.id for lattice in read_lattices(folder, ids="file")] == ["a", "b", "c"]
 
 
-def test_a_lattice_without_arcs_is_an_utterance(tmp_path: Path) -> None:
+def test_a_lattice_of_one_node_accepts_the_empty_text(tmp_path: Path) -> None:
     lattice = one(saved(tmp_path, "VERSION=1.0\nUTTERANCE=u\nN=1 L=0\nI=0 t=0\n"))
-    assert (lattice.id, lattice.arcs, lattice.states) == ("u", 0, 0)
+    assert (lattice.id, lattice.arcs, lattice.states, lattice.word.tolist()) == ("u", 1, 2, [0])
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
