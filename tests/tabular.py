@@ -1,11 +1,13 @@
 """Denoisers that are tables of a known joint distribution: the ground truth of every exact check.
 
-`joint` is p(x) over all sequences of `length` tokens of a vocabulary of `size`, an array of shape (size,) * length.
+`joint` is p(x) over all sequences of `length` tokens of a vocabulary of `size`, an array of shape
+(size,) * length. Letters in shapes: B batch, L length, X all sequences, V vocabulary.
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor
 
 
 def random_joint(size: int, length: int, seed: int, impossible: float = 0.0) -> np.ndarray:
-    """A joint distribution with no structure at all; a share of its sequences may be impossible."""
+    """A joint distribution with no structure; a share of its sequences may be impossible."""
     rng = np.random.default_rng(seed)
     weights = rng.gamma(0.5, size=(size,) * length)
     weights[rng.random(weights.shape) < impossible] = 0.0
@@ -39,16 +41,18 @@ class _Table:
         self.one_hot = torch.nn.functional.one_hot(self.sequences, size).double()  # (X, L, size)
 
     def marginals(self, log_weights: Tensor) -> Tensor:
-        """log of sum over sequences of exp(log_weights) per position and token, normalised: (B, L, X) or (B, 1, X) -> (B, L, size)."""
-        weights = torch.exp(
-            log_weights - log_weights.amax(-1, keepdim=True).clamp(min=-1e300)
-        ).expand(-1, self.length, -1)
+        """log of the weighted share of each token per position: (B, L or 1, X) -> (B, L, size)."""
+        largest = log_weights.amax(-1, keepdim=True).clamp(min=-1e300)
+        weights = torch.exp(log_weights - largest).expand(-1, self.length, -1)
         sums = torch.einsum("blx,xlv->blv", weights, self.one_hot)
         return (sums / sums.sum(-1, keepdim=True)).log()
 
 
 class MaskedTable(_Table):
-    """p(x_i | visible tokens), with an impossible row for the mask symbol."""
+    """p(x_i | visible tokens), with an impossible row for the mask symbol.
+
+    It counts the sequences it is asked about, and keeps the noise levels it is told.
+    """
 
     prediction = "masked"
 
@@ -62,15 +66,20 @@ class MaskedTable(_Table):
         assert not padding.any()
         self.evaluations += len(noisy)
         self.noises += noise.tolist()
-        agrees = ((noisy[:, None] == self.sequences[None]) | (noisy[:, None] == self.mask_id)).all(
-            -1
-        )  # (B, X)
-        weights = torch.where(agrees, self.log_joint, -torch.inf)[:, None]
+        visible = noisy[:, None] != self.mask_id
+        differs = (visible & (noisy[:, None] != self.sequences[None])).any(-1)  # (B, X)
+        weights = torch.where(differs, -torch.inf, self.log_joint)[:, None]
         predicted = self.marginals(weights)
-        return torch.cat(
-            (predicted, torch.full((*predicted.shape[:2], 1), -torch.inf, dtype=predicted.dtype)),
-            -1,
-        )
+        mask_row = torch.full((*predicted.shape[:2], 1), -torch.inf, dtype=predicted.dtype)
+        return torch.cat((predicted, mask_row), -1)
+
+
+class Inconsistent(MaskedTable):
+    """Conditionals of no joint distribution, as a real network's: flatter, the more is hidden."""
+
+    def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
+        hidden = (noisy == self.mask_id).sum(1)[:, None, None].double()
+        return (super().log_probs(noisy, noise, padding) / (1 + 0.3 * hidden)).log_softmax(-1)
 
 
 class UniformTable(_Table):
@@ -91,3 +100,54 @@ class UniformTable(_Table):
         if self.prediction == "posterior":
             return self.marginals(whole[:, None])
         return self.marginals(whole[:, None] - log_q.transpose(1, 2))
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A condition that is nothing but its name."""
+
+    key: str
+
+
+class ConditionedTable(MaskedTable):
+    """A joint distribution per topic, and one for text alone (key "")."""
+
+    def __init__(self, joints: dict[str, np.ndarray]) -> None:
+        super().__init__(joints[""])
+        self.tables = {key: MaskedTable(joint) for key, joint in joints.items()}
+        self.batches: list[list[str]] = []
+
+    def log_probs(
+        self, noisy: Tensor, noise: Tensor, padding: Tensor, condition: list | None = None
+    ) -> Tensor:
+        conditions = [None] * len(noisy) if condition is None else condition
+        keys = ["" if topic is None else topic.key for topic in conditions]
+        assert len(keys) == len(noisy)
+        self.batches.append(keys)
+        self.evaluations += len(noisy)
+        rows = [
+            self.tables[key].log_probs(noisy[[row]], noise[[row]], padding[[row]])
+            for row, key in enumerate(keys)
+        ]
+        return torch.cat(rows)
+
+
+def hidden_scores(table, tokens, count) -> list[float]:
+    """The summed log-probability of the hidden tokens for each hidden set of `count` tokens."""
+    sets = list(itertools.combinations(range(len(tokens)), count))
+    noisy = torch.tensor(
+        [[table.mask_id if i in hidden else t for i, t in enumerate(tokens)] for hidden in sets]
+    )
+    log_probs = table.log_probs(
+        noisy,
+        torch.full((len(sets),), count / len(tokens)),
+        torch.zeros_like(noisy, dtype=torch.bool),
+    )
+    return [
+        sum(float(log_probs[row, i, tokens[i]]) for i in hidden) for row, hidden in enumerate(sets)
+    ]
+
+
+def mean_log_prob(table, tokens, count) -> float:
+    """g(count): the mean over hidden sets of the mean log-probability of the hidden tokens."""
+    return float(np.mean(hidden_scores(table, tokens, count))) / count

@@ -1,4 +1,4 @@
-"""Keyed random numbers: uniform, independent over every part of the key, and shared where they must be."""
+"""Keyed random numbers: uniform, independent over every part of the key, shared where needed."""
 
 import numpy as np
 from scipy import stats
