@@ -1,10 +1,12 @@
 """The smallest list of paths such that every arc of a lattice lies on one of them.
 
-A minimum flow with at least 1 on every arc (its size is that of the largest set of arcs no two of which lie on one path: Dilworth 1950). It starts
-from a feasible flow that follows the best arcs, and takes flow away along paths on which some arcs carry more than they need (Dinic's algorithm on
-the residual graph, as in Ciurea and Ciupala 2004, "Sequential and parallel algorithms for minimum flows"). Of the minimum flows one is found, not
-the one with the best paths; it is cut into paths greedily, so that the best path of the lattice is the first.
-Exact check: tests/lattice/test_lattice_cover.py, against the largest antichain and a linear program.
+A minimum flow with at least 1 on every arc; its size is that of the largest set of arcs of which no
+two lie on one path (Dilworth 1950). The search starts from a feasible flow along the best arcs, and
+reduces it along paths on which some arcs carry more than they need: Dinic's algorithm on the
+residual graph, as in Ciurea and Ciupala 2004, "Sequential and parallel algorithms for minimum
+flows". It finds one of the minimum flows, not the one with the best paths, and cuts it into paths
+greedily, so that the best path of the lattice comes first.
+Exact check: tests/lattice/test_lattice_cover.py, by the largest antichain and a linear program.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ __all__ = ["path_cover"]
 
 
 def path_cover(lattice: Lattice, totals: FloatArray) -> list[Path]:
-    """Return the fewest paths that cover every arc, the best path of the lattice first, the others best first.
+    """Return the fewest paths that cover every arc, best first; the best of the lattice is one.
 
-    Two of them may have the same words (time variants): `rescore.lattice.merge` makes lattices without these. `totals` (A,) orders and prefers.
-    Work: near O(A * sqrt(S)) in practice, O(A * S^2) at worst.
+    Two of them may have the same words (time variants); `rescore.lattice.merge` makes lattices
+    without these. `totals` (A,) orders and prefers. Cost: near O(A * sqrt(S)) in practice,
+    O(A * S^2) at worst.
     """
     if not lattice.arcs:
         return []
@@ -39,13 +42,18 @@ def path_cover(lattice: Lattice, totals: FloatArray) -> list[Path]:
 
 
 def _feasible(lattice: Lattice, totals: FloatArray, rest: FloatArray) -> list[int]:
-    """A flow of at least 1 on every arc: what a state lacks comes over its best arc, what it has too much goes over its best arc."""
-    come = forward(lattice, totals, best=True)[lattice.source] + totals
-    go = totals + rest[lattice.target]
+    """A flow of at least 1 on every arc.
+
+    A state gets the flow that it lacks over its best entering arc, and passes the flow that it has
+    in excess over its best leaving arc.
+    """
+    best_before = forward(lattice, totals, best=True)[lattice.source] + totals
+    best_after = totals + rest[lattice.target]
     into, out = np.full(lattice.states, -1), np.full(lattice.states, -1)
-    by_come, by_go = np.argsort(come, kind="stable"), np.argsort(go, kind="stable")
-    into[lattice.target[by_come]] = by_come  # the last one written is the best
-    out[lattice.source[by_go]] = by_go
+    by_before = np.argsort(best_before, kind="stable")
+    by_after = np.argsort(best_after, kind="stable")
+    into[lattice.target[by_before]] = by_before  # the last one written is the best
+    out[lattice.source[by_after]] = by_after
     flow = [1] * lattice.arcs
     balance = (
         np.bincount(lattice.target, minlength=lattice.states)
@@ -72,9 +80,10 @@ def _feasible(lattice: Lattice, totals: FloatArray, rest: FloatArray) -> list[in
 
 
 class _Reduction:
-    """Takes flow away from start to end until no arc can do with less.
+    """Reduces the flow from start to end until no arc can do with less.
 
-    A step with an arc lowers its flow, down to 1; a step against it raises it. Steps are numbered 2 * arc (with) and 2 * arc + 1 (against).
+    A step along an arc lowers its flow, down to 1; a step against it raises it. Steps are numbered
+    2 * arc (along) and 2 * arc + 1 (against).
     """
 
     def __init__(self, lattice: Lattice, flow: list[int]) -> None:
@@ -102,7 +111,7 @@ class _Reduction:
         return bool(step & 1) or self.flow[step >> 1] > 1
 
     def _levels(self) -> list[int] | None:
-        """How many steps each state is from the start, None where the end cannot be reached."""
+        """The number of steps from the start to each state; None if the end is out of reach."""
         levels = [-1] * len(self.steps)
         levels[0] = 0
         waiting = deque([0])
@@ -116,7 +125,10 @@ class _Reduction:
         return levels if levels[self.end] > 0 else None
 
     def _path(self, levels: list[int], nexts: list[int]) -> list[int]:
-        """A path of open steps to the end, each one level further; empty where there is none. `nexts` are the steps not yet given up."""
+        """A path of open steps to the end, each one level further; empty if there is none.
+
+        `nexts`: for each state, its first step that has not led to a dead end yet.
+        """
         path: list[int] = []
         state = 0
         while state != self.end:
@@ -137,7 +149,7 @@ class _Reduction:
 
 
 def _cut(lattice: Lattice, flow: list[int], onward: list[float]) -> list[list[int]]:
-    """The flow as paths: each goes on over the arc with the best way to the end that has flow left."""
+    """The flow as paths: each follows the arc with flow left and the best way to the end."""
     begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1)).tolist()
     choices = [
         sorted(range(begins[s], begins[s + 1]), key=lambda arc: -onward[arc])

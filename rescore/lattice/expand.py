@@ -19,69 +19,65 @@ def expand(
     *,
     limit: int = 1_000_000,
 ) -> Lattice:
-    """Return the lattice in which `lm` is increased by log p(word | words before it), </s> included on the arcs into the end.
+    """Return the lattice with log p(word | words before it) added to `lm`.
 
-    States are split until each knows the `order` - 1 words before it ("<s>" first). `log_prob(history, word)` gives nats and is asked once for each
-    history and word. Exact: every path of arcs is there once. Raises FormatError for more than `limit` arcs: prune first.
-    Exact check: tests/lattice/test_lattice_expand.py, all paths.
+    `</s>` is added on the arcs into the end. States are split until each has one history of
+    `order` - 1 words ("<s>" first). `log_prob(history, word)` returns nats and is called once for
+    each history and word. Exact: every path of arcs occurs once. Raises FormatError for more than
+    `limit` arcs: prune first. Exact check: tests/lattice/test_lattice_expand.py, all paths.
     """
     if not lattice.arcs:
         return lattice
     cached: dict[tuple[tuple[str, ...], str], float] = {}
 
-    def ask(history: tuple[str, ...], word: str) -> float:
+    def cached_log_prob(history: tuple[str, ...], word: str) -> float:
         if (history, word) not in cached:
             cached[history, word] = log_prob(history, word)
         return cached[history, word]
 
-    end, numbers = lattice.states - 1, [dict[tuple[str, ...], int]() for _ in range(lattice.states)]
-    first = ("<s>",)[: order - 1]
-    numbers[0][first] = 0
-    made = 1
-    rows: list[tuple[int, int, int]] = []
+    end = lattice.states - 1
+    numbers: list[dict[tuple[str, ...], int]] = [{} for _ in range(lattice.states)]
+    numbers[0][("<s>",)[: order - 1]] = 0  # of each state and history, its new state
+    states = 1
+    arcs: list[tuple[int, int, int]] = []  # new source, new target, old arc
     scores: list[float] = []
-    for arc, (source, target, word) in enumerate(
-        zip(lattice.source.tolist(), lattice.target.tolist(), lattice.word.tolist(), strict=True)
-    ):
-        for history, number in numbers[source].items():
-            symbol = lattice.symbols[word]
-            longer = ((*history, symbol) if word else history)[
-                max(0, len(history) + bool(word) - order + 1) :
-            ]
-            score = ask(history, symbol) if word else 0.0
+    columns = (lattice.source.tolist(), lattice.target.tolist(), lattice.word.tolist())
+    for arc, (source, target, word) in enumerate(zip(*columns, strict=True)):
+        for history, new_source in numbers[source].items():
+            score, next_history = 0.0, history
+            if word:
+                symbol = lattice.symbols[word]
+                score = cached_log_prob(history, symbol)
+                next_history = (*history, symbol)
+                next_history = next_history[max(0, len(next_history) - order + 1) :]
             if target == end:
-                score, longer = score + ask(longer, "</s>"), ()
-            if longer not in numbers[target]:
-                numbers[target][longer] = made
-                made += 1
-            rows.append((number, numbers[target][longer], arc))
+                score, next_history = score + cached_log_prob(next_history, "</s>"), ()
+            if next_history not in numbers[target]:
+                numbers[target][next_history] = states
+                states += 1
+            arcs.append((new_source, numbers[target][next_history], arc))
             scores.append(score)
-        if len(rows) > limit:
+        if len(arcs) > limit:
             raise FormatError(
-                f"{lattice.place()}: with histories of {order - 1} words it needs more than {limit} arcs; prune first, or raise the limit"
+                f"{lattice.place()}: with histories of {order - 1} words it needs more than "
+                f"{limit} arcs; prune first, or raise the limit"
             )
-    return _split(
-        lattice,
-        rows,
-        scores,
-        [number for of_state in numbers for number in of_state.values()],
-        numbers,
-    )
+    return _split(lattice, arcs, scores, numbers)
 
 
 def _split(
     lattice: Lattice,
-    rows: list[tuple[int, int, int]],
+    arcs: list[tuple[int, int, int]],
     scores: list[float],
-    made: list[int],
     numbers: list[dict[tuple[str, ...], int]],
 ) -> Lattice:
-    """The lattice of (from, to, old arc)."""
-    source, target, arc = np.array(rows, np.int64).T
+    """The lattice of arcs (new source, new target, old arc) with scores added to `lm`."""
+    source, target, arc = np.array(arcs, np.int64).T
     times = None
     if lattice.times is not None:
-        times = np.zeros(len(made))
-        times[made] = np.repeat(lattice.times, [len(of_state) for of_state in numbers])
+        times = np.zeros(sum(map(len, numbers)))
+        for new_states, time in zip(numbers, lattice.times.tolist(), strict=True):
+            times[list(new_states.values())] = time
     (end,) = numbers[-1].values()
     return Lattice.from_arcs(
         lattice.id,

@@ -1,12 +1,13 @@
-"""Merge what differs in time alone: the smallest lattice with the same word sequences and the same best score of each.
+"""Merge time variants: the smallest lattice with the same word sequences and their best scores.
 
-Three exact steps. Arcs without a word go, and every word sequence is left with one path, its best (determinisation in the max semiring, with the
-scores am, lm, ... carried along, as Kaldi's lattice-determinize does). Scores move as far to the start as they can (pushing). States from which the
-same words with the same scores follow become one (minimisation). `max` and not the log-sum, so that an N-best list of the merged lattice is that of
-the lattice itself, scores included.
+Three exact steps. Determinisation in the max semiring removes arcs without a word, and leaves one
+path for every word sequence, its best; the scores am, lm, ... are carried along, as Kaldi's
+lattice-determinize does. Pushing moves scores as far to the start as they can. Minimisation joins
+states from which the same words with the same scores follow. `max` rather than the log-sum, so that
+the N-best list of the merged lattice equals that of the lattice, scores included.
 
-The result may be larger than the lattice, exponentially so at worst: scores that depend on the times before keep states apart. Prune first; `limit`
-says when to give up.
+The result may be larger than the lattice, exponentially so at worst: scores that depend on earlier
+times keep states apart. Prune first; `limit` bounds the arcs.
 Exact check: tests/lattice/test_lattice_merge.py, all word sequences and their best scores.
 """
 
@@ -24,25 +25,28 @@ from rescore.lattice.posteriors import FloatArray, IntArray, slack
 
 __all__ = ["merge"]
 
-#: What identifies a set of states: each with what its best path has beyond what the arcs before it say, in grains.
+#: Identifies a set of states: each with the excess of its best path over the arcs, in grains.
 _Key: TypeAlias = tuple[tuple[int, ...], ...]
-#: (from, to, word); scores stand beside.
+#: (source, target, word); the scores are kept beside it.
 _Arc: TypeAlias = tuple[int, int, int]
 
 _END = 0  # of a machine being built
-_TOTAL = "total"  # the column that decides between paths, while a lattice is between two steps
+_TOTAL = "total"  # the column that decides between paths, while a lattice is built
 
 
 def merge(lattice: Lattice, totals: FloatArray, *, limit: int = 200_000) -> Lattice:
-    """Return the lattice with one path for each word sequence; `am`, `lm` and other scores are those of its best path by `totals` (A,).
+    """Return the lattice with one path for each word sequence.
 
-    Input labels and times are gone: a merged word has several. Arcs without a word remain only into the end, where a sequence is the beginning of
-    another. Scores are equal where float64's rounding over the longest path cannot tell them apart.
+    `am`, `lm` and other scores are those of its best path by `totals` (A,). Input labels and times
+    are dropped: a merged word has several. Arcs without a word remain only into the end, where one
+    sequence is a prefix of another. Scores count as equal where float64's rounding over the longest
+    path cannot tell them apart.
     Raises FormatError if more than `limit` arcs would be needed, or a score is called "total".
     """
     if _TOTAL in lattice.scores:
         raise FormatError(
-            f'{lattice.place()}: a score is called "{_TOTAL}", which is what the arcs are compared by; rename it'
+            f'{lattice.place()}: a score is called "{_TOTAL}", the name of what arcs are compared '
+            "by; rename it"
         )
     if not lattice.arcs:
         return lattice
@@ -76,7 +80,7 @@ class _Determinizer:
         self._waiting: list[tuple[int, dict[int, FloatArray]]] = []
 
     def run(self) -> None:
-        """From the start, until no set of states is new."""
+        """Follow words from the start until no set of states is new."""
         self._number({0: np.zeros(self.columns.shape[1])})
         while self._waiting:
             number, subset = self._waiting.pop()
@@ -94,16 +98,17 @@ class _Determinizer:
         self.sums.append(scores)
         if len(self.arcs) > self.limit:
             raise FormatError(
-                f"{self.place}: merging equal words needs more than {self.limit} arcs; prune first (by posterior or beam), or raise the limit"
+                f"{self.place}: merging equal words needs more than {self.limit} arcs; "
+                "prune first (by posterior or beam), or raise the limit"
             )
 
     def _sum(self, chain: Chain | None) -> FloatArray:
-        """The scores of the arcs of a chain and of what it began with."""
+        """The scores of the arcs of a chain, and of its beginning."""
         arcs: list[int] = []
         total = np.zeros(self.columns.shape[1])
         while chain is not None:
             arc, before = chain
-            if arc < 0:  # what the chain began with
+            if arc < 0:  # the beginning of the chain
                 total, before = before, None
             else:
                 arcs.append(arc)
@@ -112,10 +117,10 @@ class _Determinizer:
         return added
 
     def _normalized(self, reached: Reached) -> tuple[FloatArray, dict[int, FloatArray]]:
-        """The scores of the best path into a set of states, and what each state has beyond them."""
+        """The scores of the best path into a set of states, and the excess of each state."""
         sums = {state: self._sum(chain) for state, (_, chain) in reached.items()}
         best = sums[max(sums, key=lambda state: (float(sums[state][0]), -state))]
-        return best, {state: own - best for state, own in sums.items()}
+        return best, {state: total - best for state, total in sums.items()}
 
     def _number(self, subset: dict[int, FloatArray]) -> int:
         key = tuple(
@@ -157,7 +162,7 @@ def _start(source: IntArray, target: IntArray) -> int:
 def _minimal(
     lattice: Lattice, single: Lattice, names: tuple[str, ...], grains: FloatArray
 ) -> Lattice:
-    """Push the scores towards the start and join states with equal ways to the end."""
+    """Push the scores towards the start, and join states with equal ways to the end."""
     columns = np.column_stack(
         [single.scores[_TOTAL], single.am, single.lm, *(single.scores[name] for name in names[3:])]
     )
@@ -167,19 +172,18 @@ def _minimal(
     pushed[single.source == 0] += ahead[0]
     begins = np.searchsorted(single.source, np.arange(single.states + 1)).tolist()
     target, word = single.target.tolist(), single.word.tolist()
-    only_end = (
-        (0, _END, *[0] * len(names)),
-    )  # a state with nothing but an arc without word or score into the end is the end
+    # A state with nothing but an arc without word or score into the end is the end.
+    only_end = ((0, _END, *[0] * len(names)),)
     classes, kinds = [_END] * single.states, dict[object, int]({only_end: _END})
     arcs, sums = list[_Arc](), list[FloatArray]()
     for state in range(single.states - 2, -1, -1):
-        own = range(begins[state], begins[state + 1])
-        kind = tuple(sorted((word[arc], classes[target[arc]], *grained[arc]) for arc in own))
-        if kind not in kinds or not state:  # the start stays apart: its arcs hold what was pushed
+        leaving = range(begins[state], begins[state + 1])
+        kind = tuple(sorted((word[arc], classes[target[arc]], *grained[arc]) for arc in leaving))
+        if kind not in kinds or not state:  # the start stays apart: its arcs hold the pushed scores
             classes[state] = len(kinds)
             kinds[kind if state else "start"] = classes[state]
-            arcs += [(classes[state], classes[target[arc]], word[arc]) for arc in own]
-            sums += [pushed[arc] for arc in own]
+            arcs += [(classes[state], classes[target[arc]], word[arc]) for arc in leaving]
+            sums += [pushed[arc] for arc in leaving]
         else:
             classes[state] = kinds[kind]
     merged = _built(lattice, names, arcs, sums)

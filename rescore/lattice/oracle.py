@@ -1,4 +1,4 @@
-"""The word sequence of a lattice that is closest to a reference: what rescoring could reach at best."""
+"""The word sequence of a lattice that is closest to a reference: the best rescoring could reach."""
 
 from __future__ import annotations
 
@@ -22,27 +22,31 @@ _MOST_CELLS = 1 << 28  # of the table of distances: 1 GB
 
 @dataclass(frozen=True)
 class Oracle:
-    """The word sequence with the fewest errors (of several one), and these errors."""
+    """A word sequence with the fewest errors, and these errors."""
 
     words: tuple[str, ...]
     errors: ErrorCounts
 
 
 def oracle(lattice: Lattice, reference: Sequence[str]) -> Oracle:
-    """Return the words of the lattice with the smallest edit distance to `reference`, in units of its symbols (pieces, where these are pieces).
+    """Return the words of the lattice with the smallest edit distance to `reference`.
 
-    Exact: D[state, j] = fewest errors of a path to `state` against the first j words, O(A * len(reference)) with numpy over j. A lattice without
-    a path has the empty sequence. Raises FormatError for more than 2^28 cells of that table. Exact check: tests/lattice/test_lattice_oracle.py.
+    Errors are counted in symbols of the lattice (pieces, where these are pieces). Exact:
+    D[state, j] = fewest errors of a path to `state` against the first j words, in
+    O(A * len(reference)) with numpy over j. A lattice without a path has the empty sequence. Raises
+    FormatError for more than 2^28 cells of that table.
+    Exact check: tests/lattice/test_lattice_oracle.py.
     """
     if lattice.states * (len(reference) + 1) > _MOST_CELLS:
         raise FormatError(
-            f"{lattice.place()}: an oracle of {lattice.states} states and {len(reference)} reference words needs more than {_MOST_CELLS} cells; prune first"
+            f"{lattice.place()}: an oracle of {lattice.states} states and {len(reference)} "
+            f"reference words needs more than {_MOST_CELLS} cells; prune first"
         )
     if not lattice.arcs:
         return Oracle((), ErrorCounts(0, 0, len(reference), len(reference)))
-    same, number = _by_spelling(lattice)
-    wanted = np.array([number.get(word, -1) for word in reference], np.int64)
-    return _traced(lattice, same, wanted, _table(lattice, same, wanted))
+    words, number = _by_spelling(lattice)
+    reference_words = np.array([number.get(word, -1) for word in reference], np.int64)
+    return _trace_back(lattice, words, reference_words, _table(lattice, words, reference_words))
 
 
 def _by_spelling(lattice: Lattice) -> tuple[IntArray, dict[str, int]]:
@@ -53,18 +57,16 @@ def _by_spelling(lattice: Lattice) -> tuple[IntArray, dict[str, int]]:
     return np.array(spellings, np.int64)[place[:-1]], number
 
 
-def _table(lattice: Lattice, words: IntArray, wanted: IntArray) -> IntArray:
+def _table(lattice: Lattice, words: IntArray, reference_words: IntArray) -> IntArray:
     """D, (S, R + 1) int32."""
-    places = np.arange(len(wanted) + 1, dtype=np.int32)
+    places = np.arange(len(reference_words) + 1, dtype=np.int32)
     table = np.full((lattice.states, len(places)), np.iinfo(np.int32).max // 2, np.int32)
     table[0] = places
     closed = -1
     for source, target, word in zip(
         lattice.source.tolist(), lattice.target.tolist(), words.tolist(), strict=True
     ):
-        if (
-            source != closed
-        ):  # all arcs into it came before: now words of the reference may be left out
+        if source != closed:  # all arcs into it came before: now deletions may follow
             table[source] = np.minimum.accumulate(table[source] - places) + places
             closed = source
         row, into = table[source], table[target]
@@ -72,27 +74,29 @@ def _table(lattice: Lattice, words: IntArray, wanted: IntArray) -> IntArray:
             np.minimum(into, row, out=into)
         else:
             np.minimum(into, row + 1, out=into)
-            np.minimum(into[1:], row[:-1] + (wanted != word), out=into[1:])
+            np.minimum(into[1:], row[:-1] + (reference_words != word), out=into[1:])
     table[-1] = np.minimum.accumulate(table[-1] - places) + places
     return table
 
 
-def _traced(lattice: Lattice, words: IntArray, wanted: IntArray, table: IntArray) -> Oracle:
+def _trace_back(
+    lattice: Lattice, words: IntArray, reference_words: IntArray, table: IntArray
+) -> Oracle:
     """Back from the end: at each state an arc, or a word left out, that explains its distance."""
     into: list[list[int]] = [[] for _ in range(lattice.states)]
     for arc, target in enumerate(lattice.target.tolist()):
         into[target].append(arc)
-    state, place = lattice.states - 1, len(wanted)
+    state, place = lattice.states - 1, len(reference_words)
     spoken: list[int] = []
     counts = {"substitutions": 0, "insertions": 0, "deletions": 0}
     while state or place:
-        here = int(table[state, place])
-        if place and table[state, place - 1] + 1 == here:
+        errors = int(table[state, place])
+        if place and table[state, place - 1] + 1 == errors:
             counts["deletions"] += 1
             place -= 1
             continue
         arc, kind = next(
-            _explanations(table, lattice.source, words, wanted, into[state], place, here)
+            _explanations(table, lattice.source, words, reference_words, into[state], place, errors)
         )
         state = int(lattice.source[arc])
         if kind != "silent":
@@ -101,25 +105,25 @@ def _traced(lattice: Lattice, words: IntArray, wanted: IntArray, table: IntArray
         if kind in counts:
             counts[kind] += 1
     text = tuple(lattice.symbols[word] for word in reversed(spoken))
-    return Oracle(text, ErrorCounts(**counts, reference_words=len(wanted)))
+    return Oracle(text, ErrorCounts(**counts, reference_words=len(reference_words)))
 
 
 def _explanations(
     table: IntArray,
     source: IntArray,
     words: IntArray,
-    wanted: IntArray,
+    reference_words: IntArray,
     arcs: list[int],
     place: int,
-    here: int,
+    errors: int,
 ) -> Iterator[tuple[int, str]]:
     """Every arc whose source has the distance that is left, and what the arc does."""
     for arc in arcs:
         row = table[source[arc]]
         if not words[arc]:
-            if row[place] == here:
+            if row[place] == errors:
                 yield arc, "silent"
-        elif place and row[place - 1] + (words[arc] != wanted[place - 1]) == here:
-            yield arc, "correct" if words[arc] == wanted[place - 1] else "substitutions"
-        elif row[place] + 1 == here:
+        elif place and row[place - 1] + (words[arc] != reference_words[place - 1]) == errors:
+            yield arc, "correct" if words[arc] == reference_words[place - 1] else "substitutions"
+        elif row[place] + 1 == errors:
             yield arc, "insertions"
