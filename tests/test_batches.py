@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import rescore
-from rescore.batching import BATCH_TOKENS, Budget, in_batches, is_out_of_memory, length_batches
+from rescore.batching import BATCH_TOKENS, Budget, in_batches, is_out_of_memory, length_batches, pad
 from rescore.errors import ScoreError
 from rescore.models.embedded import open_vocabulary
 from rescore.scorers.networks import budget, cost
@@ -20,6 +21,7 @@ DEMO = Path(__file__).resolve().parents[1] / "recipes" / "demo_data" / "dev.json
 
 
 def price(batches, lengths, limit):
+    """What batches cost: padded tokens, and the tokens that a call is worth."""
     return sum(max(lengths[i] for i in batch) * len(batch) + limit.call_tokens for batch in batches)
 
 
@@ -80,7 +82,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(error, caplog):
     assert in_batches([10] * 100, evaluate, limit) == [row * row for row in range(100)]
     assert (sizes[:3], limit.tokens) == ([400, 200, 100], 100)
     assert caplog.messages == [
-        f"out of memory in a batch of {size} tokens; going on with at most {size // 2}"
+        f"out of memory in a batch of {size} tokens; continuing with at most {size // 2}"
         for size in (400, 200)
     ]
 
@@ -117,3 +119,9 @@ def test_the_budget_of_a_gpu_follows_from_a_trial(monkeypatch):
         == 30_000
     )
     assert calls == [((128, 64), torch.tensor(True))]
+
+
+def test_rows_are_padded_at_their_ends_with_zeros():
+    rows, padding = pad([np.array([3, 4]), np.array([5]), np.array([6, 7, 8])])
+    assert rows.tolist() == [[3, 4, 0], [5, 0, 0], [6, 7, 8]]
+    assert padding.tolist() == [[False, False, True], [False, True, True], [False] * 3]

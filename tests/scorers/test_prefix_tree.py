@@ -263,7 +263,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_halved_and_nothing_is_lost(caplo
     model.encode, limit = full, Budget(200)
     assert np.allclose(log_prob(model, rows, budget=limit), whole, atol=1e-9)
     assert limit.tokens == 55
-    assert caplog.messages == ["out of memory in a batch of 111 tokens; going on with at most 55"]
+    assert caplog.messages == ["out of memory in a batch of 111 tokens; continuing with at most 55"]
     model.encode = lambda tokens, parents: full(torch.zeros(100), parents)
     with pytest.raises(ScoreError, match=r"out of memory in a sequence of \d+ tokens alone"):
         log_prob(model, rows[:1], budget=Budget(1))
