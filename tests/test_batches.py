@@ -56,10 +56,10 @@ def test_padding_of_real_lists_is_below_a_tenth():
         for nbest in rescore.read(DEMO)
         for tokens in tokenizer.encode([hyp.text for hyp in nbest.hyps[:5]])
     ]
-    found = cost(lengths, Budget())
-    assert found.evaluations == len(lengths)
-    assert found.padding == found.tokens - sum(lengths)
-    assert 0 < found.padding < 0.1 * found.tokens
+    total = cost(lengths, Budget())
+    assert total.evaluations == len(lengths)
+    assert total.padding == total.tokens - sum(lengths)
+    assert 0 < total.padding < 0.1 * total.tokens
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,5 @@ def test_numbers_do_not_depend_on_how_many_are_drawn():
 
 def test_the_numbers_are_the_same_on_every_machine():
     assert utterance_key("84-121123-0001") == utterance_key("84-121123-0001")
-    found = Draws(seed=1, utterance=utterance_key("84-121123-0001")).tokens(2, 1, Stream.HIDE)[0]
-    assert found.tolist() == [0.08374612689756084, 0.7525054330208221]
+    numbers = Draws(seed=1, utterance=utterance_key("84-121123-0001")).tokens(2, 1, Stream.HIDE)[0]
+    assert numbers.tolist() == [0.08374612689756084, 0.7525054330208221]

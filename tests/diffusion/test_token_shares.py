@@ -36,12 +36,12 @@ ALONE = np.log([marginal[token] for marginal, token in zip(MARGINALS, TOKENS, st
 
 def shares(denoiser, plans, readout, length=4) -> np.ndarray:
     """The shares of each plan, (plans, length), checked to sum to the plan's value."""
-    found = []
+    token_shares = []
     for plan, values in zip(plans, token_values(denoiser, plans, readout), strict=True):
-        found.append(plan.shares(values, length))
+        token_shares.append(plan.shares(values, length))
         value = plan.combine(sums(values)).value
-        assert math.fsum(found[-1]) == pytest.approx(value, rel=1e-14, abs=1e-14)
-    return np.array(found)
+        assert math.fsum(token_shares[-1]) == pytest.approx(value, rel=1e-14, abs=1e-14)
+    return np.array(token_shares)
 
 
 def masked_plans(sampler, seeds, scored=EVERY, **options):
@@ -70,11 +70,11 @@ def agree(samples, exact) -> bool:
 @pytest.mark.parametrize("sampler", list(published.SET_SAMPLERS))
 def test_the_shares_of_every_masked_nelbo_sum_to_it(sampler, scored):
     for draws in (1, 5, 8):
-        found = shares(
+        token_shares = shares(
             MaskedTable(JOINT), masked_plans(sampler, 20, scored, draws=draws), masked.read_token
         )
-        assert np.all(found >= 0)  # costs
-        assert np.all(found[:, ~scored] == 0)
+        assert np.all(token_shares >= 0)  # costs
+        assert np.all(token_shares[:, ~scored] == 0)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_a_token_that_no_draw_hides_adds_nothing():
         for plan in masked_plans("exact_count", 20, draws=1)
         if len(plan.queries[0].positions) < 4
     )
-    [found] = shares(MaskedTable(JOINT), [plan], masked.read_token)
-    assert np.flatnonzero(found).tolist() == plan.queries[0].positions.tolist()
+    [token_shares] = shares(MaskedTable(JOINT), [plan], masked.read_token)
+    assert np.flatnonzero(token_shares).tolist() == plan.queries[0].positions.tolist()
 
 
 def test_the_shares_of_exact_scores_are_their_conditionals():
@@ -155,6 +155,6 @@ def test_the_shares_of_a_uniform_nelbo_sum_to_it(power, prediction):
         uniform.plan_nelbo(scored_sequence(TOKENS, SCORED), 3, Draws(seed), draws=6, power=power)
         for seed in range(20)
     ]
-    found = shares(UniformTable(joint, prediction), plans, uniform.read_loss(prediction))
-    assert np.all(found >= -1e-9)
-    assert np.all(found[:, 0] == 0)
+    token_shares = shares(UniformTable(joint, prediction), plans, uniform.read_loss(prediction))
+    assert np.all(token_shares >= -1e-9)
+    assert np.all(token_shares[:, 0] == 0)

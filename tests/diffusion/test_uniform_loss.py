@@ -40,8 +40,8 @@ def random_case(vocab, count=300, seed=0):
 @pytest.mark.parametrize("vocab", [3, 50, 4096])
 def test_both_forms_of_the_loss_are_equal(vocab):
     case = random_case(vocab)
-    expected, found = textbook_loss(*case), uniform.token_loss(*case)
-    assert torch.all((expected - found).abs() <= 1e-12 * expected.abs().clamp(min=1))
+    expected, stable = textbook_loss(*case), uniform.token_loss(*case)
+    assert torch.all((expected - stable).abs() <= 1e-12 * expected.abs().clamp(min=1))
 
 
 @pytest.mark.parametrize("vocab", [3, 4096])
@@ -89,6 +89,6 @@ def test_the_posterior_converts_to_leave_one_out():
     padding = torch.zeros_like(noisy, dtype=torch.bool)
     posterior = UniformTable(JOINT, "posterior").log_probs(noisy, noise, padding).flatten(0, 1)
     expected = UniformTable(JOINT, "leave_one_out").log_probs(noisy, noise, padding).flatten(0, 1)
-    found = uniform.leave_one_out(posterior, noisy.flatten(), noise.repeat_interleave(3))
-    assert torch.allclose(found, expected, atol=1e-10)
+    converted = uniform.leave_one_out(posterior, noisy.flatten(), noise.repeat_interleave(3))
+    assert torch.allclose(converted, expected, atol=1e-10)
     assert not torch.allclose(posterior, expected, atol=0.1)
