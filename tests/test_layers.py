@@ -1,6 +1,7 @@
-"""The one-way flow of imports, and the constructs the package never uses: read from the source, so that no module can forget it.
+"""The one-way flow of imports, and what the package never uses, read from the source.
 
-A room is a module or a folder of `rescore`. It imports only from rooms in rows above its own, or from earlier in its own row (design.md, "Rooms").
+A room is a module or a folder of `rescore`. It imports only from rooms in rows above its own, or
+from earlier in its own row (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ RECIPES = sorted(
     path.relative_to(PACKAGE.parent) for path in (PACKAGE.parent / "recipes").rglob("*.py")
 )
 
-#: Row after row, and in each row one room after the other. A new module has to be placed here before the tests pass.
+#: Row after row, and in each row one room after the other. A new module needs a place here.
 ROWS = [
     ["types", "errors", "registry", "interfaces"],
     ["ids", "text", "wer"],
@@ -41,7 +42,8 @@ PLACE = {room: place for place, room in enumerate(room for row in ROWS for room 
 #: What a module may use because users ask for it by name: `--shard env`.
 ASKED_FOR = {"rescore.pipeline.shards": "a setting read from the environment"}
 
-#: Modules whose import targets are data: the names in the registry, and the public names that `rescore` imports when they are used.
+#: Modules whose import targets are data: the names in the registry, and the public names that
+#: `rescore` imports when they are used.
 BY_NAME = {"rescore", "rescore.registry"}
 
 
@@ -57,7 +59,7 @@ MODULES = modules()
 
 
 def imports(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
-    """(line, module) of everything imported: inside functions, under TYPE_CHECKING and by import_module too."""
+    """(line, module) of every import, also in functions, under TYPE_CHECKING, by import_module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -88,7 +90,7 @@ def called(node: ast.Call) -> str:
 
 
 def text_of(node: ast.expr) -> str:
-    """The text of a string, or what an f-string begins with; a name chosen elsewhere could be anything."""
+    """The text of a string, or the beginning of an f-string; any other name could be anything."""
     if isinstance(node, ast.JoinedStr):
         return text_of(node.values[0]).rstrip(".")
     return (
@@ -311,7 +313,10 @@ def test_the_checker_finds_what_the_package_never_uses(source, complaint):
 
 
 def test_the_checker_lets_the_good_forms_pass():
-    source = "zip(x, y, strict=True)\ntorch.load(path, weights_only=True)\nnetwork.eval()\ntry:\n    f()\nexcept ValueError:\n    raise"
+    source = (
+        "zip(x, y, strict=True)\ntorch.load(path, "
+        "weights_only=True)\nnetwork.eval()\ntry:\n    f()\nexcept ValueError:\n    raise"
+    )
     assert forbidden(source) == []
 
 

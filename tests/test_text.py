@@ -1,4 +1,4 @@
-"""Named normalisers: Whisper's against the examples of OpenAI's own tests (whisper 20250625), and what happens without the library."""
+"""Named normalisers: Whisper's against OpenAI's own tests (20250625), and without their library."""
 
 import sys
 
@@ -47,7 +47,7 @@ def test_whisper_english_gives_openais_examples(said, expected):
 
 @pytest.mark.parametrize("word", ["kinda", "sorta", "dunno", "cause"])
 def test_whisper_english_has_no_rules_that_openais_has_not(word):
-    """whisper-normalizer expands these four; OpenAI's normaliser, by which published figures were made, does not."""
+    """whisper-normalizer expands these four; OpenAI's, which published figures used, does not."""
     assert whisper_english(f"it is {word} so") == f"it is {word} so"
 
 

@@ -111,7 +111,9 @@ def test_other_settings_another_file_and_broken_lines_are_refused(tmp_path):
         file.append(lists("a"))
     with pytest.raises(
         FormatError,
-        match=r"x:1: utterance a: was written with num_paths 10, expected 20; append to another file",
+        match=(
+            "x:1: utterance a: was written with num_paths 10, expected 20; append to another file"
+        ),
     ):
         Appender(tmp_path / "x", {**SETTINGS, "num_paths": 20})
     (tmp_path / "notes").write_text("my only copy")

@@ -4,6 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
+import format_samples
 import fuzzing
 import pytest
 
@@ -109,9 +110,11 @@ def test_the_example_of_a_new_format_works(tmp_path, monkeypatch):
     example = importlib.import_module("example_of_a_test")
     example.test_costs_become_scores(tmp_path)
     example.test_bad_lines_are_named(tmp_path)
-    (tmp_path / "example_of_a_builder.py").write_text(f"from fuzzing import *\n\n\n{builder}")
+    (tmp_path / "example_of_a_builder.py").write_text(
+        f"from format_samples import *\n\n\n{builder}"
+    )
     monkeypatch.setitem(
-        fuzzing.BUILDERS, name, importlib.import_module("example_of_a_builder").tsv_costs
+        format_samples.BUILDERS, name, importlib.import_module("example_of_a_builder").tsv_costs
     )
     assert fuzzing.campaign(name, 200, 1) == (200, {})
 

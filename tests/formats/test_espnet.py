@@ -1,7 +1,8 @@
 """ESPnet's decoding directories.
 
-The samples are written as espnet2/bin/asr_inference.py and espnet2/fileio/datadir_writer.py (espnet/espnet) write them: `f"{key} {value}\\n"`, the text of
-the hypothesis, and `str(hyp.score)` of a float or of a tensor.
+The samples are written as ESPnet writes them (espnet2/bin/asr_inference.py,
+espnet2/fileio/datadir_writer.py): `f"{key} {value}\\n"`, the text of the hypothesis, and
+`str(hyp.score)` of a float or of a tensor.
 """
 
 import pytest

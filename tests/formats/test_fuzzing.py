@@ -1,24 +1,15 @@
-"""Every registered format on random lists and damaged files: the everyday share of `python tests/fuzzing.py --cases 10000`."""
+"""Every registered format on random lists and damaged files: an everyday share of fuzzing.py."""
 
 import json
 import random
 
 import pytest
-from fuzzing import (
-    BUILDERS,
-    LISTS,
-    Sample,
-    build,
-    campaign,
-    damaged,
-    fault,
-    faults,
-    files_of,
-    round_trip_fault,
-    whole,
-)
+from damage import damaged
+from format_samples import BUILDERS, Sample, build, whole
+from fuzzing import campaign, fault, faults, files_of, round_trip_fault
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_lists import LISTS
 
 from rescore.errors import FormatError
 from rescore.formats import Format, Skipped
@@ -145,7 +136,8 @@ def test_a_format_without_a_builder_is_told_to_get_one(monkeypatch, tmp_path):
 
 
 def test_the_harness_finds_what_it_looks_for(tmp_path, monkeypatch):
-    """Readers with one fault each: an exception of their own, two lines, an infinite score, a hypothesis that is lost, no answer."""
+    """Readers with one fault each: an exception of their own, a message of two lines, an infinite
+    score, a lost hypothesis, no answer."""
 
     def reader(act):
         def read(path, *, skipped=None):

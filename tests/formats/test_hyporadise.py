@@ -1,4 +1,4 @@
-"""HyPoradise's array of lists: ids and ranks are made, padding duplicates go, older names are understood."""
+"""HyPoradise's array: ids and ranks are added, padding duplicates go, older names are read."""
 
 import gzip
 import json

@@ -65,7 +65,10 @@ def test_older_files_have_a_space_or_no_ids(tmp_path):
 
 
 def test_texts_that_are_no_lists_and_times_are_kept(tmp_path):
-    text = "u:\tref=A B: ref=C\nu:\thyp=[x] b\nu:\ttimestamp_ref=[0.100, 0.200]\nu:\ttimestamp_hyp=[(0.100, 0.200)]\n"
+    text = (
+        "u:\tref=A B: ref=C\nu:\thyp=[x] b\nu:\ttimestamp_ref=[0.100, "
+        "0.200]\nu:\ttimestamp_hyp=[(0.100, 0.200)]\n"
+    )
     [nbest] = ICEFALL_RECOGS.read(save(tmp_path / "x", text))
     assert views([nbest]) == [("u", "A B: ref=C", ["[x] b"])]
     assert nbest.raw == {"timestamp_ref": "[0.100, 0.200]", "timestamp_hyp": "[(0.100, 0.200)]"}
@@ -115,7 +118,8 @@ def test_texts_that_are_no_lists_and_times_are_kept(tmp_path):
         (
             "u:\tref=[]\nu:\thyp=['\\ud800']\n",
             (
-                "1: utterance u: \"hyp\": the string '\\ud800' holds an escape that is not a character; "
+                "1: utterance u: \"hyp\": the string '\\ud800' holds an escape that is not a "
+                "character; "
                 "write the file again in UTF-8"
             ),
         ),

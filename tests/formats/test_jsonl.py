@@ -1,4 +1,4 @@
-"""The native format: everything that is read is written again, everything that is wrong is named."""
+"""The native format: everything that is read is written again, and what is wrong is named."""
 
 import gzip
 import json
@@ -19,7 +19,10 @@ from rescore.formats.record import from_dict, to_dict, with_score
 from rescore.registry import FORMATS, lookup
 from rescore.types import Hypothesis, NBest, Score
 
-GOOD = '{"id": "u1", "ref": "a b", "hyps": [{"text": "a b", "scores": {"am": -1.5, "lm": -2.0}}, {"text": "a", "scores": {"am": -3.0, "lm": 0.5}}]}'
+GOOD = (
+    '{"id": "u1", "ref": "a b", "hyps": [{"text": "a b", "scores": {"am": -1.5, "lm": -2.0}}, '
+    '{"text": "a", "scores": {"am": -3.0, "lm": 0.5}}]}'
+)
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +237,10 @@ def test_a_latin_1_line_is_named(tmp_path):
 
 def test_a_repeated_id_names_both_lines(tmp_path):
     other = GOOD.replace("u1", "u2")
-    expected = f"dev.jsonl:3: utterance u1: this id was already at {tmp_path}/dev.jsonl:1; every utterance needs its own"
+    expected = (
+        f"dev.jsonl:3: utterance u1: this id was already at {tmp_path}/dev.jsonl:1; "
+        "every utterance needs its own"
+    )
     assert message(tmp_path, f"{GOOD}\n{other}\n{GOOD}") == expected
 
 

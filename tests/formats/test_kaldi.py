@@ -1,7 +1,8 @@
 """Kaldi's archives of nbest-to-linear.
 
-The samples are written as src/latbin/nbest-to-linear.cc and src/util/kaldi-holder-inl.h (kaldi-asr/kaldi) write text archives: the id, a space, and
-every number with a space after it; the files are named as egs/wsj/s5/steps/rnnlmrescore.sh names them.
+The samples are written as Kaldi writes text archives (src/latbin/nbest-to-linear.cc,
+src/util/kaldi-holder-inl.h): the id, a space, and every number with a space after it. The files are
+named as in egs/wsj/s5/steps/rnnlmrescore.sh.
 """
 
 import gzip
@@ -139,7 +140,8 @@ ORDER = "the archives need the same lines in the same order"
         (
             {"words": "u1-1 99\nu1-2\nu2-x-1 7\n"},
             (
-                '/words:1: utterance u1, hypothesis 1: the word "99" is not a number in the table of '
+                '/words:1: utterance u1, hypothesis 1: the word "99" is not a number in the '
+                "table of "
                 "symbols; use the words.txt of this recogniser"
             ),
         ),

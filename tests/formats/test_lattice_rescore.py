@@ -1,4 +1,4 @@
-"""lattice-rescore's lines: columns that only the caller can name, numbers that touch, one file or many put together."""
+"""lattice-rescore: columns that only the caller can name, numbers that touch, one file or many."""
 
 import pytest
 
@@ -45,11 +45,17 @@ def test_every_column_becomes_a_score(tmp_path):
     [
         (
             "c-0  1.0 2.0 | a",
-            "utterance c, hypothesis 1 has 2 scores, expected 3 (am, lm, rnnlm); name them all, as in -O scores=am,lm,rnnlm",
+            (
+                "utterance c, hypothesis 1 has 2 scores, expected 3 (am, lm, rnnlm); "
+                "name them all, as in -O scores=am,lm,rnnlm"
+            ),
         ),
         (
             "c-0  1.0 2.0 3.0 4.0 | a",
-            "utterance c, hypothesis 1 has 4 scores, expected 3 (am, lm, rnnlm); name them all, as in -O scores=am,lm,rnnlm",
+            (
+                "utterance c, hypothesis 1 has 4 scores, expected 3 (am, lm, rnnlm); "
+                "name them all, as in -O scores=am,lm,rnnlm"
+            ),
         ),
         (
             "c-0  1.0 2.0 nan | a",
@@ -57,7 +63,10 @@ def test_every_column_becomes_a_score(tmp_path):
         ),
         (
             "c-0  1.0 2.0 3.0 a",
-            'utterance c, hypothesis 1: there is no "|", expected utt-n, the scores, "|" and the words',
+            (
+                'utterance c, hypothesis 1: there is no "|", expected utt-n, the scores, '
+                '"|" and the words'
+            ),
         ),
         ("c 1.0 2.0 3.0 | a", "the line begins with 'c', expected utt-n and then the scores"),
         ("| a", "the line begins with '', expected utt-n and then the scores"),
@@ -78,7 +87,10 @@ def test_lists_of_one_utterance_in_two_places_are_refused_or_skipped(tmp_path):
     path = save(tmp_path / "x", LINES + LINES[: LINES.index("b-0")])
     with pytest.raises(
         FormatError,
-        match=r":5: utterance AMI_0003427-00: this id was already at .*:1; every utterance needs its own$",
+        match=(
+            r":5: utterance AMI_0003427-00: this id was already at .*:1; "
+            r"every utterance needs its own$"
+        ),
     ):
         list(LATTICE_RESCORE.read(path, scores="am,lm,rnnlm"))
     skipped = Skipped()
@@ -99,9 +111,8 @@ def test_writing_keeps_every_digit_in_the_tools_layout(tmp_path):
         where="x:1",
     )
     assert LATTICE_RESCORE.write([nbest], tmp_path / "x", scores="am,x") == 1
-    assert (
-        (tmp_path / "x").read_text()
-        == "u-1-0           -1.5 0.3333333333333333 |    a b\nu-1-1         1e+300       0.0 |    \n"
+    assert (tmp_path / "x").read_text() == (
+        "u-1-0           -1.5 0.3333333333333333 |    a b\nu-1-1         1e+300       0.0 |    \n"
     )
     [again] = LATTICE_RESCORE.read(tmp_path / "x", scores="am,x")
     assert [(hyp.text, hyp.scores["am"], hyp.scores["x"]) for hyp in again.hyps] == [
@@ -116,18 +127,16 @@ def test_writing_refuses_what_the_lines_cannot_hold(tmp_path):
             LATTICE_RESCORE.write([nbest], tmp_path / "x", scores="am")
         return str(caught.value)
 
-    assert (
-        refusal(NBest("a b", (Hypothesis("a", {"am": 1.0}),)))
-        == 'utterance a b: the ids of this format cannot hold white space or "|"; rename the utterance'
+    assert refusal(NBest("a b", (Hypothesis("a", {"am": 1.0}),))) == (
+        'utterance a b: the ids of this format cannot hold white space or "|"; rename the utterance'
     )
     assert (
         refusal(NBest("u", (Hypothesis("a|b", {"am": 1.0}),)))
         == 'utterance u, hypothesis 1: the texts of this format cannot hold "|"'
     )
     missing = refusal(NBest("u", (Hypothesis("a", {"lm": 1.0}),)), ScoreError)
-    assert (
-        missing
-        == 'utterance u, hypothesis 1: score "am" is missing; choose one of the scores in the list: lm'
+    assert missing == (
+        'utterance u, hypothesis 1: score "am" is missing; choose one of the scores in the list: lm'
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,7 @@
-"""Lhotse manifests: lists and first hypotheses into supervisions and cuts and back, checked by hand and with lhotse itself (seen with 1.27.0 and 1.33.0)."""
+"""Lhotse manifests: lists and first hypotheses into supervisions and cuts, and back.
+
+Checked by hand and with lhotse itself (1.27.0 and 1.33.0).
+"""
 
 import gzip
 import importlib
@@ -8,7 +11,7 @@ import tracemalloc
 
 import pytest
 from click.testing import CliRunner
-from fuzzing import damaged
+from damage import damaged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -248,7 +251,10 @@ def test_cuts_of_several_supervisions_take_a_list_for_each(tmp_path):
         "b",
     ]
     assert [nbest.id for nbest in read(tmp_path / "out.jsonl", ids="supervision")] == ["s1", "s2"]
-    expected = "utterance c1: the cut has 2 supervisions, and a list belongs to one; give ids=supervision, or cut.trim_to_supervisions() to lhotse"
+    expected = (
+        "utterance c1: the cut has 2 supervisions, and a list belongs to one; "
+        "give ids=supervision, or cut.trim_to_supervisions() to lhotse"
+    )
     assert (
         failure(lambda: write([listed("c1", "a")], tmp_path / "no.jsonl", manifest=path))
         == f"{path}:1: {expected}"
@@ -273,7 +279,10 @@ def test_supervisions_go_by_their_recordings_where_those_have_one(tmp_path):
     )
     assert [nbest.id for nbest in read(tmp_path / "out.jsonl", ids="recording")] == ["r1", "r2"]
     path = manifest(tmp_path / "s.jsonl", S1, {**S2, "recording_id": "r1"})
-    expected = f"{path}:2: utterance r1: this id was already at {path}:1, and a list belongs to one supervision; choose other ids"
+    expected = (
+        f"{path}:2: utterance r1: this id was already at {path}:1, "
+        "and a list belongs to one supervision; choose other ids"
+    )
     assert (
         failure(
             lambda: write(
@@ -283,7 +292,10 @@ def test_supervisions_go_by_their_recordings_where_those_have_one(tmp_path):
         == expected
     )
     path = manifest(tmp_path / "c.jsonl", CUT)
-    expected = f"{path}:1: utterance c1: a cut is not a whole recording; give the supervision set, or ids=id or ids=supervision"
+    expected = (
+        f"{path}:1: utterance c1: a cut is not a whole recording; "
+        "give the supervision set, or ids=id or ids=supervision"
+    )
     assert (
         failure(
             lambda: write(
@@ -297,9 +309,15 @@ def test_supervisions_go_by_their_recordings_where_those_have_one(tmp_path):
 def test_what_does_not_join_is_named(tmp_path):
     path, out = manifest(tmp_path / "s.jsonl", S1, S2), tmp_path / "out.jsonl"
     lists = [listed("s1", "a"), listed("s2", "b")]
-    expected = f"{path}:2: utterance s2: there is no list with this id; choose other ids, or leave such lines out with missing=drop"
+    expected = (
+        f"{path}:2: utterance s2: there is no list with this id; "
+        "choose other ids, or leave such lines out with missing=drop"
+    )
     assert failure(lambda: write(lists[:1], out, manifest=path)) == expected
-    expected = f"utterance s9: {path} has no supervision for this list; give the manifest of this very set, or choose other ids"
+    expected = (
+        f"utterance s9: {path} has no supervision for this list; "
+        "give the manifest of this very set, or choose other ids"
+    )
     assert failure(lambda: write([listed("s9", "x"), *lists], out, manifest=path)) == expected
     assert failure(lambda: write([*lists, listed("s9", "x")], out, manifest=path)) == expected
     path = manifest(tmp_path / "c.jsonl", EMPTY)
@@ -325,7 +343,10 @@ def test_lines_without_a_list_are_left_out_on_request(tmp_path):
     assert write([listed("c2", "b")], out, manifest=path, missing="drop") == 1
     assert [line["id"] for line in lines(out)] == ["c2"]
     path = manifest(tmp_path / "c.jsonl", {**CUT, "supervisions": [S1, S2]})
-    expected = f"{path}:1: utterance s1: there is no list with this id; give lists for all supervisions of a cut or for none"
+    expected = (
+        f"{path}:1: utterance s1: there is no list with this id; "
+        "give lists for all supervisions of a cut or for none"
+    )
     assert (
         failure(
             lambda: write(
@@ -424,7 +445,10 @@ def test_ids_that_come_twice_are_named_across_lines_and_in_one_cut(tmp_path):
         == f"{path}:2: utterance s1: this id was already at {path}:1; every utterance needs its own"
     )
     path = manifest(tmp_path / "c.jsonl", {**CUT, "supervisions": [one, one]})
-    expected = f"{path}:1: utterance s1: two supervisions of the cut have this id; every utterance needs its own"
+    expected = (
+        f"{path}:1: utterance s1: two supervisions of the cut have this id; "
+        "every utterance needs its own"
+    )
     assert failure(lambda: list(read(path, ids="supervision"))) == expected
 
 
@@ -474,7 +498,7 @@ def test_only_a_manifest_with_lists_or_rescored_texts_proves_itself(tmp_path):
 
 
 def test_lists_in_the_order_of_the_manifest_are_not_held(tmp_path):
-    """400 lists of 50 hypotheses, 2 MB of JSON: in order, and backwards, when all but the last wait for their turn."""
+    """400 lists of 50 hypotheses, 2 MB of JSON, in order and backwards, when all but one wait."""
     names = [f"u{i:05d}" for i in range(400)]
     path = manifest(tmp_path / "s.jsonl", *({**S1, "id": name} for name in names))
 

@@ -1,4 +1,7 @@
-"""JSON lines of any make by a mapping of fields: signs, bases, means over tokens, nested fields, parallel lists, pairs and single results."""
+"""JSON lines of any make by a mapping of fields.
+
+Signs, bases, means over tokens, nested fields, parallel lists, pairs and single results.
+"""
 
 import json
 import math

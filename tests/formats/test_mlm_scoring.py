@@ -192,7 +192,10 @@ def test_the_layout_is_one_utterance_a_line(tmp_path):
         NBest("v", (Hypothesis("", {"am": 2.0}),)),
     ]
     assert MLM_SCORING.write(lists, tmp_path / "x.json", score="am") == 2
-    text = '{\n"u":{"hyp_1":{"score":-1.0,"text":"a b"},"ref":"a"},\n"v":{"hyp_1":{"score":2.0,"text":""}}\n}\n'
+    text = (
+        '{\n"u":{"hyp_1":{"score":-1.0,"text":"a '
+        'b"},"ref":"a"},\n"v":{"hyp_1":{"score":2.0,"text":""}}\n}\n'
+    )
     assert (tmp_path / "x.json").read_text() == text
 
 

@@ -1,7 +1,8 @@
 """NeMo's TSV file of beams with its manifest, and its manifest with beams.
 
-The samples are written as scripts/asr_language_modeling/ngram_lm/eval_beamsearch_ngram.py (`'{}\\t{}\\n'.format(pred_text, score)`) and
-nemo/collections/asr/parts/utils/transcribe_utils.py (`write_transcription`: `item['beams']` a list of (text, score)) of NVIDIA/NeMo write them.
+The samples are written as NVIDIA/NeMo writes them: `'{}\\t{}\\n'.format(pred_text, score)` in
+scripts/asr_language_modeling/ngram_lm/eval_beamsearch_ngram.py; `item['beams']`, a list of
+(text, score), in nemo/collections/asr/parts/utils/transcribe_utils.py, `write_transcription`.
 """
 
 import json
@@ -99,7 +100,10 @@ def test_only_the_last_tab_separates(tmp_path):
     assert nbest.hyps[0].text == "a\tb"
 
 
-ADVICE = "give the beam_size of the search (beams of transducers vary in size: write them to the manifest) and the manifest of this set"
+ADVICE = (
+    "give the beam_size of the search (beams of transducers vary in size: write them to the "
+    "manifest) and the manifest of this set"
+)
 
 
 @pytest.mark.parametrize(

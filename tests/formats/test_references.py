@@ -44,7 +44,8 @@ def failure(call, *arguments):
         (
             "refs.jsonl.gz",
             gzip.compress(
-                b'{"id":"u1","text":"a b"}\n{"id":"u2","ref":""}\n{"id":"u-3","ref":"c  d","hyps":[]}\n{"id":"u4","ref":"null"}\n'
+                b'{"id":"u1","text":"a b"}\n{"id":"u2","ref":""}\n{"id":"u-3","ref":"c  '
+                b'd","hyps":[]}\n{"id":"u4","ref":"null"}\n'
             ),
         ),
     ],

@@ -170,7 +170,8 @@ def test_unknown_units_are_refused(tmp_path):
         (
             "{'u': [(1, '\\U7fffffff')]}",
             (
-                ":1: utterance u, hypothesis 1: the string '\\U7fffffff' holds an escape that is not a "
+                ":1: utterance u, hypothesis 1: the string '\\U7fffffff' holds an escape that "
+                "is not a "
                 "character; write the file again in UTF-8"
             ),
         ),

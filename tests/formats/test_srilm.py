@@ -1,7 +1,8 @@
 """SRILM's N-best lists.
 
-The samples are written as the manual page nbest-format(5) and lm/src/NBest.cc (`NBestHyp::write`, `"%g %g %d"`, and what `NBestHyp::parse` accepts) of
-SRILM have them; the value of a bytelog is that of lm/src/Prob.h, `BytelogToLogP`.
+The samples are written as in the manual page nbest-format(5) and lm/src/NBest.cc
+(`NBestHyp::write`, `"%g %g %d"`, and what `NBestHyp::parse` accepts). The value of a bytelog is
+that of lm/src/Prob.h, `BytelogToLogP`.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""trn as 1-best lists, so that others' results can be evaluated. tests/formats/test_references.py has the writers."""
+"""trn as 1-best lists, so that others' results can be evaluated.
+
+The writers are tested in tests/formats/test_references.py.
+"""
 
 import json
 

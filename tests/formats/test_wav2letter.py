@@ -1,4 +1,4 @@
-"""Beam dumps of wav2letter and flashlight: base-10 language models, lines of several threads mixed, error rates that are no scores."""
+"""Beam dumps of wav2letter and flashlight: base-10 logs, lines of several threads mixed, WERs."""
 
 import gzip
 import math
@@ -9,7 +9,8 @@ from rescore.errors import FormatError
 from rescore.formats import Skipped, format_of, read_lists
 from rescore.formats.wav2letter import WAV2LETTER
 
-# Decode.cpp: sampleId + " | " + to_string(score) + " | " + to_string(amScore) + " | " + to_string(lmScore) + " | " + to_string(wer) + " | " + words + "\n"
+# Decode.cpp: sampleId + " | " + to_string(score) + " | " + to_string(amScore) + " | "
+#     + to_string(lmScore) + " | " + to_string(wer) + " | " + words + "\n"
 DUMP = """\
 dev-1 | 101.250000 | 120.500000 | -9.000000 | 0.000000 | a cat
 dev-2 | -3.500000 | -2.000000 | -1.000000 | inf | nan | null

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzzing import Hung, damaged, limited
+from damage import damaged
+from fuzzing import Hung, limited
 from test_lattice_k2_pt import DATA, HAS_RAGGED
 from test_lattice_kaldi_compact import ARCHIVE, NUMBERS
 from test_lattice_openfst import STATES, TEXT, binary
