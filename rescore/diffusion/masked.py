@@ -4,11 +4,12 @@ Sources: Sahoo et al. 2024 (MDLM), arXiv:2406.07524; Ou et al. 2024 (RADD), arXi
 al. 2025 (LLaDA), arXiv:2502.09992; Salazar et al. 2020 (PLL), arXiv:1910.14659; Kauf & Ivanova 2023
 (within-word PLL), arXiv:2305.10588.
 
-S is the number of scored tokens, n the number of hidden ones. Hidden tokens are a subset of the
-scored ones; everything else is visible context. A time-conditioned network is always told n / L, L
-the number of tokens it sees that can be hidden: all but the fixed ones (BOS). With g(n) the mean
-over all hidden sets M of size n of (1/n) sum_{i in M} log p(x_i | x with M hidden),
--NELBO = sum_{n=1..S} g(n): the mean over all orders of an any-order autoregressive model.
+S is the number of scored tokens, n the number of hidden ones. Hidden tokens are scored ones, or
+later pieces of a scored word; everything else is visible context. A time-conditioned network is
+always told n / L, L the number of tokens it sees that can be hidden: all but the fixed ones (BOS).
+
+With g(n) the mean over all hidden sets M of size n of (1/n) sum_{i in M} log p(x_i | x with M
+hidden), -NELBO = sum_{n=1..S} g(n): the mean over all orders of an any-order autoregressive model.
 
 The public functions score one sequence. The `plan_...` functions write the plan of a checked
 sequence, so that many sequences are evaluated together.

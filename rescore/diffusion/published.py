@@ -3,15 +3,15 @@
 Set samplers for `masked.nelbo(..., set_sampler=...)`; SET_SAMPLERS names them. All but
 `realised_ratio` and `pair` are unbiased.
 
-The paper's scores are per-token nats, higher is better, each in need of a scale of its own. The
-paper and its public code differ, so both readings are here:
+The paper's scores are per-token nats, higher is better. Each needs a scale of its own. The paper
+and its public code differ, so there are two readings:
 
     mdlm_as_printed   the noise level is fixed, t = 0.5; no weight in sample_level and coupled
-    mdlm_as_coded     t is drawn; the realised ratio n / S is weight and time input
+    mdlm_as_coded     t is drawn; the weight is S / n, and the network is told the realised n / L
     usdm_as_printed   the loss of uniform-state diffusion at t = 0.5
 
-Padding is never counted here (in the public code it is).
-Source: arXiv:2604.14001, section on scoring, and its public code.
+The public code counts padding; nothing here does.
+Source: arXiv:2604.14001 and its public code.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "NORMALIZATIONS",
     "SET_SAMPLERS",
     "bernoulli",
+    "exact_count",
     "mdlm_as_coded",
     "mdlm_as_printed",
     "pair",
@@ -139,7 +140,7 @@ SET_SAMPLERS: dict[str, SetSampler] = {
 
 # ------------------------------------------------------------------------------ the paper's scores
 
-#: Of all, only `sequence_length` estimates score / S (as coded; but for the bias of the sets).
+#: Only `sequence_length` as coded estimates score / S, but for the bias of its sets.
 NORMALIZATIONS = ("sequence_length", "sample_level", "global", "coupled")
 
 #: The fixed noise level of the paper's formulas.

@@ -7,12 +7,13 @@ Each position steps on its own, given what the denoiser predicts for it at level
     posterior        uniform states, from p(x_i | z)
 
 With a perfect denoiser the step is the posterior of the forward process, and at alpha_s = 1 it
-returns p(x_i | z). Mind that there the odds of keeping z_i are multiplied by
-1 + N alpha_t / (1 - alpha_t): a last step from a small t hardly edits.
+returns p(x_i | z). For uniform states the odds of keeping z_i are then multiplied by
+1 + N alpha_t / (1 - alpha_t), so a last step from a small t hardly edits.
 
-Noise levels 1 - alpha come in place of alphas: small ones keep their digits.
+The arguments are noise levels 1 - alpha, not alphas: small ones keep their digits.
 
-Sources: MDLM, arXiv:2406.07524, eq. 7; UDLM, arXiv:2412.10193, eq. 15 and 16.
+Sources: Sahoo et al. 2024 (MDLM), arXiv:2406.07524, section 3; Schiff et al. 2024 (UDLM),
+arXiv:2412.10193, section 3.
 Letters in shapes: M positions, V vocabulary (N in the formulas of uniform states).
 """
 

@@ -11,6 +11,7 @@ import torch
 from tabular import Inconsistent, MaskedTable, mean_log_prob, random_joint
 
 from rescore.diffusion import masked
+from rescore.diffusion.sequence import scored_sequence
 
 JOINT = random_joint(3, 4, seed=1)
 TABLE = MaskedTable(JOINT)
@@ -58,3 +59,14 @@ def test_within_word_pll_hides_the_rest_of_the_word():
     assert masked.pll(TABLE, tokens, words=np.arange(4)).value == pytest.approx(
         masked.pll(TABLE, tokens).value, abs=1e-12
     )
+
+
+def test_later_pieces_of_a_word_are_hidden_even_if_another_window_scores_them():
+    words, scored = np.array([0, 1, 1, 1]), np.array([False, False, True, False])
+    plan = masked.plan_pll(scored_sequence((2, 0, 1, 1), scored), TABLE.mask_id, words)
+    [query] = plan.queries
+    assert query.noisy.tolist() == [2, 0, TABLE.mask_id, TABLE.mask_id]
+    assert query.positions.tolist() == [2]
+    conditional = JOINT[2, 0, 1, :].sum() / JOINT[2, 0, :, :].sum()
+    estimate = masked.pll(TABLE, (2, 0, 1, 1), scored=scored, words=words)
+    assert estimate.value == pytest.approx(math.log(conditional), abs=1e-12)
