@@ -441,7 +441,7 @@ def test_the_kind_of_the_weights_names_the_fusion(installed, tmp_path):
     two = [nbest("a", "b", am=-2.0), nbest("a", am=-1.0)]
     with pytest.raises(
         FusionError,
-        match=r"the fusion made totals of shape \(1,\), expected \(2,\): one for each hypothesis",
+        match=r"the fusion returned totals of shape \(1,\), expected \(2,\): one for each hypothesis",
     ):
         list(fuse(two, Fusion({"am": 1.0}, kind="short")))
     with pytest.raises(FusionError, match="a total is not finite"):
@@ -461,13 +461,18 @@ def test_the_signature_tells_normalisers_of_the_same_name_apart(installed, tmp_p
         clean_one="def clean(text):\n    return text.lower()",
         clean_two="def clean(text):\n    return text.upper()",
     )
-    model = str(save_small(tmp_path / "ar", "ar"))
-    made = [
-        load_scorer("ar", ScorerOptions(model=model, normalizer=name)).signature
-        for name in ("one", "two", "librispeech")
-    ]
-    assert [re.findall(r"normalizer=([^|]*)", signature) for signature in made] == [
-        ["clean_one.clean"],
-        ["clean_two.clean"],
-        ["librispeech"],
-    ]
+    (tmp_path / "x.arpa").write_text(ARPA)
+    models = {"ar": save_small(tmp_path / "ar", "ar"), "ngram": tmp_path / "x.arpa"}
+    for scorer, model in models.items():
+        signatures = [
+            load_scorer(scorer, ScorerOptions(model=str(model), normalizer=name)).signature
+            for name in ("one", "two", "librispeech")
+        ]
+        assert [re.findall(r"normalizer=([^|]*)", signature) for signature in signatures] == [
+            ["clean_one.clean"],
+            ["clean_two.clean"],
+            ["librispeech"],
+        ]
+
+
+ARPA = "\\data\\\nngram 1=3\n\n\\1-grams:\n-1\t<unk>\n-99\t<s>\n-0.1\t</s>\n\n\\end\\\n"

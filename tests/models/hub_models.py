@@ -70,6 +70,8 @@ def network_of(architecture: str, vocab_size: int = 97, length: int = 64, **size
         "initializer_range": 0.3,
         "pad_token_id": 1,
     }
+    if architecture == "Mpt":  # calls its sizes otherwise
+        common = {"vocab_size": vocab_size, "initializer_range": 0.3}
     config = getattr(transformers, f"{architecture}Config")(**common | sizes)
     head = "ForCausalLM" if architecture in ("Mpt", "Llama") else "ForMaskedLM"
     head = "LMHeadModel" if architecture == "GPT2" else head

@@ -67,7 +67,7 @@ def test_a_long_text_is_scored_in_windows_of_what_the_positions_allow(architectu
 
 
 def test_a_long_text_is_scored_in_windows_of_a_causal_lm_without_positions(tmp_path):
-    save_model(tmp_path, "byte-bpe", "Mpt", length=LENGTH, **MPT)
+    save_model(tmp_path, "byte-bpe", "Mpt", **MPT)
     scorer = load_scorer("ar", ScorerOptions(model=str(tmp_path)))
     (score,) = scorer.score([nbest(" ".join(LINES[:6]))])
     assert scorer.sequencer.vocabulary.window == LENGTH

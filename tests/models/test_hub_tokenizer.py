@@ -43,7 +43,7 @@ def words_of(vocabulary: str, text: str) -> list[int]:
     ("vocabulary", "text", "words"),
     [
         ("a ##b ##c d", "a ##b ##c d", [1, 1, 1, 2]),  # BERT
-        ("\u0120a b c \u0120d \u0120e ## ####", "a b \u0120d c", [1, 1, 2, 2]),  # RoBERTa
+        ("\u0120a b c \u0120d \u0120e ## ####", "c b \u0120d c", [1, 1, 2, 2]),  # RoBERTa
         ("\u0120a b c \u0120d \u0120e ## ####", "b c", [1, 1]),  # one word
         ("\u0120a \u00e4\u00bd \u0142 \u00e5", "\u00e4\u00bd \u0142 \u00e5", [1, 1, 1]),  # unspaced
         ("\u2581a b \u2581d", "\u2581a b \u2581d", [1, 1, 2]),  # ALBERT

@@ -249,6 +249,7 @@ def test_signatures_tell_settings_apart(models):
         load_scorer("ar", ScorerOptions(model=models["ar"])).signature,
     ]
     assert len(set(signatures)) == len(signatures)
+    assert "|draws=8|seed=0|set_sampler=exact_count|" in signatures[0]
     assert build(models, "mdlm", "nelbo").signature == signatures[0]
 
 

@@ -502,7 +502,7 @@ def test_an_unknown_word_that_has_no_probability_is_named(tmp_path):
             {"model": "x", "window": 64, "draws": 3},
             ScoreError,
             "--scorer ngram does not read --draws, --window; leave them out"
-            " (it reads --model, --no-score-eos, --normalizer, --per-token)",
+            " (it reads --model, --normalizer, --per-token, --no-score-eos)",
         ),
     ],
 )
