@@ -1,4 +1,4 @@
-"""Lattices to N-best lists, as `dlmrescore lattice` makes them: the best paths, a sample of paths, or paths that cover every arc."""
+"""Lattices to N-best lists: the best paths, a sample of paths, or paths that cover every arc."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ _COUNT = 100
 class Choice:
     """Which paths of a lattice become hypotheses.
 
-    `method`: the `count` best word sequences; those of `count` paths drawn from P ~ exp(sample_scale * total); or the words of the fewest paths that cover
-    every arc, the best `count` of them. `count` is 100 unless it is given, and all of a cover. total = am_scale * am + lm_scale * lm + word_bonus * words.
-    Arcs less likely than `posterior` (by posterior_scale * total) are pruned first.
-    `lm_name` is what the n-gram score is called in the list; None leaves it out.
+    `method`: the `count` best word sequences; those of `count` paths drawn from
+    P ~ exp(sample_scale * total); or the words of the fewest paths that cover every arc, the best
+    `count` of them. `count` is 100 by default, and all of a cover.
+    total = am_scale * am + lm_scale * lm + word_bonus * words.
+    Arcs less likely than `posterior` (by posterior_scale * total) are pruned first. `lm_name` is
+    the name of the n-gram score in the list; None leaves it out.
     """
 
     method: Method = "nbest"
@@ -48,9 +50,10 @@ class Choice:
 
 
 def nbest_of(lattice: Lattice, choice: Choice, ref: str | None = None) -> NBest:
-    """Return the list of a lattice, best total first. A lattice without a path becomes one empty hypothesis.
+    """Return the list of a lattice, best total first.
 
-    Raises FormatError for a count below 1, a posterior outside 0..1, or a scale that is not positive.
+    A lattice without a path becomes one empty hypothesis. Raises FormatError for a count below 1, a
+    posterior outside 0..1, or a scale that is not positive.
     """
     if choice.posterior:
         lattice = prune(
@@ -67,13 +70,19 @@ def nbest_of(lattice: Lattice, choice: Choice, ref: str | None = None) -> NBest:
 def nbests_of(
     lattices: Iterable[Lattice], choice: Choice, references: Mapping[str, str] | None = None
 ) -> Iterator[NBest]:
-    """Yield the list of every lattice, with its reference where `references` are given. Raises FormatError for a lattice that has none there."""
+    """Yield the list of every lattice, with its reference where `references` are given.
+
+    Raises FormatError for a lattice without a reference among them.
+    """
     for lattice in lattices:
         yield nbest_of(lattice, choice, reference_of(lattice, references))
 
 
 def reference_of(lattice: Lattice, references: Mapping[str, str] | None) -> str | None:
-    """Return the lattice's reference, None where there are none at all. Raises FormatError if it alone has none."""
+    """Return the lattice's reference; None if there are no references at all.
+
+    Raises FormatError if only this lattice has none.
+    """
     if references is not None and lattice.id not in references:
         raise FormatError(
             f"{lattice.place()}: the manifest has no such id; give the manifest of this very set"

@@ -1,12 +1,14 @@
 """Lists of paths from a lattice: exact N-best, sampling, the best path of given words.
 
-Every function takes the (A,) float64 totals of the arcs (`rescore.lattice.posteriors.arc_totals`) and returns paths with different word sequences,
-each with the best of the paths that have its words. What stands on arcs without a word is part of the scores and not of the words.
+Every function takes the (A,) float64 totals of the arcs (`rescore.lattice.posteriors.arc_totals`)
+and returns paths with different word sequences, each the best of the paths with its words. Arcs
+without a word count in the scores, not in the words.
 
-How N-best works: a search over word prefixes, best first. A prefix is the set of states that its paths reach, each with its best path (the lattice
-is determinised while it is searched); its rank is the total of the best path that begins with it, known exactly from a backward pass. So every
-prefix that is expanded begins one of the paths returned, and never more than about twice as many prefixes are held as paths are wanted.
-Time: O(count * words * arcs that leave one prefix).
+How N-best works: a best-first search over word prefixes. A prefix is the set of states that its
+paths reach, each with its best path (the lattice is determinised during the search). Its rank is
+the total of the best path that begins with it, which a backward pass gives exactly. So every prefix
+that is expanded begins one of the returned paths, and the search holds at most about two prefixes
+for each path that it looks for. Time: O(count * words * arcs that leave one prefix).
 """
 
 from __future__ import annotations
@@ -43,14 +45,16 @@ Chain: TypeAlias = tuple[int, Any]
 #: The states that a word prefix reaches: its best total to there, and that path.
 Reached: TypeAlias = dict[int, tuple[float, Chain | None]]
 
-_SPARE = (
-    64  # prefixes held beyond twice the number wanted, so that they are not sorted out all the time
-)
+#: Prefixes held beyond two for each path, so that the queue is not pruned at every step.
+_SPARE = 64
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path from start to end: its arcs (rows of the lattice), its words (indices into `symbols`, none of them 0), and its sums in nats."""
+    """A path from start to end, with its sums in nats.
+
+    `arcs` are rows of the lattice; `words` are indices into `symbols`, none of them 0.
+    """
 
     arcs: tuple[int, ...]
     words: tuple[int, ...]
@@ -73,10 +77,11 @@ def make_path(lattice: Lattice, totals: FloatArray, arcs: Sequence[int]) -> Path
 
 
 def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
-    """Return the `count` best different word sequences, best first, fewer where the lattice has fewer.
+    """Return the `count` best different word sequences, best first; all if there are fewer.
 
-    Exact but for rounding: totals that differ by less than float64 can add up may change places.
-    Raises FormatError for a count below 1. Exact check: tests/lattice/test_lattice_paths.py::test_n_best_equals_enumeration.
+    Exact but for rounding: totals closer than float64's rounding of a sum may change places.
+    Raises FormatError for a count below 1.
+    Exact check: tests/lattice/test_lattice_paths.py::test_n_best_equals_enumeration.
     """
     _check_count(lattice, count)
     if not lattice.arcs:
@@ -84,15 +89,16 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
     rest = backward(lattice, totals, best=True).tolist()
     prefixes = Prefixes(lattice, totals, rest)
     margin, bound, ticket = slack(lattice, totals), -math.inf, 0
-    found: list[Path] = []
-    # A prefix, or a whole path where the set of states is missing: (minus its rank, a ticket for equal ranks, states, arcs)
+    paths: list[Path] = []
+    # (minus the rank, a ticket that orders equal ranks, states, arcs): a prefix with its states, or
+    # a whole path with its arcs.
     waiting: list[tuple[float, int, Reached | None, Chain | None]] = [
         (-rest[0], 0, {0: (0.0, None)}, None)
     ]
-    while waiting and len(found) < count:
+    while waiting and len(paths) < count:
         _, _, reached, chain = heappop(waiting)
         if reached is None:
-            found.append(make_path(lattice, totals, _unrolled(chain)))
+            paths.append(make_path(lattice, totals, _arcs_of(chain)))
             continue
         closed = prefixes.closed(reached, bound - margin)
         if prefixes.end in closed:
@@ -100,57 +106,51 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
             heappush(waiting, (-closed[prefixes.end][0], ticket, None, closed[prefixes.end][1]))
         for longer in prefixes.extended(closed, bound - margin).values():
             ticket += 1
-            heappush(
-                waiting,
-                (
-                    -max(value + rest[state] for state, (value, _) in longer.items()),
-                    ticket,
-                    longer,
-                    None,
-                ),
-            )
-        wanted = count - len(found)
-        if (
-            len(waiting) > 2 * wanted + _SPARE
-        ):  # every prefix held leads to a word sequence of its own, so the others are not needed
-            waiting = nsmallest(wanted, waiting)
+            rank = max(value + rest[state] for state, (value, _) in longer.items())
+            heappush(waiting, (-rank, ticket, longer, None))
+        missing = count - len(paths)
+        if len(waiting) > 2 * missing + _SPARE:
+            # Every prefix in the queue leads to a word sequence of its own: the best are enough.
+            waiting = nsmallest(missing, waiting)
             bound = -waiting[-1][0]
             heapify(waiting)
-    return sorted(found, key=lambda path: -path.total)
+    return sorted(paths, key=lambda path: -path.total)
 
 
 def paths_of(
     lattice: Lattice, totals: FloatArray, sequences: Iterable[Sequence[int]]
 ) -> list[Path | None]:
-    """Return the best path of each word sequence, in order, None where the lattice does not have it. Common prefixes are walked once."""
-    wanted = [tuple(words) for words in sequences]
+    """Return the best path of each word sequence, in order; None where the lattice lacks it.
+
+    Common prefixes are followed once.
+    """
+    ordered = [tuple(words) for words in sequences]
     if not lattice.arcs:
-        return [None] * len(wanted)
+        return [None] * len(ordered)
     prefixes = Prefixes(lattice, totals)
-    found: dict[tuple[int, ...], Path | None] = {}
-    walked: list[Reached] = [
-        prefixes.closed({0: (0.0, None)})
-    ]  # of each prefix of the sequence before
+    best: dict[tuple[int, ...], Path | None] = {}
+    reached = [prefixes.closed({0: (0.0, None)})]  # by each prefix of the sequence before
     before: tuple[int, ...] = ()
-    for words in sorted(set(wanted)):
-        common = _common(words, before)
-        del walked[common + 1 :]
+    for words in sorted(set(ordered)):
+        common = _common_length(words, before)
+        del reached[common + 1 :]
         for word in words[common:]:
-            walked.append(prefixes.closed(prefixes.followed(walked[-1], word)))
-        end = walked[-1].get(prefixes.end)
-        found[words] = None if end is None else make_path(lattice, totals, _unrolled(end[1]))
+            reached.append(prefixes.closed(prefixes.followed(reached[-1], word)))
+        end = reached[-1].get(prefixes.end)
+        best[words] = None if end is None else make_path(lattice, totals, _arcs_of(end[1]))
         before = words
-    return [found[words] for words in wanted]
+    return [best[words] for words in ordered]
 
 
 def sample(
     lattice: Lattice, totals: FloatArray, count: int, *, scale: float = 1.0, seed: int = 0
 ) -> list[Path]:
-    """Draw `count` paths from P(path) proportional to exp(scale * total) and return their different word sequences, best first.
+    """Draw `count` paths from P(path) ~ exp(scale * total); return their sequences, best first.
 
-    Each sequence comes with its best path of the lattice, as after icefall's `Nbest.intersect`, not with the path drawn. The best sequence of the
-    lattice may be missing. As icefall's `Nbest.from_lattice`, whose `nbest_scale` is `scale`, but for the draws: k2.random_paths takes evenly spread
-    numbers in place of random ones, the same in every call; here they come from numpy's generator, seeded.
+    Each word sequence comes with its best path of the lattice, as after icefall's `Nbest.intersect`, not
+    with the path that was drawn. The best sequence of the lattice may be missing. Equals icefall's
+    `Nbest.from_lattice`, whose `nbest_scale` is `scale`, but for the draws: k2.random_paths takes
+    evenly spread numbers, the same in every call; here numpy's generator makes them from `seed`.
     Raises FormatError for a count below 1 or a scale that is not positive.
     """
     _check_count(lattice, count)
@@ -160,10 +160,12 @@ def sample(
         )
     if not lattice.arcs:
         return []
-    drawn = _drawn(lattice, scale * totals, count, np.random.default_rng(seed))
-    words = {tuple(word for word in lattice.word[arcs].tolist() if word) for arcs in drawn}
-    found = [path for path in paths_of(lattice, totals, sorted(words)) if path is not None]
-    return sorted(found, key=lambda path: -path.total)
+    sequences = set()
+    for arcs in _draw(lattice, scale * totals, count, np.random.default_rng(seed)):
+        words = lattice.word[arcs]
+        sequences.add(tuple(words[words > 0].tolist()))
+    paths = paths_of(lattice, totals, sorted(sequences))
+    return sorted((path for path in paths if path is not None), key=lambda path: -path.total)
 
 
 def as_nbest(
@@ -174,20 +176,24 @@ def as_nbest(
     ref: str | None = None,
     lm: str = "lm",
 ) -> NBest:
-    """Return paths as a list with the scores `am` and `lm` (or the name given for it); of paths with equal texts the first. Default `text`: `text_of`.
+    """Return paths as a list with the scores `am` and `lm` (or another name for it).
 
-    A lattice without a path is kept as a list of one empty hypothesis, whose scores are the sums over no arcs.
+    Of paths with equal texts the first stays. `text` makes the text of words (default: `text_of`).
+    A lattice without a path becomes one empty hypothesis, whose scores are sums over no arcs.
     """
     text = text or partial(text_of, lattice.symbols)
-    texts: dict[str, Hypothesis] = {}
+    hyps: dict[str, Hypothesis] = {}  # by text
     for path in paths or [Path((), (), 0.0, 0.0, 0.0)]:
-        own = text(path.words)
-        texts.setdefault(own, Hypothesis(own, {"am": path.am, lm: path.lm}))
-    return NBest(lattice.id, tuple(texts.values()), ref, where=lattice.where)
+        spelled = text(path.words)
+        hyps.setdefault(spelled, Hypothesis(spelled, {"am": path.am, lm: path.lm}))
+    return NBest(lattice.id, tuple(hyps.values()), ref, where=lattice.where)
 
 
 class Prefixes:
-    """The word prefixes of a lattice, as sets of states. With `rest`, the best total from each state to the end, hopeless states are left out."""
+    """The word prefixes of a lattice, as sets of states.
+
+    `rest` (S,) is the best total from each state to the end; with it, hopeless states are left out.
+    """
 
     def __init__(
         self, lattice: Lattice, totals: FloatArray, rest: Sequence[float] | None = None
@@ -204,9 +210,10 @@ class Prefixes:
         self._silent = silent.tolist()
 
     def closed(self, reached: Reached, bound: float = -math.inf) -> Reached:
-        """With the states that arcs without words reach. States are in topological order, so the smallest that waits is final.
+        """The states of `reached`, and those that arcs without words reach from them.
 
-        States from which no path comes to `bound` are not gone on from.
+        States are in topological order, so the smallest one that waits is final. States from which
+        no path attains `bound` are not followed further.
         """
         waiting = [state for state in reached if self._silent[state]]
         if not waiting:
@@ -229,7 +236,7 @@ class Prefixes:
         return closed
 
     def extended(self, closed: Reached, bound: float = -math.inf) -> dict[int, Reached]:
-        """The prefixes that are one word longer, less the states from which no path comes to `bound`."""
+        """The prefixes one word longer, without states from which no path attains `bound`."""
         longer: dict[int, Reached] = {}
         for state, (value, chain) in closed.items():
             if value + self._rest[state] < bound:
@@ -244,7 +251,7 @@ class Prefixes:
         return longer
 
     def followed(self, closed: Reached, word: int) -> Reached:
-        """The prefix that is longer by this word."""
+        """The prefix longer by this word."""
         states: Reached = {}
         for state, (value, chain) in closed.items():
             for arc in range(self._begins[state], self._begins[state + 1]):
@@ -254,13 +261,14 @@ class Prefixes:
         return states
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def _common_length(a: Sequence[int], b: Sequence[int]) -> int:
     """The length of the longest common prefix."""
     shorter = min(len(a), len(b))
     return next((i for i in range(shorter) if a[i] != b[i]), shorter)
 
 
-def _unrolled(chain: Chain | None) -> list[int]:
+def _arcs_of(chain: Chain | None) -> list[int]:
+    """The arcs of a chain, first to last."""
     arcs: list[int] = []
     while chain is not None:
         arc, chain = chain
@@ -268,12 +276,13 @@ def _unrolled(chain: Chain | None) -> list[int]:
     return arcs[::-1]
 
 
-def _drawn(
+def _draw(
     lattice: Lattice, totals: FloatArray, count: int, random: np.random.Generator
 ) -> list[list[int]]:
-    """The arcs of `count` random paths. All paths go one arc further in each step.
+    """The arcs of `count` random paths, all extended by one arc in each step.
 
-    `ladder` is source + P(this arc or one before it | source): a number drawn in [source, source + 1) falls into the arc taken.
+    `ladder` is source + P(this arc or an earlier one | source): a number drawn from
+    [source, source + 1) falls into the chosen arc.
     """
     rest = backward(lattice, totals)
     chances = np.exp(totals + rest[lattice.target] - rest[lattice.source])
@@ -291,9 +300,8 @@ def _drawn(
     going = np.arange(count)
     while len(going):
         chosen = np.searchsorted(ladder, states[going] + random.random(len(going)), side="right")
-        chosen = np.clip(
-            chosen, begins[states[going]], begins[states[going] + 1] - 1
-        )  # a large state number rounds the draw
+        # A large state number rounds the draw, so it may fall beside the arcs of its state.
+        chosen = np.clip(chosen, begins[states[going]], begins[states[going] + 1] - 1)
         for path, arc in zip(going.tolist(), chosen.tolist(), strict=True):
             paths[path].append(arc)
         states[going] = lattice.target[chosen]
@@ -303,4 +311,4 @@ def _drawn(
 
 def _check_count(lattice: Lattice, count: int) -> None:
     if count < 1:
-        raise FormatError(f"{lattice.place()}: {count} paths were asked for, expected 1 or more")
+        raise FormatError(f"{lattice.place()}: got {count} paths to find, expected at least 1")

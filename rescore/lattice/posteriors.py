@@ -1,9 +1,11 @@
 """Sums and maxima over all paths of a lattice: scores, arc posteriors, pruning, density.
 
-Every function takes the (A,) float64 totals of the arcs, which `arc_totals` makes. Work is O(A), a few numpy calls for each depth of the lattice.
+Every function takes the (A,) float64 totals of the arcs, which `arc_totals` makes. The cost is
+O(A), a few numpy calls for each depth of the lattice.
 
 Letters in shapes: A arcs, S states. All scores are nats, higher is better.
-Exact checks: tests/lattice/test_lattice_posteriors.py (all paths of small lattices), tests/lattice/test_lattice_k2.py, tests/lattice/test_lattice_kaldifst.py.
+Exact checks: tests/lattice/test_lattice_posteriors.py (all paths of small lattices),
+tests/lattice/test_lattice_k2.py, tests/lattice/test_lattice_kaldifst.py.
 """
 
 from __future__ import annotations
@@ -40,19 +42,19 @@ IntArray: TypeAlias = NDArray[np.int64]
 def arc_totals(
     lattice: Lattice, am_scale: float = 1.0, lm_scale: float = 1.0, word_bonus: float = 0.0
 ) -> FloatArray:
-    """Return am_scale * am + lm_scale * lm + word_bonus on arcs with a word, (A,). Raises FormatError for a factor or a total that is not finite."""
+    """Return am_scale * am + lm_scale * lm, plus word_bonus on arcs with a word, (A,).
+
+    Raises FormatError for a factor or a total that is not finite.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         totals: FloatArray = (
             am_scale * lattice.am + lm_scale * lattice.lm + word_bonus * (lattice.word > 0)
         )
-    if not (
-        math.isfinite(am_scale)
-        and math.isfinite(lm_scale)
-        and math.isfinite(word_bonus)
-        and np.isfinite(totals).all()
-    ):
+    factors_are_finite = all(map(math.isfinite, (am_scale, lm_scale, word_bonus)))
+    if not factors_are_finite or not np.isfinite(totals).all():
         raise FormatError(
-            f"{lattice.place()}: totals with scales {am_scale}, {lm_scale} and word bonus {word_bonus} are not finite; give finite ones"
+            f"{lattice.place()}: totals with scales {am_scale}, {lm_scale} and word bonus "
+            f"{word_bonus} are not finite; give finite ones"
         )
     return totals
 
@@ -76,12 +78,12 @@ def backward(lattice: Lattice, totals: FloatArray, *, best: bool = False) -> Flo
 
 
 def total_score(lattice: Lattice, totals: FloatArray, *, best: bool = False) -> float:
-    """Return the log of the sum of exp(total) of all paths, or the total of the best one; -inf where there is no path."""
+    """Return the log-sum of all paths, or the total of the best; -inf if there is no path."""
     return float(forward(lattice, totals, best=best)[-1]) if lattice.arcs else -math.inf
 
 
 def arc_posteriors(lattice: Lattice, totals: FloatArray) -> FloatArray:
-    """Return log P(the path uses this arc) where P(path) is proportional to exp(its total), (A,), at most 0."""
+    """Return log P(the path uses this arc), (A,), at most 0, where P(path) ~ exp(its total)."""
     if not lattice.arcs:
         return np.empty(0)
     before, after = forward(lattice, totals), backward(lattice, totals)
@@ -101,30 +103,29 @@ def best_through(lattice: Lattice, totals: FloatArray) -> FloatArray:
 
 
 def slack(lattice: Lattice, totals: FloatArray) -> float:
-    """Return by how much two sums of the same path, added in different orders, may differ: float64's epsilon for each arc of the longest path."""
-    return (
-        float(
-            2
-            * np.finfo(np.float64).eps
-            * lattice.states
-            * total_score(lattice, np.abs(totals), best=True)
-        )
-        if lattice.arcs
-        else 0.0
-    )
+    """Return by how much two sums of one path, added in different orders, may differ.
+
+    That is float64's epsilon for each arc of the longest path.
+    """
+    if not lattice.arcs:
+        return 0.0
+    largest = total_score(lattice, np.abs(totals), best=True)
+    return float(2 * np.finfo(np.float64).eps * lattice.states * largest)
 
 
 def prune(
     lattice: Lattice, totals: FloatArray, *, posterior: float = 0.0, beam: float = math.inf
 ) -> Lattice:
-    """Keep the arcs of at least this `posterior` whose best path is at most `beam` nats below the best of all; the best path always stays.
+    """Keep the arcs with at least this `posterior` and a path at most `beam` nats below the best.
 
-    A beam keeps whole paths. A posterior may leave an arc without a way on, which is then taken away with it.
-    Raises FormatError for a posterior outside [0, 1] or a negative beam.
+    The best path always stays. A beam keeps whole paths; a posterior may cut off an arc that it
+    keeps, which is then removed too. Raises FormatError for a posterior outside [0, 1] or a
+    negative beam.
     """
     if not 0 <= posterior <= 1 or not beam >= 0:
         raise FormatError(
-            f"{lattice.place()}: cannot prune to posterior {posterior} and beam {beam}, expected one in [0, 1] and a beam of 0 or more"
+            f"{lattice.place()}: cannot prune to posterior {posterior} and beam {beam}, expected "
+            "a posterior in [0, 1] and a beam of at least 0"
         )
     if not lattice.arcs:
         return lattice
@@ -137,7 +138,7 @@ def prune(
 
 
 def take_arcs(lattice: Lattice, kept: NDArray[np.bool_]) -> Lattice:
-    """Return the lattice of these arcs, (A,) bool, less those that are no longer on a path from start to end."""
+    """Return the lattice of these arcs, (A,) bool, as far as they still lie on a path."""
     if kept.all():
         return lattice
     end = lattice.states - 1
@@ -160,7 +161,7 @@ def take_arcs(lattice: Lattice, kept: NDArray[np.bool_]) -> Lattice:
 
 @dataclass(frozen=True)
 class Density:
-    """How large a lattice is. `seconds` and `arcs_per_second` are None where states have no times."""
+    """The size of a lattice. `seconds` and `arcs_per_second` are None if states have no times."""
 
     states: int
     arcs: int
@@ -181,7 +182,7 @@ class Density:
 
 
 def density(lattice: Lattice, totals: FloatArray) -> Density:
-    """Measure a lattice. `log10_paths` counts paths of arcs, those with equal words each; -inf where there is none."""
+    """Measure a lattice. `log10_paths` counts paths of arcs, also of equal words; -inf if none."""
     if not lattice.arcs:
         return Density(0, 0, 0, 0, -math.inf, None)
     words = int((lattice.word[_best_arcs(lattice, totals)] > 0).sum())
@@ -193,7 +194,7 @@ def density(lattice: Lattice, totals: FloatArray) -> Density:
 
 
 def _best_arcs(lattice: Lattice, totals: FloatArray) -> list[int]:
-    """The arcs of the best path; of equal ones the first arc of each state."""
+    """The arcs of the best path; ties go to the first arc of a state."""
     after = backward(lattice, totals, best=True)
     begins = np.searchsorted(lattice.source, np.arange(lattice.states + 1))
     through, state, arcs = totals + after[lattice.target], 0, []
@@ -207,14 +208,15 @@ def _best_arcs(lattice: Lattice, totals: FloatArray) -> list[int]:
 def _sweep(
     origin: IntArray, goal: IntArray, totals: FloatArray, states: int, best: bool
 ) -> FloatArray:
-    """The log-sum or maximum over all paths from state 0, (S,). Arcs come sorted by `origin`, states are in topological order.
+    """The log-sum or maximum over all paths from state 0, (S,).
 
-    All states of one depth (arcs of the longest path from the start) are reached from smaller ones, so each depth is one step.
+    Arcs are sorted by `origin`, states are in topological order. All states of one depth (the arcs
+    of the longest path from the start) are reached from smaller depths, so each depth is one step.
     """
     depths = _depths(origin, goal, states)
     order = np.lexsort((goal, depths[goal]))
-    goals, origins, own = goal[order], origin[order], totals[order]
-    firsts = np.flatnonzero(np.diff(goals, prepend=-1))  # the arcs into one state stand together
+    goals, origins, arc_values = goal[order], origin[order], totals[order]
+    firsts = np.flatnonzero(np.diff(goals, prepend=-1))  # arcs into one state are neighbours
     reached = goals[firsts]
     steps = np.searchsorted(depths[reached], np.arange(1, int(depths.max(initial=0)) + 2)).tolist()
     bounds = np.append(firsts, len(goals))
@@ -222,14 +224,13 @@ def _sweep(
     values[:1] = 0.0
     for first, stop in itertools.pairwise(steps):
         begin, end = bounds[first], bounds[stop]
-        sums = values[origins[begin:end]] + own[begin:end]
+        sums = values[origins[begin:end]] + arc_values[begin:end]
         groups = firsts[first:stop] - begin
         highest = np.maximum.reduceat(sums, groups)
         if not best and len(sums) > len(groups):
             sizes = np.diff(bounds[first : stop + 1])
-            highest = highest + np.log(
-                np.add.reduceat(np.exp(sums - np.repeat(highest, sizes)), groups)
-            )
+            shares = np.exp(sums - np.repeat(highest, sizes))
+            highest = highest + np.log(np.add.reduceat(shares, groups))
         values[reached[first:stop]] = highest
     return values
 

@@ -1,7 +1,7 @@
-"""What the labels of arcs stand for: words of a table (`words.txt`), pieces of a sentencepiece model, or the words themselves.
+"""What the labels of arcs stand for: words of a table (`words.txt`), pieces, or plain words.
 
-`Lattice.symbols` is one of these, or a plain list of words. `text_of(symbols, words)` says how a sequence of them becomes text: words are joined by
-spaces, pieces by their model.
+`Lattice.symbols` is one of these, or a list of words. `text_of(symbols, words)` makes text of a
+sequence of them: words are joined by spaces, pieces by their sentencepiece model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Symbols(Sequence[str]):
     def __init__(
         self, numbers: np.ndarray, symbols: Sequence[str], name: str, nonwords: Collection[str] = ()
     ) -> None:
-        """`numbers` (N,) int64, rising, the first of them 0, belong to `symbols`; symbols among `nonwords` are no words."""
+        """`numbers` (N,) int64, ascending from 0, belong to `symbols`; `nonwords` are no words."""
         self._numbers, self._symbols, self._name = numbers, symbols, name
         self._index = np.arange(len(symbols))
         self._index[[i for i, symbol in enumerate(symbols) if symbol in nonwords]] = 0
@@ -55,16 +55,19 @@ class Symbols(Sequence[str]):
         return self._symbols[index]
 
     def indices(self, labels: np.ndarray, place: str) -> np.ndarray:
-        """Return the index of every label, 0 where it is no word, int64. Raises FormatError beginning with `place` for a label that has no symbol."""
-        at = np.minimum(np.searchsorted(self._numbers, labels), len(self._numbers) - 1)
-        unknown = self._numbers[at] != labels
-        if unknown.any():
-            wrong = labels[unknown][0]
+        """Return the index of every label, int64, 0 where it is no word.
+
+        Raises FormatError naming `place` for a label without a symbol.
+        """
+        rows = np.minimum(np.searchsorted(self._numbers, labels), len(self._numbers) - 1)
+        is_unknown = self._numbers[rows] != labels
+        if is_unknown.any():
             raise FormatError(
-                f"{place}: label {wrong} is not in {self._name}, which has {self._range()}; pass the table that belongs to this lattice"
+                f"{place}: label {labels[is_unknown][0]} is not in {self._name}, which has "
+                f"{self._range()}; pass the table that belongs to this lattice"
             )
-        found: np.ndarray = self._index[at]
-        return found
+        indices: np.ndarray = self._index[rows]
+        return indices
 
     def text(self, words: Iterable[int]) -> str:
         """Return the text of a sequence of indices."""
@@ -78,7 +81,7 @@ class SymbolTable(Symbols):
     """A table in OpenFst's text format, `word number` on a line: `words.txt`. 0 is `<eps>`."""
 
     def __init__(self, path: PathLike, nonwords: Collection[str] = ()) -> None:
-        """Raises FormatError naming the line that is not a word and its number, or whose number was there before."""
+        """Raises FormatError naming the line that is not a word and a number of its own."""
         table: dict[int, str] = {}
         for number, line in text_lines(path):
             fields = ascii_words(line)
@@ -86,11 +89,13 @@ class SymbolTable(Symbols):
                 continue
             if len(fields) != 2 or not _NUMBER.fullmatch(fields[1]):
                 raise FormatError(
-                    f'{name_of(path)}:{number}: the line is "{short(line)}", expected a word, a space and its number'
+                    f'{name_of(path)}:{number}: the line is "{short(line)}", '
+                    "expected a word, a space and its number"
                 )
             if table.setdefault(int(fields[1]), fields[0]) != fields[0]:
                 raise FormatError(
-                    f"{name_of(path)}:{number}: the number {fields[1]} is there twice; this is no table of symbols"
+                    f"{name_of(path)}:{number}: the number {fields[1]} is there twice; "
+                    "this is no table of symbols"
                 )
         table[0] = ""
         numbers = np.array(sorted(table), np.int64)
@@ -103,11 +108,11 @@ class SymbolTable(Symbols):
 
 
 class Pieces(Symbols):
-    """The pieces of a sentencepiece model. 0 is the blank, as in icefall (`<blk>`); the model joins pieces to text."""
+    """The pieces of a sentencepiece model, which joins them to text. 0 is the blank, as in icefall."""
 
     def __init__(self, path: PathLike, nonwords: Collection[str] = ()) -> None:
         """Raises FormatError for a file that is no sentencepiece model."""
-        import sentencepiece  # noqa: PLC0415 - only who has pieces needs it
+        import sentencepiece  # noqa: PLC0415 - only pieces need it
 
         self._model: Any = sentencepiece.SentencePieceProcessor()
         try:
@@ -115,7 +120,7 @@ class Pieces(Symbols):
             size = self._model.get_piece_size()
         except RuntimeError as error:
             raise FormatError(
-                f"{name_of(path)}: is not a sentencepiece model; pass the bpe.model of this recogniser"
+                f"{name_of(path)}: not a sentencepiece model; pass the bpe.model of this recogniser"
             ) from error
         symbols = ["", *(self._model.id_to_piece(i) for i in range(1, size))]
         super().__init__(np.arange(max(size, 1)), symbols, f"the model {name_of(path)}", nonwords)
@@ -126,7 +131,7 @@ class Pieces(Symbols):
 
 
 class Vocabulary:
-    """Words as they come, each with an index from 1; `nonwords` have the index 0."""
+    """Words in the order they come, with indices from 1; `nonwords` have the index 0."""
 
     def __init__(self, nonwords: Iterable[str] = ()) -> None:
         self.symbols: list[str] = [""]
@@ -134,20 +139,24 @@ class Vocabulary:
 
     def index(self, word: str) -> int:
         """Return the index of a word, a new one if it has none yet."""
-        found = self._index.get(word)
-        if found is None:
-            found = self._index[word] = len(self.symbols)
+        index = self._index.get(word)
+        if index is None:
+            index = self._index[word] = len(self.symbols)
             self.symbols.append(word)
-        return found
+        return index
 
 
 def chosen_symbols(
     words: PathLike | None, bpe: PathLike | None, nonwords: Collection[str] = ()
 ) -> Symbols | None:
-    """Return the table or the model that was named; None if there is none or `words` is "none". Raises FormatError if there are two."""
+    """Open the word table or the sentencepiece model; None without either, or for words "none".
+
+    Raises FormatError if both are named.
+    """
     if words is not None and bpe is not None:
         raise FormatError(
-            "both a word table and a sentencepiece model are given; the labels of a lattice are either words or pieces"
+            "both a word table and a sentencepiece model are given; the labels of a lattice are "
+            "either words or pieces"
         )
     if bpe is not None:
         return Pieces(bpe, nonwords)
@@ -161,21 +170,24 @@ def name_words(
     may_be_numbers: bool,
     place: str,
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """Return `word` (A,) int64 and its symbols after the numbers that a text has for words, if it has, were looked up in `symbols`.
+    """Return `word` (A,) int64 and its symbols; numbers in the place of words are looked up.
 
-    Raises FormatError for a word that is no number of the table, and without a table if all words are numbers and they need not be.
+    Raises FormatError for a word that is no number of the table; without a table, if all words are
+    numbers and `may_be_numbers` is false.
     """
     texts = vocabulary.symbols[1:]
     if symbols is None:
         if texts and not may_be_numbers and all(map(_NUMBER.fullmatch, texts)):
             raise FormatError(
-                f"{place}: all words are numbers; give the table that names them, words=words.txt, or words=none if they are words"
+                f"{place}: all words are numbers; give the table that names them, "
+                "words=words.txt, or words=none if they are words"
             )
         return word, vocabulary.symbols
     for text in texts:
         if not _NUMBER.fullmatch(text):
             raise FormatError(
-                f'{place}: the word "{short(text)}" is no number; leave the word table out if the words are there as text'
+                f'{place}: the word "{short(text)}" is no number; '
+                "leave the word table out if the words are there as text"
             )
     labels = np.array([0, *map(int, texts)], np.int64)
     return symbols.indices(labels, place)[word], symbols
@@ -184,28 +196,28 @@ def name_words(
 def number_words(
     labels: np.ndarray, symbols: Symbols | None, may_be_numbers: bool, place: str
 ) -> tuple[np.ndarray, Sequence[str]]:
-    """Return `word` (A,) int64 and its symbols for labels (A,) int64 where 0 is no word.
+    """Return `word` (A,) int64 and its symbols, for labels (A,) int64 where 0 is no word.
 
-    Raises FormatError for a label that has no symbol, and without symbols unless the numbers may stand for themselves.
+    Raises FormatError for a label without a symbol; without symbols, unless the numbers may stand
+    for themselves.
     """
     if symbols is not None:
         return symbols.indices(labels, place), symbols
     if not may_be_numbers:
         raise FormatError(
-            f"{place}: its labels are numbers; give the table that names them, words=words.txt, or bpe=bpe.model; words=none keeps the numbers"
+            f"{place}: its labels are numbers; give the table that names them, words=words.txt, or "
+            "bpe=bpe.model; words=none keeps the numbers"
         )
-    known = np.unique(np.append(labels, 0))
-    if known[0] < 0:
+    numbers = np.unique(np.append(labels, 0))
+    if numbers[0] < 0:
         raise FormatError(
-            f"{place}: label {known[0]} is negative, expected 0 for no word, or a word's number"
+            f"{place}: label {numbers[0]} is negative, expected 0 for no word, or a word's number"
         )
-    return np.searchsorted(known, labels), ["", *map(str, known[1:].tolist())]
+    return np.searchsorted(numbers, labels), ["", *map(str, numbers[1:].tolist())]
 
 
 def text_of(symbols: Sequence[str], words: Iterable[int]) -> str:
     """Return the text of a sequence of a lattice's words."""
-    return (
-        symbols.text(words)
-        if isinstance(symbols, Symbols)
-        else " ".join(symbols[word] for word in words if word)
-    )
+    if isinstance(symbols, Symbols):
+        return symbols.text(words)
+    return " ".join(symbols[word] for word in words if word)

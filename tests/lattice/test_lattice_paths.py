@@ -10,7 +10,7 @@ from lattice_strategies import floats, lattices
 from small_lattices import arc_paths, best_by_words, from_rows, random_lattice, words_of
 
 from rescore.errors import FormatError
-from rescore.lattice.paths import _drawn, as_nbest, n_best, paths_of, sample
+from rescore.lattice.paths import _draw, as_nbest, n_best, paths_of, sample
 from rescore.lattice.posteriors import arc_totals, slack
 
 
@@ -93,7 +93,7 @@ def test_samples_are_different_sequences_of_the_lattice_with_their_best_paths(la
     assert found == sample(lattice, totals, count, scale=0.5, seed=seed)
 
 
-def test_paths_are_drawn_as_often_as_their_scaled_totals_say():
+def test_paths_are_draw_as_often_as_their_scaled_totals_say():
     """20,000 draws from a lattice of at least 50 paths: the share of each within five standard deviations of its probability."""
     lattice, count = random_lattice(np.random.default_rng(1), 7, 8), 20_000
     totals = 0.2 * arc_totals(lattice)
@@ -101,7 +101,7 @@ def test_paths_are_drawn_as_often_as_their_scaled_totals_say():
     assert len(paths) > 20
     weights = np.exp([totals[list(arcs)].sum() for arcs in paths])
     chances = weights / weights.sum()
-    drawn = [tuple(arcs) for arcs in _drawn(lattice, totals, count, np.random.default_rng(0))]
+    drawn = [tuple(arcs) for arcs in _draw(lattice, totals, count, np.random.default_rng(0))]
     shares = np.array([drawn.count(arcs) for arcs in paths]) / count
     assert sum(shares) == pytest.approx(1.0)
     assert (abs(shares - chances) <= 5 * np.sqrt(chances * (1 - chances) / count)).all()
@@ -154,7 +154,7 @@ def test_lists_have_texts_and_scores_and_no_text_twice():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: n_best(EMPTY, np.empty(0), 0), "u: 0 paths were asked for, expected 1 or more"),
+        (lambda: n_best(EMPTY, np.empty(0), 0), "u: got 0 paths to find, expected at least 1"),
         (lambda: sample(EMPTY, np.empty(0), 0), "0 paths"),
         (
             lambda: sample(EMPTY, np.empty(0), 1, scale=0.0),
