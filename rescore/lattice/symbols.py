@@ -108,7 +108,7 @@ class SymbolTable(Symbols):
 
 
 class Pieces(Symbols):
-    """The pieces of a sentencepiece model, which joins them to text. 0 is the blank, as in icefall."""
+    """The pieces of a sentencepiece model, which joins them to text. 0 is icefall's blank."""
 
     def __init__(self, path: PathLike, nonwords: Collection[str] = ()) -> None:
         """Raises FormatError for a file that is no sentencepiece model."""

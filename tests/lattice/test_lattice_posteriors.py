@@ -179,7 +179,7 @@ def test_a_lattice_of_a_million_arcs_is_no_trouble():
         (lambda one: arc_totals(one, 1e308, 1e308), "not finite"),
         (
             lambda one: prune(one, arc_totals(one), posterior=1.5),
-            r"posterior 1\.5 and beam inf, expected one in \[0, 1\]",
+            r"posterior 1\.5 and beam inf, expected a posterior in \[0, 1\]",
         ),
         (lambda one: prune(one, arc_totals(one), beam=-1.0), r"beam -1\.0"),
         (lambda one: prune(one, arc_totals(one), beam=math.nan), "beam nan"),
