@@ -41,6 +41,7 @@ __all__ = [
     "names",
     "package",
     "plugins",
+    "resolve",
 ]
 
 #: Formats of N-best lists: each a `rescore.formats.Format`, reader and perhaps writer.
@@ -150,7 +151,7 @@ def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
             f"{what} {name!r} is claimed by {' and by '.join(owners)}; "
             "uninstall one of them, or rename its entry point"
         )
-    return _plugin(points[0], what) if points else _imported(table[name])
+    return _plugin(points[0], what) if points else resolve(table[name])
 
 
 def package(point: EntryPoint) -> str:
@@ -158,7 +159,8 @@ def package(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed package"
 
 
-def _imported(target: str) -> Any:
+def resolve(target: str) -> Any:
+    """Import and return what "module:object" names."""
     module, _, attribute = target.partition(":")
     return getattr(import_module(module), attribute)
 
@@ -173,7 +175,7 @@ def _plugin(point: EntryPoint, what: str) -> Any:
             "fix or uninstall that package"
         ) from error
     expected = KINDS[what].expected
-    if not isinstance(plugin, _imported(expected)):
+    if not isinstance(plugin, resolve(expected)):
         raise RescoreError(
             f"{what} {point.name!r} of {_described(point)} is of type {type(plugin).__name__}, "
             f"expected {expected.partition(':')[2]}; see docs/adding.md"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from rescore.models.checkpoint import PREDICTIONS, Checkpoint, save
+from rescore.models.checkpoint import Checkpoint, save
 from rescore.models.network import Network, NetworkConfig
+from rescore.models.objectives import OBJECTIVES
 from rescore.models.tokenizer import Tokenizer, train_tokenizer
 from rescore.types import Hypothesis, NBest
 
@@ -39,7 +40,8 @@ def small_checkpoint(
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
-    return Checkpoint(network.eval(), tokenizer, objective, prediction or PREDICTIONS[objective][0])  # type: ignore[arg-type]
+    prediction = prediction or OBJECTIVES[objective].predictions[0]
+    return Checkpoint(network.eval(), tokenizer, objective, prediction)  # type: ignore[arg-type]
 
 
 def save_small(directory: Path, objective: str, **options) -> Path:

@@ -32,7 +32,7 @@ _COMMANDS = {
     "run": "All of it: score, tune on dev, a table and plots for test.",
     "models": "List the embedded models.",
     "formats": "List the formats that lists are read from and written to.",
-    "train": "Train a small MDLM, USDM or AR model on text.",
+    "train": "Train a small MDLM, USDM, AR or n-gram model on text.",
     "plugins": "List what other packages add.",
     "completion": "Print the script for completion with the Tab key.",
 }

@@ -1,12 +1,13 @@
-"""The checkpoint format: a directory with `config.json`, `model.safetensors` and `tokenizer.model`. Data only, no code.
+"""The checkpoint format: `config.json`, `model.safetensors` and `tokenizer.model` in a directory.
 
-config.json:
+Data only, no code. config.json:
 
-    {"format": "dlmrescore-model", "version": 1, "objective": "mdlm" | "usdm" | "ar",
-     "prediction": "masked" | "leave_one_out" | "posterior" | "causal",    what the output means (method: leave-one-out is not the posterior)
-     "normalizer": "librispeech",                                           what a text goes through before the tokenizer
-     "network": {...NetworkConfig...},
-     "card": {...free text and figures: training text, command, licence, quality...}}
+    {"format": "dlmrescore-model", "version": 1,
+     "objective": "mdlm",             a name of rescore.models.objectives
+     "prediction": "masked",          what the output means: masked, leave_one_out, posterior, causal
+     "normalizer": "librispeech",     what a text goes through before the tokenizer
+     "network": {...},                the fields of NetworkConfig
+     "card": {...}}                   free text and figures: training text, licence, quality
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -26,20 +27,11 @@ from torch import Tensor
 
 from rescore.errors import ModelError, RescoreError
 from rescore.models.network import Network, NetworkConfig
+from rescore.models.objectives import OBJECTIVES, ModelPrediction, objective_named
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "Objective", "Prediction", "load", "read_vocabulary", "save"]
-
-Objective = Literal["mdlm", "usdm", "ar"]
-Prediction = Literal["masked", "leave_one_out", "posterior", "causal"]
-
-#: What each objective's network may predict; the first is what the trainer makes.
-PREDICTIONS: dict[Objective, tuple[Prediction, ...]] = {
-    "mdlm": ("masked",),
-    "usdm": ("leave_one_out", "posterior"),
-    "ar": ("causal",),
-}
+__all__ = ["Checkpoint", "load", "read_vocabulary", "save"]
 
 _FORMAT, _VERSION = "dlmrescore-model", 1
 
@@ -50,19 +42,19 @@ class Checkpoint:
 
     network: Network
     tokenizer: Tokenizer
-    objective: Objective
-    prediction: Prediction
+    objective: str
+    prediction: ModelPrediction
     normalizer: str = "librispeech"
     card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mask_id(self) -> int | None:
-        """The mask symbol follows the pieces; only masked models have one."""
-        return self.tokenizer.size if self.objective == "mdlm" else None
+        """The id of the mask symbol, which follows the pieces; None for models without one."""
+        return self.tokenizer.size if objective_named(self.objective).has_mask_symbol else None
 
     @property
     def digest(self) -> str:
-        """16 hex digits over weights, vocabulary and meaning: the model's part of a score's signature."""
+        """16 hex digits over weights, vocabulary and meaning: the model's part of a signature."""
         state = {
             name: weight.detach().cpu().contiguous()
             for name, weight in self.network.state_dict().items()
@@ -81,9 +73,14 @@ def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.flo
         for name, weight in checkpoint.network.state_dict().items()
     }
     config = {
-        "format": _FORMAT, "version": _VERSION, "objective": checkpoint.objective, "prediction": checkpoint.prediction,
-        "normalizer": checkpoint.normalizer, "network": dataclasses.asdict(checkpoint.network.config), "card": dict(checkpoint.card),
-    }  # fmt: skip
+        "format": _FORMAT,
+        "version": _VERSION,
+        "objective": checkpoint.objective,
+        "prediction": checkpoint.prediction,
+        "normalizer": checkpoint.normalizer,
+        "network": dataclasses.asdict(checkpoint.network.config),
+        "card": dict(checkpoint.card),
+    }
     _replace(directory / "model.safetensors", safetensors.torch.save(weights))
     _replace(directory / "tokenizer.model", checkpoint.tokenizer.serialized)
     _replace(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
@@ -95,39 +92,46 @@ def _replace(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-def load(directory: Path, objective: Objective | None = None) -> Checkpoint:
+def load(directory: Path, objective: str | None = None) -> Checkpoint:
     """Load a checkpoint directory onto the CPU in float32, ready to evaluate.
 
-    Raises ModelError (one line naming the file) if a file is missing or broken, a tensor is missing, spare or misshapen, or the checkpoint is of
-    another objective than the one asked for.
+    Raises ModelError, one line that names the file, if a file is missing or broken, if a tensor is
+    missing, spare or misshapen, or if the checkpoint has another objective than the one asked for.
     """
     config, tokenizer = _read(directory, objective)
-    found = cast(Objective, config["objective"])
     network = Network(config["network"])
     _load_weights(network, directory / "model.safetensors")
-    checkpoint = Checkpoint(
-        network.eval(), tokenizer, found, config["prediction"], config["normalizer"], config["card"]
-    )
-    rows = tokenizer.size + (found == "mdlm")
-    if network.config.vocab_size != rows:
+    rows, needed = network.config.vocab_size, objective_named(config["objective"])
+    if rows != needed.rows(tokenizer.size):
         raise ModelError(
-            f"{directory}: the network has {network.config.vocab_size} output rows, its tokenizer needs {rows}; files of two models are mixed"
+            f"{directory}: the network has {rows} output rows, its tokenizer needs "
+            f"{needed.rows(tokenizer.size)}; files of two models are mixed"
         )
-    return checkpoint
+    return Checkpoint(
+        network.eval(),
+        tokenizer,
+        config["objective"],
+        config["prediction"],
+        config["normalizer"],
+        config["card"],
+    )
 
 
-def read_vocabulary(directory: Path, objective: Objective) -> tuple[Tokenizer, str]:
-    """Load the tokenizer of a checkpoint directory and the name of its normaliser, not its weights. Raises ModelError as `load` does."""
+def read_vocabulary(directory: Path, objective: str) -> tuple[Tokenizer, str]:
+    """Load the tokenizer of a checkpoint directory and the name of its normaliser, not its weights.
+
+    Raises ModelError as `load` does.
+    """
     config, tokenizer = _read(directory, objective)
     return tokenizer, config["normalizer"]
 
 
-def _read(directory: Path, objective: Objective | None) -> tuple[dict[str, Any], Tokenizer]:
+def _read(directory: Path, objective: str | None) -> tuple[dict[str, Any], Tokenizer]:
     config = _read_config(directory / "config.json")
-    found = config["objective"]
-    if objective is not None and found != objective:
+    if objective is not None and config["objective"] != objective:
         raise ModelError(
-            f"{directory}: checkpoint holds objective {found!r}, expected {objective!r}; pass --scorer {found} or another --model"
+            f"{directory}: checkpoint holds objective {config['objective']!r}, expected "
+            f"{objective!r}; pass --scorer {config['objective']} or another --model"
         )
     return config, read_tokenizer(directory / "tokenizer.model")
 
@@ -137,23 +141,22 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot read the model's configuration ({error.strerror}); give a checkpoint directory"
+            f"{path}: cannot read the model's configuration ({error.strerror}); "
+            "give a checkpoint directory"
         ) from error
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise ModelError(
-            f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm or --scorer ar with its id or path"
+            f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm "
+            "or --scorer ar with its id or path"
         )
     if config.get("version") != _VERSION:
         raise ModelError(
-            f"{path}: checkpoint version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore"
+            f"{path}: checkpoint version {config.get('version')!r}, this release reads {_VERSION}; "
+            "update dlmrescore"
         )
-    objective, prediction = config.get("objective"), config.get("prediction")
-    if objective not in PREDICTIONS or prediction not in PREDICTIONS[objective]:
-        raise ModelError(
-            f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; known: {PREDICTIONS}"
-        )
+    _check_objective(config, path)
     try:
         normalizer(config["normalizer"])
         return {
@@ -167,6 +170,18 @@ def _read_config(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _check_objective(config: Mapping[str, Any], path: Path) -> None:
+    objective, prediction = config.get("objective"), config.get("prediction")
+    if objective not in OBJECTIVES or prediction not in OBJECTIVES[objective].predictions:
+        known = ", ".join(
+            f"{name} ({' or '.join(entry.predictions)})" for name, entry in OBJECTIVES.items()
+        )
+        raise ModelError(
+            f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; "
+            f"known: {known}"
+        )
+
+
 def _load_weights(network: Network, path: Path) -> None:
     try:
         weights: dict[str, Tensor] = safetensors.torch.load_file(path)
@@ -178,11 +193,13 @@ def _load_weights(network: Network, path: Path) -> None:
             raise ModelError(f"{path}: tensor {name!r} is missing; restore the file")
         if weights[name].shape != tensor.shape:
             raise ModelError(
-                f"{path}: tensor {name!r} has shape {tuple(weights[name].shape)}, expected {tuple(tensor.shape)}; files of two models are mixed"
+                f"{path}: tensor {name!r} has shape {tuple(weights[name].shape)}, "
+                f"expected {tuple(tensor.shape)}; files of two models are mixed"
             )
     spare = sorted(set(weights) - set(expected))
     if spare:
         raise ModelError(
-            f"{path}: tensor {spare[0]!r} belongs to no part of the network; files of two models are mixed"
+            f"{path}: tensor {spare[0]!r} belongs to no part of the network; "
+            "files of two models are mixed"
         )
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})

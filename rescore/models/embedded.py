@@ -1,4 +1,4 @@
-"""The models that come with the package, and how a name, a directory or nothing becomes a checkpoint."""
+"""The models that come with the package, and how a name, a directory or nothing becomes a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rescore.errors import ModelError
 
 if TYPE_CHECKING:
-    from rescore.models.checkpoint import Checkpoint, Objective
+    from rescore.models.checkpoint import Checkpoint
     from rescore.models.tokenizer import Tokenizer
 
 __all__ = ["EMBEDDED", "embedded_models", "open_checkpoint", "open_vocabulary"]
@@ -17,31 +17,35 @@ EMBEDDED = Path(__file__).parent / "embedded"
 
 
 def embedded_models() -> list[Path]:
-    """The directories of the embedded models, by name."""
+    """The directories of the embedded models, sorted by name."""
     return sorted(path.parent for path in EMBEDDED.glob("*/config.json"))
 
 
-def open_checkpoint(model: str | None, objective: Objective) -> Checkpoint:
+def open_checkpoint(model: str | None, objective: str) -> Checkpoint:
     """Load a checkpoint directory, or the embedded model of `objective` where `model` is None.
 
-    Raises ModelError naming what was looked for if it is not there or is of another objective.
+    Raises ModelError that names the directory if it is missing or has another objective.
     """
-    from rescore.models.checkpoint import load  # noqa: PLC0415 - torch, which a list of the models does not need
+    from rescore.models.checkpoint import load  # noqa: PLC0415 - torch; a list of models needs none
 
     return load(_directory(model, objective), objective)
 
 
-def open_vocabulary(model: str | None, objective: Objective) -> tuple[Tokenizer, str]:
-    """Load tokenizer and normaliser name of the checkpoint that `open_checkpoint` would load, not its weights. Raises ModelError alike."""
+def open_vocabulary(model: str | None, objective: str) -> tuple[Tokenizer, str]:
+    """Load tokenizer and normaliser name of the checkpoint that `open_checkpoint` would load.
+
+    The weights are not read. Raises ModelError as `open_checkpoint` does.
+    """
     from rescore.models.checkpoint import read_vocabulary  # noqa: PLC0415 - torch
 
     return read_vocabulary(_directory(model, objective), objective)
 
 
-def _directory(model: str | None, objective: Objective) -> Path:
+def _directory(model: str | None, objective: str) -> Path:
     directory = EMBEDDED / objective if model is None else Path(model)
     if not directory.is_dir():
         raise ModelError(
-            f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded ones, `dlmrescore train` makes one"
+            f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded "
+            "ones, `dlmrescore train` makes one"
         )
     return directory

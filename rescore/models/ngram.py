@@ -210,7 +210,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise ModelError(
-            f"{path}: not a {_FORMAT} configuration; give what `dlmrescore train --objective ngram` made"
+            f"{path}: not a {_FORMAT} configuration; give what `dlmrescore train ngram` made"
         )
     if config.get("objective") != "ngram":
         raise ModelError(

@@ -11,7 +11,7 @@ import sentencepiece
 
 from rescore.errors import ModelError
 
-__all__ = ["Tokenizer", "train_tokenizer"]
+__all__ = ["Tokenizer", "read_tokenizer", "train_tokenizer"]
 
 _WORD_START = "\u2581"
 
@@ -19,8 +19,9 @@ _WORD_START = "\u2581"
 class Tokenizer:
     """Text to token ids and back.
 
-    Ids: `pad_id` 0, `unk_id` 1, `bos_id` 2, `eos_id` 3, then pieces; a mask symbol, where a model has one, follows at `size`.
-    `serialized` is the SentencePiece model itself: bytes, no code, safe to load from anywhere.
+    Ids: `pad_id` 0, `unk_id` 1, `bos_id` 2, `eos_id` 3, then pieces. A mask symbol, where a model
+    has one, follows at `size`. `serialized` is the SentencePiece model itself: bytes without code,
+    safe to load from anywhere.
     """
 
     def __init__(self, serialized: bytes, where: str = "tokenizer") -> None:
@@ -28,13 +29,15 @@ class Tokenizer:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         except (RuntimeError, ValueError) as error:
             raise ModelError(
-                f"{where}: not a SentencePiece model ({error}); restore the file or train the vocabulary again"
+                f"{where}: not a SentencePiece model ({error}); "
+                "restore the file or train the vocabulary again"
             ) from error
         self.serialized = serialized
         self.size: int = self._processor.get_piece_size()
-        self.pad_id, self.unk_id, self.bos_id, self.eos_id = (
-            self._processor.pad_id(), self._processor.unk_id(), self._processor.bos_id(), self._processor.eos_id()
-        )  # fmt: skip
+        self.pad_id: int = self._processor.pad_id()
+        self.unk_id: int = self._processor.unk_id()
+        self.bos_id: int = self._processor.bos_id()
+        self.eos_id: int = self._processor.eos_id()
         if min(self.pad_id, self.unk_id, self.bos_id, self.eos_id) < 0:
             raise ModelError(
                 f"{where}: the vocabulary lacks pad, unk, bos or eos; train it with all four"
@@ -49,12 +52,15 @@ class Tokenizer:
         return encoded
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of token ids; special ids vanish."""
+        """The text of token ids; special ids leave nothing."""
         text: str = self._processor.decode([int(t) for t in tokens])
         return text
 
     def words(self, tokens: Sequence[int]) -> np.ndarray:
-        """The word index of every token, (length,) int64: a new word begins at every piece with a word-start mark and at every special id."""
+        """The word index of every token, (length,) int64.
+
+        A new word begins at every piece with a word-start mark and at every special id.
+        """
         ids = np.asarray(tokens, dtype=np.int64)
         special = (ids == self.bos_id) | (ids == self.eos_id) | (ids >= self.size)
         starts = special | self._starts[np.where(ids < self.size, ids, 0)]
@@ -62,11 +68,14 @@ class Tokenizer:
         return index
 
     def count_words(self, tokens: np.ndarray) -> int:
-        """The number of words that begin in an array of piece ids of any shape; special ids are none."""
+        """The number of words that begin in an array of piece ids of any shape.
+
+        Special ids begin none.
+        """
         return int(self._starts[tokens].sum())
 
     def pieces(self, tokens: Sequence[int]) -> list[str]:
-        """Each token as the vocabulary writes it, a word's first piece with its mark."""
+        """Each token as the vocabulary spells it, a word's first piece with its mark."""
         return [self._processor.id_to_piece(int(token)) for token in tokens]
 
     def __getstate__(self) -> dict[str, bytes]:
@@ -77,20 +86,33 @@ class Tokenizer:
 
 
 def train_tokenizer(lines: Iterable[str], vocab_size: int, sample: int = 400_000) -> Tokenizer:
-    """Train a unigram vocabulary (Kudo 2018, arXiv:1804.10959) of `vocab_size` pieces on at most `sample` lines.
+    """Train a unigram vocabulary of `vocab_size` pieces on at most `sample` lines.
 
     Raises ModelError if the text is too small for that many pieces.
+    Source: Kudo 2018, arXiv:1804.10959.
     """
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=model, vocab_size=vocab_size, model_type="unigram", character_coverage=1.0,
-            pad_id=0, unk_id=1, bos_id=2, eos_id=3, normalization_rule_name="identity", input_sentence_size=sample,
-            shuffle_input_sentence=True, num_threads=1, minloglevel=2,
-        )  # fmt: skip
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type="unigram",
+            character_coverage=1.0,
+            pad_id=0,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            normalization_rule_name="identity",
+            input_sentence_size=sample,
+            shuffle_input_sentence=True,
+            num_threads=1,
+            minloglevel=2,
+        )
     except RuntimeError as error:
         raise ModelError(
-            f"vocabulary of {vocab_size} pieces cannot be trained on this text ({error}); give more text or a smaller --vocab-size"
+            f"vocabulary of {vocab_size} pieces cannot be trained on this text ({error}); "
+            "give more text or a smaller --vocab-size"
         ) from error
     return Tokenizer(model.getvalue())
 

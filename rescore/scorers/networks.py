@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rescore.batching import Budget, length_batches
 from rescore.interfaces import Cost, TextTokenizer
-from rescore.models.checkpoint import Checkpoint, Objective
+from rescore.models.checkpoint import Checkpoint
 from rescore.models.embedded import open_vocabulary
 from rescore.scorers.family import Vocabulary
 from rescore.scorers.options import ScorerOptions
@@ -52,7 +52,7 @@ def checkpoint_vocabulary(checkpoint: Checkpoint, options: ScorerOptions) -> Voc
     )
 
 
-def open_checkpoint_vocabulary(objective: Objective, options: ScorerOptions) -> Vocabulary:
+def open_checkpoint_vocabulary(objective: str, options: ScorerOptions) -> Vocabulary:
     """The same, from the checkpoint's files without its weights. Raises ModelError."""
     tokenizer, default = open_vocabulary(options.model, objective)
     return Vocabulary(

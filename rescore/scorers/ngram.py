@@ -173,7 +173,7 @@ def open_ngram(path: Path) -> WordModel:
         return load(path)
     if not path.is_file():
         raise ModelError(
-            f"{path}: no such file or directory; give what `dlmrescore train --objective ngram`"
+            f"{path}: no such file or directory; give what `dlmrescore train ngram`"
             " made, an ARPA file or a KenLM binary"
         )
     return KenlmModel(path) if is_kenlm(path) else read_arpa(path)
@@ -183,7 +183,7 @@ def _build(options: ScorerOptions) -> NgramScorer:
     """The scorer of a model directory, an ARPA file (.gz too) or a KenLM binary."""
     if options.model is None:
         raise ModelError(
-            "--scorer ngram needs --model: what `dlmrescore train --objective ngram` made,"
+            "--scorer ngram needs --model: what `dlmrescore train ngram` made,"
             " an ARPA file or a KenLM binary"
         )
     model = open_ngram(Path(options.model))

@@ -1,1 +1,1 @@
-"""Text to batches to checkpoint: a plain trainer for the three objectives."""
+"""Text to batches to checkpoint: a plain trainer for networks, and Kneser-Ney for n-grams."""

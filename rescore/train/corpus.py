@@ -1,7 +1,8 @@
-"""Text files -> one memory-mapped array of tokens, and batches of it.
+"""Text files to one memory-mapped array of tokens, and batches of it.
 
-A corpus on disk is two files: `tokens.bin` (uint16 or uint32, sentence after sentence, without BOS and EOS) and `offsets.npy` (int64).
-Utterances of recognisers are seldom single sentences, so a line may be joined to the ones before it (`join`), up to 60 words.
+A corpus on disk is two files: `tokens.bin` (uint16 or uint32, sentence after sentence, without BOS
+and EOS) and `offsets.npy` (int64). Utterances of recognisers are seldom single sentences, so a line
+may be joined to the lines before it, up to 60 words.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,17 +22,27 @@ from rescore.errors import TrainError
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import Normalizer
 
-__all__ = ["Corpus", "batches", "encode_corpus", "open_corpus", "read_text"]
+__all__ = [
+    "Corpus",
+    "batches",
+    "chunks",
+    "collate",
+    "encode_corpus",
+    "joined",
+    "open_corpus",
+    "read_text",
+]
 
+#: The longest joined text, in words.
 MAX_WORDS = 60
 
-#: Longest sentence in tokens: a line of odd "words" is cut here, so that no batch needs a network evaluation of unbounded length.
+#: The longest sentence, in tokens: it bounds the length of every batch, whatever the text holds.
 MAX_TOKENS = 256
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Sentence i is `tokens[offsets[i]:offsets[i + 1]]`; `words` counts the words of all sentences."""
+    """Sentence i is `tokens[offsets[i] : offsets[i + 1]]`; `words` counts the words of all."""
 
     tokens: np.ndarray
     offsets: np.ndarray
@@ -45,12 +58,15 @@ class Corpus:
 
 
 def read_text(paths: Sequence[Path], normalize: Normalizer) -> Iterator[str]:
-    """Yield normalised non-empty lines. Raises TrainError naming file and line where a file is missing or not UTF-8."""
+    """Yield normalised non-empty lines.
+
+    Raises TrainError that names file and line where a file is missing or not UTF-8.
+    """
     for path in paths:
         try:
             with path.open("rb") as file:
                 for number, line in enumerate(file, 1):
-                    text = normalize(_decode(line, path, number))
+                    text = normalize(_decoded(line, path, number))
                     if text:
                         yield text
         except OSError as error:
@@ -59,71 +75,90 @@ def read_text(paths: Sequence[Path], normalize: Normalizer) -> Iterator[str]:
             ) from error
 
 
-def _decode(line: bytes, path: Path, number: int) -> str:
+def _decoded(line: bytes, path: Path, number: int) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise TrainError(
-            f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}); convert the text to UTF-8"
+            f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}); "
+            "convert the text to UTF-8"
         ) from error
 
 
 def joined(lines: Iterable[str], probability: float, seed: int) -> Iterator[str]:
-    """Join each line to the text before it with `probability`, and cut everything at 60 words."""
+    """Join each line to the text before it with `probability`; cut everything at 60 words."""
     chance = random.Random(seed)  # noqa: S311 - sampling, not security
-    held: list[str] = []
+    pending: list[str] = []  # the words of the text so far
     for line in lines:
         words = line.split()
-        if held and (len(held) + len(words) > MAX_WORDS or chance.random() >= probability):
-            yield " ".join(held)
-            held = []
-        held += words
-        while len(held) > MAX_WORDS:
-            yield " ".join(held[:MAX_WORDS])
-            held = held[MAX_WORDS:]
-    if held:
-        yield " ".join(held)
+        if pending and (len(pending) + len(words) > MAX_WORDS or chance.random() >= probability):
+            yield " ".join(pending)
+            pending = []
+        pending += words
+        while len(pending) > MAX_WORDS:
+            yield " ".join(pending[:MAX_WORDS])
+            pending = pending[MAX_WORDS:]
+    if pending:
+        yield " ".join(pending)
 
 
 def encode_corpus(
     lines: Iterable[str], tokenizer: Tokenizer, directory: Path, chunk: int = 50_000
 ) -> Corpus:
-    """Tokenise lines into `directory` and return the corpus memory-mapped. Memory is bounded by `chunk` lines."""
+    """Tokenise lines into `directory`, `chunk` lines at a time; return the corpus memory-mapped.
+
+    Raises TrainError if there is no line.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
-    lengths: list[np.ndarray] = []
+    dtype = _token_type(tokenizer)
+    lengths: list[int] = []
     words = 0
     with (directory / "tokens.bin").open("wb") as out:
-        for block in _chunks(lines, chunk):
-            encoded = [part for tokens in tokenizer.encode(block) for part in _cut(tokens)]
+        for block in chunks(lines, chunk):
             words += sum(len(line.split()) for line in block)
-            lengths.append(np.array([len(tokens) for tokens in encoded], dtype=np.int64))
-            out.write(
-                np.array([token for tokens in encoded for token in tokens], dtype=kind).tobytes()
-            )
-    if not sum(map(len, lengths)):
+            sentences = [piece for tokens in tokenizer.encode(block) for piece in _cut(tokens)]
+            lengths.extend(map(len, sentences))
+            out.write(np.fromiter(chain.from_iterable(sentences), dtype).tobytes())
+    if not lengths:
         raise TrainError("the text holds no words; check --text and --valid")
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+    offsets = np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
     np.save(directory / "offsets.npy", offsets)
-    return Corpus(np.memmap(directory / "tokens.bin", dtype=kind, mode="r"), offsets, words)
+    return Corpus(np.memmap(directory / "tokens.bin", dtype=dtype, mode="r"), offsets, words)
 
 
-def _cut(tokens: list[int]) -> Iterator[list[int]]:
-    """Pieces of at most 256 tokens; a text without tokens (it holds nothing the vocabulary could say) is none."""
-    return (tokens[at : at + MAX_TOKENS] for at in range(0, len(tokens), MAX_TOKENS))
+def _token_type(tokenizer: Tokenizer) -> Any:
+    return np.uint16 if tokenizer.size < 2**16 else np.uint32
+
+
+def _cut(tokens: list[int]) -> list[list[int]]:
+    """Pieces of at most 256 tokens; none for a text without tokens."""
+    return [tokens[start : start + MAX_TOKENS] for start in range(0, len(tokens), MAX_TOKENS)]
 
 
 def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
-    """The corpus that `encode_corpus` wrote, memory-mapped; its words are not counted again."""
-    kind = np.uint16 if tokenizer.size < 2**16 else np.uint32
-    return Corpus(
-        np.memmap(directory / "tokens.bin", dtype=kind, mode="r"),
-        np.load(directory / "offsets.npy", mmap_mode="r"),
-        0,
-    )
+    """The corpus that `encode_corpus` wrote, memory-mapped; `words` is 0, for it is not stored.
+
+    Raises TrainError if a file is missing or damaged.
+    """
+    try:
+        tokens = np.memmap(directory / "tokens.bin", dtype=_token_type(tokenizer), mode="r")
+        offsets = np.load(directory / "offsets.npy", mmap_mode="r")
+        is_whole = len(offsets) > 1 and int(offsets[-1]) == len(tokens)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise TrainError(
+            f"{directory}: cannot read the tokenised text ({error}); "
+            "delete the corpus folder to prepare it again"
+        ) from error
+    if not is_whole:
+        raise TrainError(
+            f"{directory}: tokens.bin and offsets.npy do not belong together; "
+            "delete the corpus folder to prepare it again"
+        )
+    return Corpus(tokens, offsets, 0)
 
 
-def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Yield lists of `size` lines; the last may be shorter."""
     block: list[str] = []
     for line in lines:
         block.append(line)
@@ -134,38 +169,43 @@ def _chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
         yield block
 
 
-def batches(
-    corpus: Corpus, tokenizer: Tokenizer, tokens_per_batch: int, seed: int
-) -> list[np.ndarray]:
-    """One epoch of batches: arrays of sentence numbers of nearly equal length, at most `tokens_per_batch` padded tokens each, shuffled by `seed`.
+def batches(corpus: Corpus, tokens_per_batch: int, seed: int) -> list[np.ndarray]:
+    """One epoch: arrays of sentence numbers, each with at most `tokens_per_batch` padded tokens.
 
-    A sentence that is longer than that is alone. Raises TrainError if the corpus does not fill one batch.
+    The sentences of a batch have nearly equal length; `seed` shuffles sentences and batches. A
+    sentence longer than `tokens_per_batch` is a batch of its own. Raises TrainError if the corpus
+    does not fill one batch.
     """
-    if int(corpus.lengths.sum()) < tokens_per_batch:
+    total = int(corpus.lengths.sum())
+    if total < tokens_per_batch:
         raise TrainError(
-            f"the corpus has {int(corpus.lengths.sum())} tokens, fewer than one batch of {tokens_per_batch}; give more text or smaller batches"
+            f"the corpus has {total} tokens, fewer than one batch of {tokens_per_batch}; "
+            "give more text or smaller batches"
         )
     chance = np.random.default_rng(seed)
     order = chance.permutation(len(corpus))
+    # Sort by length in steps of four tokens, so that sentences meet others than in the last epoch.
     order = order[np.argsort((corpus.lengths[order] + 3) // 4, kind="stable")]
     lengths = corpus.lengths[order]
-    out, start = [], 0
+    epoch, start = [], 0
     while start < len(order):
-        fitting = max(1, tokens_per_batch // int(lengths[start]))
-        size = max(1, tokens_per_batch // int(lengths[start : start + fitting].max()))
-        out.append(order[start : start + size])
+        # The next sentences may be up to three tokens longer than the first of them.
+        most = max(1, tokens_per_batch // int(lengths[start]))
+        size = max(1, tokens_per_batch // int(lengths[start : start + most].max()))
+        epoch.append(order[start : start + size])
         start += size
-    return [out[i] for i in chance.permutation(len(out))]
+    return [epoch[i] for i in chance.permutation(len(epoch))]
 
 
 def collate(corpus: Corpus, rows: np.ndarray, tokenizer: Tokenizer) -> tuple[Tensor, Tensor]:
     """Tokens (B, L) int64 with BOS and EOS, and padding (B, L) bool, True = padding."""
-    starts, lengths = corpus.offsets[rows], corpus.offsets[rows + 1] - corpus.offsets[rows]
+    starts = corpus.offsets[rows]
+    lengths = corpus.offsets[rows + 1] - starts
     columns = np.arange(int(lengths.max()))
-    inner = columns[None] < lengths[:, None]
+    is_token = columns[None] < lengths[:, None]
     tokens = np.full((len(rows), len(columns) + 2), tokenizer.pad_id, dtype=np.int64)
     tokens[:, 0] = tokenizer.bos_id
-    tokens[:, 1:-1][inner] = corpus.tokens[(starts[:, None] + columns)[inner]]
+    tokens[:, 1:-1][is_token] = corpus.tokens[(starts[:, None] + columns)[is_token]]
     tokens[np.arange(len(rows)), lengths + 1] = tokenizer.eos_id
     padding = np.arange(tokens.shape[1])[None] > lengths[:, None] + 1
     return torch.from_numpy(tokens), torch.from_numpy(padding)

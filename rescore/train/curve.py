@@ -1,32 +1,23 @@
-"""Learning curves: the log of one or several runs as a picture. matplotlib is optional: without it there is only the log."""
+"""Learning curves: the logs of runs as a picture. matplotlib is optional."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from rescore.errors import TrainError
+from rescore.train.log import read_log
 
-__all__ = ["plot_curves", "read_log"]
-
-
-def read_log(path: Path) -> dict[str, list[float]]:
-    """Column -> values of a `log.csv`. Raises TrainError naming the file where it cannot be read."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name: [float(row[name]) for row in rows] for name in rows[0]}
-    except (OSError, ValueError, TypeError, IndexError) as error:
-        raise TrainError(
-            f"{path}: not the log of a run ({error}); give the log.csv of a run directory"
-        ) from error
+__all__ = ["plot_curves"]
 
 
 def plot_curves(logs: Mapping[str, Path], output: Path) -> bool:
-    """Draw validation loss over tokens of all runs (solid; of one run also the training loss, thin) and return True, or False without matplotlib."""
+    """Draw validation loss over tokens of all runs: names -> their log.csv.
+
+    A single run shows its training loss too, as a thin line. Returns False, and draws nothing,
+    without matplotlib.
+    """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional, and slow
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError:
         return False

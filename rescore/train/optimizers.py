@@ -1,24 +1,24 @@
-"""What changes the weights: AdamW or Muon, the learning-rate schedule, the moving average of the weights."""
+"""What changes the weights: AdamW or Muon, the learning-rate schedule, the moving average."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rescore.errors import TrainError
+from rescore.train.options import OptimizerName
 
-__all__ = ["Average", "OptimizerName", "Optimizers", "schedule"]
-
-OptimizerName = Literal["adamw", "muon"]
+__all__ = ["Average", "Optimizers", "schedule"]
 
 
 def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
-    """The share of the full learning rate at a step: linear warm-up, constant, linear decay to zero over the last `decay` of all steps.
+    """The share of the full learning rate at a step.
 
-    Until the decay begins it does not depend on `steps`, so a run may be made longer or shorter on the way.
+    Linear warm-up, constant, then linear decay to zero over the last `decay` of all steps. Until
+    the decay begins the share does not depend on `steps`, so a run may be made longer or shorter.
     Source: Hägele et al. 2024, arXiv:2405.18392 (warm-up, constant, cool-down).
     """
     rising = min(1.0, (step + 1) / max(1, warmup))
@@ -29,35 +29,34 @@ def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
 class Optimizers:
     """One or two torch optimisers as one.
 
-    `adamw`: matrices with weight decay, vectors without. `muon` (Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982): torch's Muon for the matrices
-    inside the blocks, with steps scaled to AdamW's so that learning rates carry over; AdamW for the rest. Raises TrainError where torch has no Muon.
+    `adamw`: matrices with weight decay, vectors without. `muon`: torch's Muon for the matrices
+    inside the blocks, its steps scaled to AdamW's so that learning rates carry over; AdamW for the
+    rest. Raises TrainError where torch has no Muon.
+    Source: Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982.
     """
 
     def __init__(
         self, network: nn.Module, name: OptimizerName, learning_rate: float, weight_decay: float
     ) -> None:
-        named = dict(network.named_parameters())
-        inner = [
-            key
-            for key, weight in named.items()
-            if name == "muon" and weight.ndim == 2 and key.startswith("blocks.")
-        ]
-        outer = [weight for key, weight in named.items() if key not in inner]
+        inner, matrices, vectors = [], [], []
+        for key, weight in network.named_parameters():
+            if name == "muon" and weight.ndim == 2 and key.startswith("blocks."):
+                inner.append(weight)
+            elif weight.ndim > 1:
+                matrices.append(weight)
+            else:
+                vectors.append(weight)
         groups = [
-            {
-                "params": [weight for weight in outer if weight.ndim > 1],
-                "weight_decay": weight_decay,
-            },
-            {"params": [weight for weight in outer if weight.ndim <= 1], "weight_decay": 0.0},
+            {"params": matrices, "weight_decay": weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
         ]
-        fused: dict[str, Any] = (
-            {"fused": True} if next(iter(named.values())).is_cuda else {}
-        )  # torch 1.13 does not know the word
+        # Given on GPUs only: torch 1.13 does not know the word.
+        fused: dict[str, Any] = {"fused": True} if matrices[0].is_cuda else {}
         self._parts: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), eps=1e-8, **fused)
         ]
         if inner:
-            self._parts.append(_muon([named[key] for key in inner], learning_rate, weight_decay))
+            self._parts.append(_muon(inner, learning_rate, weight_decay))
         self._learning_rate = learning_rate
 
     def step(self, share: float) -> None:
@@ -73,7 +72,7 @@ class Optimizers:
         return [part.state_dict()["state"] for part in self._parts]
 
     def load(self, state: list[dict[str, Any]]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` returned."""
         for part, moments in zip(self._parts, state, strict=True):
             part.load_state_dict(
                 {"state": moments, "param_groups": part.state_dict()["param_groups"]}
@@ -85,7 +84,8 @@ def _muon(
 ) -> torch.optim.Optimizer:
     if not hasattr(torch.optim, "Muon"):
         raise TrainError(
-            f"torch {torch.__version__} has no Muon optimiser; use --optimizer adamw or torch 2.9 or later"
+            f"torch {torch.__version__} has no Muon optimiser; "
+            "use --optimizer adamw or torch 2.9 or later"
         )
     return torch.optim.Muon(
         weights,
@@ -97,7 +97,11 @@ def _muon(
 
 
 class Average:
-    """An exponential moving average of weights, in float32: weights decay by min(decay, (1 + n) / (10 + n)) at the n-th step."""
+    """An exponential moving average of weights, in float32.
+
+    At step n it keeps min(decay, (1 + n) / (10 + n)) of itself, so that the first weights are soon
+    forgotten.
+    """
 
     def __init__(self, weights: Iterable[Tensor], decay: float) -> None:
         self._weights = list(weights)
@@ -106,7 +110,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the current weights."""
+        """Move towards the current weights."""
         kept = min(self._decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         torch._foreach_mul_(self.values, kept)

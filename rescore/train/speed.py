@@ -1,4 +1,4 @@
-"""How much of a device's matmul speed a training step uses."""
+"""How much of a device's matmul speed training uses."""
 
 from __future__ import annotations
 
@@ -7,32 +7,57 @@ import time
 import torch
 
 from rescore.models.network import Network
+from rescore.train.options import TrainOptions
 
-__all__ = ["matmul_peak", "step_flops"]
+__all__ = ["SpeedMeter", "matmul_peak", "step_flops"]
+
+
+class SpeedMeter:
+    """Scored tokens and FLOPs of training steps over time, since the last `restart`."""
+
+    def __init__(self, options: TrainOptions) -> None:
+        """Measure the device's matmul speed, which the shares are of."""
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        self._peak = matmul_peak(options.device, dtype)
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was counted and start the clock."""
+        self._started, self._tokens, self._flops = time.monotonic(), 0, 0.0
+
+    def add(self, tokens: int, flops: float) -> None:
+        """Count a step."""
+        self._tokens += tokens
+        self._flops += flops
+
+    def read(self) -> tuple[float, float]:
+        """Tokens per second, and the share of the matmul speed that is used."""
+        seconds = time.monotonic() - self._started
+        return self._tokens / seconds, self._flops / seconds / self._peak
 
 
 def matmul_peak(device: str, dtype: torch.dtype, seconds: float = 0.3) -> float:
-    """FLOP/s of the best of several large square matrix products of this type, measured now on this device."""
+    """FLOP/s of the fastest of several large square matrix products, measured now on `device`."""
     size = 1024 if torch.device(device).type == "cpu" else 8192
-    a = torch.randn(size, size, device=device, dtype=dtype)
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
     best, until = float("inf"), time.monotonic() + seconds
     while time.monotonic() < until or best == float("inf"):
         started = time.perf_counter()
-        _ = a @ a
-        if a.is_cuda:
+        _ = matrix @ matrix
+        if matrix.is_cuda:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
 
 
 def step_flops(network: Network, batch: int, length: int, read_out: int) -> float:
-    """FLOPs of the matrix products of one forward and backward pass (3 x 2 x weights): body, attention, and `read_out` rows of the output layer.
+    """FLOPs of the matrix products of one forward and backward pass: 3 x 2 x weights.
 
-    Attention counts all keys, causal or not. Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
+    Counts the blocks, attention, and `read_out` rows of the output layer. Attention counts all
+    keys, causal or not. Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
     """
     config = network.config
     weights = config.layers * (4 * config.width**2 + 3 * config.width * config.feed_forward)
     attention = config.layers * 2 * length * config.width
-    return 6.0 * (
-        batch * length * (weights + attention) + read_out * config.width * config.vocab_size
-    )
+    output = config.width * config.vocab_size
+    return 6.0 * (batch * length * (weights + attention) + read_out * output)

@@ -1001,6 +1001,16 @@ def test_lists_made_in_python_need_no_file(models):
     assert rescore.evaluate([scored]).wer == 1 / 3
 
 
+@pytest.mark.parametrize(
+    "form", [["--objective", "usdm"], ["--objective=usdm"], ["--text", "x", "--objective", "usdm"]]
+)
+def test_the_former_objective_option_names_the_command(form, dlm):
+    done = dlm("train", *form, "-o", "run")
+    assert (done.status, done.out) == (2, "")
+    message = "Error: there is no --objective; write `dlmrescore train usdm ...`"
+    assert done.err.splitlines()[-1] == message
+
+
 def test_a_model_trained_by_the_command_scores(dlm):
     Path("text.txt").write_text("\n".join(LINES))
     sizes = [
@@ -1023,7 +1033,6 @@ def test_a_model_trained_by_the_command_scores(dlm):
     ]
     train = [
         "train",
-        "--objective",
         "usdm",
         "--text",
         "text.txt",
@@ -1045,7 +1054,6 @@ def test_a_model_trained_by_the_command_scores(dlm):
     )
     tune = [
         "train",
-        "--objective",
         "mdlm",
         "--text",
         "text.txt",
@@ -1540,15 +1548,28 @@ def test_the_version_says_what_is_not_installed(dlm, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+#: Commands, and the commands of groups as "group command".
+ALL_COMMANDS = [*COMMANDS, *(f"train {name}" for name in ("mdlm", "usdm", "ar", "ngram"))]
+
+
+def click_command(command):
+    """The click command that words name, and the words that are left: its arguments."""
+    current, words = cli, list(command)
+    while isinstance(current, click.Group) and words:
+        current = current.get_command(None, words.pop(0))
+    return current, words
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_the_help_of_every_command_shows_an_example_and_explains_its_options(dlm, command):
-    done = good(dlm(command, "--help"))
+    done = good(dlm(*command.split(), "--help"))
     assert f"Example: dlmrescore {command}" in done.out
     assert done.err == ""
-    assert command in good(dlm("--help")).out
+    *group, name = command.split()
+    assert name in good(dlm(*group, "--help")).out
     options = [
         option
-        for option in cli.get_command(None, command).params
+        for option in click_command(command.split())[0].params
         if isinstance(option, click.Option)
     ]
     for option in options:
@@ -1561,21 +1582,19 @@ def test_the_help_of_every_command_shows_an_example_and_explains_its_options(dlm
         ), option.name
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", ALL_COMMANDS)
 def test_the_example_of_every_command_is_a_command_line_that_it_takes(dlm, command):
-    examples = re.findall(
-        r"^ +[A-Z][\w-]*: (dlmrescore .*)$", good(dlm(command, "--help")).out, re.MULTILINE
-    )
+    shown = good(dlm(*command.split(), "--help")).out
+    examples = re.findall(r"^ +[A-Z][\w-]*: (dlmrescore .*)$", shown, re.MULTILINE)
     assert examples
     for example in examples:
-        program, name, *arguments = shlex.split(example)
-        assert (program, name) == ("dlmrescore", command)
+        assert f"{example} ".startswith(f"dlmrescore {command} ")
+        current, arguments = click_command(shlex.split(example)[1:])
         for argument in arguments:
             if re.fullmatch(r"[\w.]+\.\w+", argument):  # a file
                 Path(argument).touch()
-        context = cli.get_command(None, command).make_context(
-            command, arguments
-        )  # raises for an option or a value that is not known
+        # raises for an option or a value that is not known
+        context = current.make_context(current.name, arguments)
         assert not context.args
 
 

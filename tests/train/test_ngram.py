@@ -490,7 +490,7 @@ def test_an_unknown_word_that_has_no_probability_is_named(tmp_path):
         (
             {},
             ModelError,
-            "--scorer ngram needs --model: what `dlmrescore train --objective ngram` made, an ARPA file or a KenLM binary",
+            "--scorer ngram needs --model: what `dlmrescore train ngram` made, an ARPA file or a KenLM binary",
         ),
         ({"model": "gone"}, ModelError, "gone: no such file or directory; give what"),
         (
@@ -566,7 +566,7 @@ def dlm(capsys, monkeypatch, tmp_path):
     return call
 
 
-TRAIN = ["train", "--objective", "ngram", "--text", "text.txt", "--valid", "text.txt", "-o", "run"]
+TRAIN = ["train", "ngram", "--text", "text.txt", "--valid", "text.txt", "-o", "run"]
 
 
 def test_training_and_scoring_on_the_command_line(dlm, tmp_path):
@@ -629,12 +629,6 @@ def test_training_and_scoring_on_the_command_line(dlm, tmp_path):
         ),
         ([*TRAIN, "--prune", "few"], 2, "got 'few', expected whole numbers such as 0,0,1"),
         ([*TRAIN, "--order", "1"], 2, "1 is not in the range 2<=x<=6"),
-        ([*TRAIN, "--steps", "5"], 2, "--steps has no meaning for --objective ngram; leave it out"),
-        (
-            ["train", "--objective", "ar", *TRAIN[3:], "--order", "3"],
-            2,
-            "--order has no meaning for --objective ar; leave it out",
-        ),
         (["score", "in.jsonl", "--scorer", "ngram"], 1, "--scorer ngram needs --model"),
     ],
 )
@@ -644,6 +638,13 @@ def test_wrong_use_is_explained(dlm, tmp_path, argv, status, message):
     assert message in err.splitlines()[-1]
     assert not (tmp_path / "run" / "config.json").exists()
     assert (tmp_path / "text.txt").read_text() == "\n".join(LINES)
+
+
+@pytest.mark.parametrize(("objective", "option"), [("ngram", "--steps"), ("ar", "--order")])
+def test_an_option_of_another_objective_is_unknown(dlm, tmp_path, objective, option):
+    status, out, err = dlm("train", objective, *TRAIN[2:], option, "3")
+    assert (status, out) == (2, "")
+    assert re.search(f"No such option.*{option}", err.splitlines()[-1])
 
 
 def test_a_model_is_plain_data(model):

@@ -1,0 +1,190 @@
+"""Options that the commands of `dlmrescore train` share."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["network_options", "run_options", "text_options"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _object(_context: click.Context, _parameter: click.Parameter, value: str) -> dict[str, Any]:
+    try:
+        card = json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"got {value!r}, which is not JSON ({error})") from error
+    if not isinstance(card, dict):
+        raise click.BadParameter(f"got {value!r}, expected a JSON object")
+    return card
+
+
+_TEXT = [
+    click.option(
+        "--text",
+        multiple=True,
+        required=True,
+        type=_FILE,
+        help="Training text, one sentence a line; may be repeated.",
+    ),
+    click.option("--valid", multiple=True, required=True, type=_FILE, help="Validation text."),
+    click.option(
+        "-o", "--output", required=True, type=_FOLDER, help="Directory that becomes the model."
+    ),
+    click.option(
+        "--join",
+        type=click.FloatRange(0, 1),
+        default=0.5,
+        show_default=True,
+        help="Probability that a line continues the text before it.",
+    ),
+    click.option(
+        "--card",
+        default="{}",
+        show_default=True,
+        callback=_object,
+        help="JSON object kept in config.json: text, licence, remarks.",
+    ),
+]
+
+_START = [
+    click.option(
+        "--start-from",
+        metavar="MODEL",
+        help="Fine-tune this checkpoint directory or embedded model (mdlm, usdm, ar).",
+    ),
+    click.option(
+        "--tokenizer",
+        type=_FILE,
+        help="A SentencePiece model; default: that of --start-from, or train one.",
+    ),
+    click.option(
+        "--vocab-size",
+        type=click.IntRange(32),
+        default=4096,
+        show_default=True,
+        help="Pieces of a vocabulary trained here.",
+    ),
+    click.option(
+        "--corpus",
+        type=_FOLDER,
+        help="Where the tokenised text is kept; runs may share it. Default: OUTPUT/corpus.",
+    ),
+]
+
+_TRAINING = [
+    click.option(
+        "--steps",
+        type=click.IntRange(1),
+        default=3000,
+        show_default=True,
+        help="Optimiser steps; may be changed until the learning rate begins to fall.",
+    ),
+    click.option(
+        "--batch-tokens",
+        type=click.IntRange(64),
+        default=4096,
+        show_default=True,
+        help="Tokens in a batch.",
+    ),
+    click.option(
+        "--optimizer",
+        type=click.Choice(["adamw", "muon"]),
+        default="adamw",
+        show_default=True,
+        help="muon needs torch 2.9.",
+    ),
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(0, min_open=True),
+        default=2e-3,
+        show_default=True,
+        help="Highest rate of the schedule.",
+    ),
+    click.option(
+        "--warmup",
+        type=click.IntRange(1),
+        default=150,
+        show_default=True,
+        help="Steps of rising learning rate.",
+    ),
+    click.option(
+        "--decay",
+        type=click.FloatRange(0, 1),
+        default=0.5,
+        show_default=True,
+        help="Share of the steps with a falling learning rate.",
+    ),
+    click.option(
+        "--average",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.995,
+        show_default=True,
+        help="Decay of the moving average of the weights.",
+    ),
+]
+
+_SIZES = [
+    click.option(
+        "--width", type=click.IntRange(8), help="Width of the hidden states. Default: 256."
+    ),
+    click.option("--layers", type=click.IntRange(1), help="Transformer blocks. Default: 6."),
+    click.option("--heads", type=click.IntRange(1), help="Attention heads of a block. Default: 4."),
+    click.option(
+        "--feed-forward",
+        type=click.IntRange(8),
+        help="Width inside the feed-forward parts. Default: 704.",
+    ),
+]
+
+_RUN = [
+    click.option(
+        "--bf16/--float32",
+        default=True,
+        show_default=True,
+        help="Arithmetic of the network's body.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="torch device."),
+    click.option(
+        "--compile", is_flag=True, help="torch.compile the network: pays on GPUs and long runs."
+    ),
+    click.option(
+        "--save-every",
+        type=click.IntRange(1),
+        default=250,
+        show_default=True,
+        help="Steps between two validations, each with a saved state.",
+    ),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise."
+    ),
+]
+
+
+def _decorated(command: _F, *options: Callable[[_F], _F]) -> _F:
+    """Add options to a command, in the order in which --help lists them."""
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), command)
+
+
+def text_options(command: _F) -> _F:
+    """Add what every model is trained on, networks and n-grams, and where it is written."""
+    return _decorated(command, *_TEXT)
+
+
+def network_options(command: _F) -> _F:
+    """Add where a network starts from, how it is trained, and its sizes."""
+    return _decorated(command, *_START, *_TRAINING, *_SIZES)
+
+
+def run_options(command: _F) -> _F:
+    """Add where and in which arithmetic a network is trained, and how often its state is saved."""
+    return _decorated(command, *_RUN)

@@ -1,0 +1,198 @@
+"""The training losses: nats summed over a batch, and the bounds that validation reports.
+
+Shapes: B sentences, L positions, n positions that are read out, V rows of the vocabulary. Tokens
+(B, L) int64 have BOS first and EOS last; padding (B, L) bool, True = padding. Both stay on the CPU,
+where the noise is drawn, so that every device sees the same noise. BOS is neither noised nor
+scored. Noise levels have low discrepancy: one uniform number per batch, shifted by i / B for
+sentence i, so that a batch covers (0, 1) evenly (Kingma et al. 2021, arXiv:2107.00630).
+Which objective is trained by which loss: rescore.models.objectives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rescore.diffusion.uniform import leave_one_out, token_loss
+from rescore.models.network import Network
+from rescore.models.objectives import ModelPrediction, objective_named
+from rescore.registry import resolve
+
+__all__ = [
+    "Loss",
+    "ar_loss",
+    "losses_of",
+    "mdlm_loss",
+    "posterior_loss",
+    "posterior_nelbo",
+    "usdm_loss",
+]
+
+#: (network, tokens, padding, generator) -> (nats summed over the batch, positions read out)
+Loss: TypeAlias = Callable[[Network, Tensor, Tensor, torch.Generator], tuple[Tensor, int]]
+
+EPS = 1e-3  # training only: the smallest noise level of uniform-state diffusion
+
+
+def losses_of(objective: str, prediction: ModelPrediction) -> tuple[Loss, Loss]:
+    """Return the loss to train with and the bound to validate with.
+
+    Raises ModelError for an unknown objective.
+    """
+    names = objective_named(objective).losses[prediction]
+    return resolve(names.loss), resolve(names.bound)
+
+
+def ar_loss(
+    network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """-sum_i log p(x_i | x_<i), EOS included.
+
+    Exact check: tests/train/test_losses.py::test_the_ar_loss_is_minus_the_score.
+    """
+    del generator
+    where = (~padding[:, 1:]).flatten().nonzero().squeeze(1)
+    logits = _read_out(network, tokens[:, :-1], None, padding[:, :-1], where)
+    return _cross_entropy(logits, tokens[:, 1:], where), len(where)
+
+
+def mdlm_loss(
+    network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """The masked NELBO by exact counts: S / n times the cross-entropy of n masked tokens.
+
+    S is the number of scored tokens; n has low discrepancy over 1..S.
+    Source: Sahoo et al. 2024, arXiv:2406.07524, eq. 10, in the exact-count form of Nie et al. 2025
+    (LLaDA), arXiv:2502.09992, eq. 14.
+    Exact check: tests/train/test_losses.py::test_the_mdlm_loss_averages_to_the_exact_nelbo.
+    """
+    scored = _scored(padding)
+    size = scored.sum(1)  # S, (B,)
+    count = torch.ceil(size * _even_levels(len(tokens), generator)).long().clamp(min=1)  # n, (B,)
+    u = torch.rand(tokens.shape, generator=generator).masked_fill(~scored, 2.0)
+    is_hidden = u.argsort(1).argsort(1) < count[:, None]  # the n smallest u
+    noisy = tokens.masked_fill(is_hidden, network.config.vocab_size - 1)
+    where = is_hidden.flatten().nonzero().squeeze(1)
+    noise = count / size if network.config.time_input else None
+    logits = _read_out(network, noisy, noise, padding, where)
+    losses = functional.cross_entropy(
+        logits[:, :-1],  # the mask symbol is never predicted
+        tokens.flatten()[where].to(logits.device),
+        reduction="none",
+    )
+    weight = (size / count)[:, None].expand_as(tokens).flatten()[where]
+    return (weight.to(logits.device) * losses).sum(), len(where)
+
+
+def usdm_loss(
+    network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """The uniform-state NELBO with t = u^2 (weight 2u), which bounds the variance at small t.
+
+    Trains the leave-one-out predictive.
+    Source: Schiff et al. 2024 (UDLM), arXiv:2412.10193, eq. 18.
+    Exact check: tests/train/test_losses.py::test_the_usdm_loss_averages_to_the_uniform_nelbo.
+    """
+    sample = _corrupted(network, tokens, padding, generator)
+    return _uniform_nelbo(sample, sample.logits.log_softmax(-1), tokens)
+
+
+def posterior_nelbo(
+    network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """The same bound for a network that predicts the posterior: for validation.
+
+    The posterior is converted to the leave-one-out predictive first. Exact check: test_losses.py::
+    test_the_posterior_bound_equals_the_leave_one_out_bound_of_the_same_model in tests/train.
+    """
+    sample = _corrupted(network, tokens, padding, generator)
+    corrupted = sample.at_scored(sample.noisy)
+    levels = sample.at_scored(sample.t[:, None].expand_as(tokens))
+    predictive = leave_one_out(sample.logits.log_softmax(-1), corrupted, levels)
+    return _uniform_nelbo(sample, predictive, tokens)
+
+
+def posterior_loss(
+    network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
+) -> tuple[Tensor, int]:
+    """Plain cross-entropy of the clean tokens given all noisy ones, with t = u^2.
+
+    Trains the posterior p(x_i | z); it bounds nothing.
+    """
+    sample = _corrupted(network, tokens, padding, generator)
+    return _cross_entropy(sample.logits, tokens, sample.where), len(sample.where)
+
+
+class _Corrupted(NamedTuple):
+    """A batch of which each scored token was redrawn uniformly with probability t.
+
+    u (B,), t = u^2 (B,), noisy (B, L), `where` the n scored positions of the flattened batch, and
+    the raw logits there (n, V).
+    """
+
+    u: Tensor
+    t: Tensor
+    noisy: Tensor
+    where: Tensor
+    logits: Tensor
+
+    def at_scored(self, values: Tensor) -> Tensor:
+        """(B, L) values at the scored positions, (n,), on the device of the logits."""
+        return values.flatten()[self.where].to(self.logits.device)
+
+
+def _corrupted(
+    network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
+) -> _Corrupted:
+    scored = _scored(padding)
+    u = _even_levels(len(tokens), generator)
+    t = (u**2).clamp(EPS, 1 - EPS)
+    is_redrawn = scored & (torch.rand(tokens.shape, generator=generator) < t[:, None])
+    drawn = torch.randint(network.config.vocab_size, tokens.shape, generator=generator)
+    noisy = torch.where(is_redrawn, drawn, tokens)
+    where = scored.flatten().nonzero().squeeze(1)
+    return _Corrupted(u, t, noisy, where, _read_out(network, noisy, t, padding, where))
+
+
+def _uniform_nelbo(sample: _Corrupted, predictive: Tensor, tokens: Tensor) -> tuple[Tensor, int]:
+    """The bound of one draw from the leave-one-out log-probabilities (n, V)."""
+    clean, corrupted = sample.at_scored(tokens), sample.at_scored(sample.noisy)
+    levels = sample.at_scored(sample.t[:, None].expand_as(tokens))
+    weight = sample.at_scored((2 * sample.u)[:, None].expand_as(tokens))
+    losses = token_loss(predictive, corrupted, clean, levels)
+    return (weight * losses).sum(), len(sample.where)
+
+
+def _scored(padding: Tensor) -> Tensor:
+    """(B, L) bool: every token but BOS and padding."""
+    scored = ~padding
+    scored[:, 0] = False
+    return scored
+
+
+def _even_levels(batch: int, generator: torch.Generator) -> Tensor:
+    """(B,) low-discrepancy numbers in (0, 1), in random order."""
+    shift = torch.rand(1, generator=generator)
+    return ((torch.randperm(batch, generator=generator) + shift) / batch).clamp(1e-6, 1 - 1e-6)
+
+
+def _read_out(
+    network: Network, noisy: Tensor, noise: Tensor | None, padding: Tensor, where: Tensor
+) -> Tensor:
+    """Raw float32 logits (n, V) at the positions `where` (n,) of the flattened batch."""
+    device = network.embedding.weight.device
+    hidden = network.encode(
+        noisy.to(device), None if noise is None else noise.to(device), padding.to(device)
+    )
+    return network.readout(hidden.flatten(0, 1)[where.to(device)]).float()
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, where: Tensor) -> Tensor:
+    """The summed cross-entropy of logits (n, V) and the (B, L) targets at `where` (n,)."""
+    return functional.cross_entropy(
+        logits, targets.flatten()[where].to(logits.device), reduction="sum"
+    )

@@ -1,0 +1,114 @@
+"""Text files to a corpus directory: a vocabulary and the tokenised text, made once.
+
+The directory holds `tokenizer.model`, `train/`, `valid/` (see rescore.train.corpus) and, written
+last, `ready.json` with the settings, so that a directory is never used for other text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rescore.errors import ModelError, TrainError
+from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
+from rescore.text import Normalizer, normalizer
+from rescore.train.corpus import encode_corpus, joined, read_text
+from rescore.train.options import CorpusOptions
+
+__all__ = ["prepare"]
+
+
+def prepare(options: CorpusOptions) -> None:
+    """Train or copy the vocabulary and tokenise the text, unless the directory is ready.
+
+    Raises TrainError if the text cannot be used or the directory was prepared with other settings,
+    ModelError if the vocabulary cannot be read or trained.
+    """
+    directory = options.directory
+    settings, ready = _settings(options), directory / "ready.json"
+    if ready.exists():
+        _check_settings(ready, settings)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    normalize = normalizer(options.normalizer)
+    tokenizer = _tokenizer(options, normalize)
+    (directory / "tokenizer.model").write_bytes(tokenizer.serialized)
+    for name, paths in (("train", options.text), ("valid", options.valid)):
+        lines = joined(read_text(paths, normalize), options.join, options.seed)
+        encode_corpus(lines, tokenizer, directory / name)
+    temporary = ready.with_name("ready.json.tmp")
+    temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    temporary.replace(ready)
+
+
+def _settings(options: CorpusOptions) -> dict[str, Any]:
+    """What `ready.json` holds."""
+    settings: dict[str, Any] = {
+        "text": list(map(str, options.text)),
+        "valid": list(map(str, options.valid)),
+        "join": options.join,
+        "seed": options.seed,
+        "normalizer": options.normalizer,
+    }
+    if options.tokenizer is None:
+        settings["vocab_size"] = options.vocab_size
+    else:
+        settings["tokenizer"] = str(options.tokenizer)
+    return settings
+
+
+def _check_settings(ready: Path, settings: dict[str, Any]) -> None:
+    """Raise TrainError if `ready.json` is not ours, cannot be read or has other settings."""
+    try:
+        prepared = json.loads(ready.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainError(
+            f"{ready}: cannot be read ({error.strerror}); give another --corpus folder"
+        ) from error
+    except ValueError as error:
+        raise TrainError(
+            f"{ready}: not JSON ({error}); delete it to prepare the corpus again, "
+            "or give another --corpus folder"
+        ) from error
+    if not isinstance(prepared, dict) or "text" not in prepared or "valid" not in prepared:
+        raise TrainError(
+            f"{ready}: not the settings of a corpus that dlmrescore prepared; "
+            "give another --corpus folder"
+        )
+    names = sorted(prepared.keys() | settings.keys())
+    changed = [name for name in names if prepared.get(name) != settings.get(name)]
+    if changed:
+        raise TrainError(
+            f"{ready}: the corpus was prepared from other text or settings "
+            f"({', '.join(changed)}); use the same ones or another --corpus folder"
+        )
+
+
+def _tokenizer(options: CorpusOptions, normalize: Normalizer) -> Tokenizer:
+    if options.tokenizer is not None:
+        return read_tokenizer(options.tokenizer)
+    return _trained_tokenizer(read_text(options.text, normalize), options.vocab_size)
+
+
+def _trained_tokenizer(lines: Iterator[str], vocab_size: int) -> Tokenizer:
+    """Train a vocabulary, and raise what goes wrong while the text is read.
+
+    SentencePiece replaces an exception of its input by one of its own.
+    """
+    causes: list[BaseException] = []
+
+    def watched() -> Iterator[str]:
+        try:
+            yield from lines
+        except (TrainError, KeyboardInterrupt) as error:
+            causes.append(error)
+            raise
+
+    try:
+        return train_tokenizer(watched(), vocab_size)
+    except ModelError as error:
+        if causes:
+            raise causes[0] from error
+        raise

@@ -1,0 +1,107 @@
+"""The saved state of a run, `state.pt`: written whole or not at all, read to the same bits.
+
+A dictionary of `network` (weights), `average` (averaged weights), `optimizers` (moments) and `run`:
+JSON text, because torch 1.13 reads no floats with weights_only, of step, tokens, running (the
+smoothed loss), averaged (updates of the average) and options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rescore.errors import TrainError
+from rescore.train.learner import Learner
+from rescore.train.options import TrainOptions
+
+__all__ = ["Progress", "load_state", "save_state", "writing_to"]
+
+#: Options that may change on the way: they say when and where things are done, not what is done.
+_FREE_OPTIONS = frozenset({"evaluate_every", "save_every", "compile"})
+
+
+@dataclass
+class Progress:
+    """How far a run has come: steps, scored tokens, and the smoothed training loss.
+
+    `loss` is in nats per token; 0 before the first step.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    loss: float = 0.0
+
+
+def save_state(path: Path, options: TrainOptions, learner: Learner, progress: Progress) -> None:
+    """Write the state. Raises TrainError if the disk is full; the last state stays then."""
+    state = learner.state()
+    run = {
+        "step": progress.step,
+        "tokens": progress.tokens,
+        "running": progress.loss,
+        "averaged": state.pop("averaged"),
+        "options": asdict(options),
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    with writing_to(path.parent):
+        with temporary.open("wb") as file:
+            torch.save({"run": json.dumps(run), **state}, file)
+        temporary.replace(path)
+
+
+def load_state(path: Path, options: TrainOptions, learner: Learner) -> Progress:
+    """Load a saved state into `learner` and return the progress.
+
+    Raises TrainError if the file is damaged or the run was started with other options.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        run = json.loads(state["run"])
+    except Exception as error:
+        raise TrainError(
+            f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); "
+            "delete it to start over"
+        ) from error
+    _check_options(run, options, path)
+    learner.load_state({**state, "averaged": run["averaged"]})
+    return Progress(run["step"], run["tokens"], run["running"])
+
+
+def _check_options(run: dict[str, Any], options: TrainOptions, path: Path) -> None:
+    """Raise TrainError if an option changed that decides the curve.
+
+    The number of steps may change as long as the learning rate has not begun to fall.
+    """
+    saved, asked = run["options"], asdict(options)
+    free = set(_FREE_OPTIONS)
+    if run["step"] <= (1 - options.decay) * min(saved["steps"], options.steps):
+        free.add("steps")
+    changed = sorted(
+        name for name, value in asked.items() if name not in free and saved.get(name) != value
+    )
+    if changed:
+        raise TrainError(
+            f"{path}: the run was started with other options ({', '.join(changed)}); "
+            "use the same options or another directory"
+        )
+
+
+@contextlib.contextmanager
+def writing_to(directory: Path) -> Iterator[None]:
+    """Turn a write that fails into one line; half-written files are removed, others stay."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
+        for leftover in directory.glob("*.tmp"):
+            leftover.unlink()
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        raise TrainError(
+            f"{directory}: cannot be written ({reason}); free some space and run this again, "
+            "it continues from the last state"
+        ) from error

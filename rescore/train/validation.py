@@ -1,0 +1,66 @@
+"""The bound of a network on validation text."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from rescore.models.tokenizer import Tokenizer
+from rescore.train.corpus import Corpus, batches, collate
+from rescore.train.learner import Learner, scored_tokens
+
+__all__ = ["Validation", "Validator"]
+
+#: The first batches of so many tokens are read while training; the last validation reads all.
+_FEW_BATCHES, _BATCH_TOKENS = 16, 4096
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Sums over validation text: `nats` (a bound for diffusion), scored `tokens`, `words`."""
+
+    nats: float
+    tokens: int
+    words: int
+
+    @property
+    def nats_per_token(self) -> float:
+        """The mean over scored tokens, EOS included."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity_per_word(self) -> float:
+        """exp(nats / words): EOS adds to the nats but is not counted as a word."""
+        return math.exp(min(700.0, self.nats / self.words))
+
+
+class Validator:
+    """Evaluates a learner on the same batches with the same noise every time."""
+
+    def __init__(self, corpus: Corpus, tokenizer: Tokenizer) -> None:
+        self._corpus, self._tokenizer = corpus, tokenizer
+        self._batches = batches(corpus, min(_BATCH_TOKENS, int(corpus.lengths.sum())), seed=0)
+
+    def quick(self, learner: Learner) -> Validation:
+        """The bound on the first few batches."""
+        return self._evaluate(learner, _FEW_BATCHES)
+
+    def whole(self, learner: Learner) -> Validation:
+        """The bound on the whole text."""
+        return self._evaluate(learner, len(self._batches))
+
+    @torch.no_grad()
+    def _evaluate(self, learner: Learner, count: int) -> Validation:
+        """The bound of the learner's current weights on the first `count` batches."""
+        learner.network.eval()
+        nats, scored, words = 0.0, 0, 0
+        for number, rows in enumerate(self._batches[:count]):
+            tokens, padding = collate(self._corpus, rows, self._tokenizer)
+            generator = torch.Generator().manual_seed(number)
+            nats += float(learner.evaluate(learner.bound, tokens, padding, generator)[0])
+            scored += scored_tokens(padding)
+            words += self._tokenizer.count_words(tokens.numpy())
+        learner.network.train()
+        return Validation(nats, scored, words)
