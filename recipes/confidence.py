@@ -1,10 +1,12 @@
-"""Is MBR better than MAP, and what are word confidences worth? Answers for two sets of lists; no network is needed.
+"""Is MBR better than MAP, and what are word confidences worth? No network is needed.
 
     python recipes/confidence.py --dev DEV --test TEST --scores am,ngram
 
-On dev, weights and temperature are tuned without the fold that is counted. On test, the words of the winners are compared with the references:
-ECE is the mean distance of confidence and share of right words in ten equal bins (Guo et al. 2017, arXiv:1706.04599), NCE the normalised cross
-entropy of NIST, 0 for a constant confidence that is right on average, 1 for certainty.
+On dev, MAP and MBR are compared fold by fold, with weights and temperature tuned on the other
+folds. On test, the words of the winners are compared with the references: ECE is the mean distance
+between confidence and share of right words in ten equal bins (Guo et al. 2017, arXiv:1706.04599);
+NCE is the normalised cross entropy of NIST, 0 for a constant confidence that is right on average,
+1 for certainty.
 """
 
 from __future__ import annotations
@@ -19,34 +21,34 @@ import rescore
 from rescore.types import NBest
 from rescore.wer import reference
 
-LIMIT = 0.01  # NCE is infinite if a word of confidence 1 is wrong: confidences are kept this far from 0 and 1
+# NCE is infinite if a word of confidence 1 is wrong: keep confidences this far from 0 and 1.
+LIMIT = 0.01
 
 
-def held_out(
+def held_out_folds(
     dev: list[NBest], scores: list[str], folds: int
 ) -> Iterator[tuple[list[NBest], rescore.Fusion]]:
-    """Each fold with what was tuned on the others."""
-    dealt = np.random.default_rng(0).permutation(len(dev)) % folds
+    """Each fold with weights tuned on the others."""
+    fold_of = np.random.default_rng(0).permutation(len(dev)) % folds
     for fold in range(folds):
-        rest = [nbest for nbest, own in zip(dev, dealt, strict=True) if own != fold]
-        yield (
-            [nbest for nbest, own in zip(dev, dealt, strict=True) if own == fold],
-            rescore.tune(rest, scores),
-        )
+        held_out = [dev[u] for u in np.flatnonzero(fold_of == fold)]
+        rest = [dev[u] for u in np.flatnonzero(fold_of != fold)]
+        yield held_out, rescore.tune(rest, scores)
 
 
-def right(nbest: NBest) -> list[bool]:
-    """Which words of the first hypothesis the reference has in their place."""
+def right_words(nbest: NBest) -> list[bool]:
+    """Which words of the first hypothesis the reference has in the same place."""
     words = nbest.hyps[0].words
-    found = [False] * len(words)
+    is_right = [False] * len(words)
     for block in Levenshtein.opcodes(reference(nbest).split(), words):
         if block.tag == "equal":
-            found[block.dest_start : block.dest_end] = [True] * (block.dest_end - block.dest_start)
-    return found
+            for place in range(block.dest_start, block.dest_end):
+                is_right[place] = True
+    return is_right
 
 
 def calibration(confidences: np.ndarray, is_right: np.ndarray) -> str:
-    """What the confidences (words,) say of which words are right."""
+    """How well the confidences, (words,), predict which words are right, (words,)."""
     bins = np.minimum((confidences * 10).astype(int), 9)
     ece = np.abs(np.bincount(bins, weights=confidences - is_right, minlength=10)).sum() / len(bins)
     p = np.clip(confidences, LIMIT, 1 - LIMIT)
@@ -55,8 +57,10 @@ def calibration(confidences: np.ndarray, is_right: np.ndarray) -> str:
     nce = 1 + np.log(np.where(is_right, p, 1 - p)).mean() / entropy
     agreed = confidences > 1 - 1e-6
     return (
-        f"{len(bins)} words, {share:.3f} right, mean confidence {confidences.mean():.3f}, ECE {ece:.3f}, NCE {nce:.3f}; "
-        f"{agreed.mean():.3f} of them are in every hypothesis, {is_right[agreed].mean():.3f} of these right and {is_right[~agreed].mean():.3f} of the others"
+        f"{len(bins)} words, {share:.3f} right, mean confidence {confidences.mean():.3f},"
+        f" ECE {ece:.3f}, NCE {nce:.3f}; {agreed.mean():.3f} of them are in every hypothesis,"
+        f" {is_right[agreed].mean():.3f} of these right"
+        f" and {is_right[~agreed].mean():.3f} of the others"
     )
 
 
@@ -70,25 +74,25 @@ def calibration(confidences: np.ndarray, is_right: np.ndarray) -> str:
 def main(dev: str, test: str, scores: str, folds: int) -> None:
     """Compare MAP and MBR on held-out folds of DEV, and check the word confidences of TEST."""
     names, dev_lists = scores.split(","), list(rescore.read(dev))
-    tuned = list(held_out(dev_lists, names, folds))
+    tuned = list(held_out_folds(dev_lists, names, folds))
+    temperatures = ", ".join(f"{fusion.temperature or 1:.3g}" for _, fusion in tuned)
+    click.echo(f"temperatures of the folds: {temperatures}")
+    winners: dict[str, list[NBest]] = {"map": [], "mbr": []}
+    for decision, fused in winners.items():
+        for lists, fusion in tuned:
+            fused.extend(rescore.fuse(lists, fusion, decision))
+    by_map = rescore.evaluate(winners["map"])
+    by_mbr = rescore.evaluate(winners["mbr"], baseline=winners["map"])
+    better = by_mbr.comparison.probability_better if by_mbr.comparison else float("nan")
     click.echo(
-        "temperatures of the folds: "
-        + ", ".join(f"{fusion.temperature or 1:.3g}" for _, fusion in tuned)
+        f"dev, held out: MAP {100 * by_map.wer:.2f}, MBR {100 * by_mbr.wer:.2f},"
+        f" probability that MBR is better {better:.3f}"
     )
-    by_map, by_mbr = (
-        [best for lists, fusion in tuned for best in rescore.fuse(lists, fusion, decision)]
-        for decision in ("map", "mbr")
-    )
-    compared = rescore.evaluate(by_mbr, baseline=by_map)
-    better = compared.comparison.probability_better if compared.comparison else float("nan")
-    click.echo(
-        f"dev, held out: MAP {100 * rescore.evaluate(by_map).wer:.2f}, MBR {100 * compared.wer:.2f}, probability that MBR is better {better:.3f}"
-    )
-    best = list(rescore.fuse(rescore.read(test), rescore.tune(dev_lists, names), posteriors=True))
+    fusion = rescore.tune(dev_lists, names)
+    best = list(rescore.fuse(rescore.read(test), fusion, posteriors=True))
     confidences = np.concatenate([nbest.hyps[0].raw["word_confidences"] for nbest in best])
-    click.echo(
-        f"test: {calibration(confidences, np.concatenate([right(nbest) for nbest in best]).astype(bool))}"
-    )
+    is_right = np.concatenate([right_words(nbest) for nbest in best]).astype(bool)
+    click.echo(f"test: {calibration(confidences, is_right)}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,6 @@ def nbest(*scores, name="u", texts=None):
     texts = texts or [f"w{i}" for i in range(len(scores))]
     return NBest(
         name,
-        tuple(Hypothesis(text, one) for text, one in zip(texts, scores, strict=True)),
+        tuple(Hypothesis(text, values) for text, values in zip(texts, scores, strict=True)),
         where="dev.jsonl:12",
     )

@@ -22,15 +22,15 @@ def lists_of(*columns):
 def arrays(lists):
     offsets = np.cumsum([0, *map(len, lists)])
     return offsets, *(
-        np.array(column) for column in zip(*(hyp for one in lists for hyp in one), strict=True)
+        np.array(column) for column in zip(*(hyp for hyps in lists for hyp in hyps), strict=True)
     )
 
 
 def exact_count(lists, step):
     """Errors of the 1-bests, in rational arithmetic; of equal hypotheses the first."""
     return sum(
-        max(enumerate(one), key=lambda pair: (pair[1][0] + step * pair[1][1], -pair[0]))[1][2]
-        for one in lists
+        max(enumerate(hyps), key=lambda pair: (pair[1][0] + step * pair[1][1], -pair[0]))[1][2]
+        for hyps in lists
     )
 
 
@@ -39,8 +39,8 @@ def crossings(lists):
     return sorted(
         {
             Fraction(p[0] - q[0], q[1] - p[1])
-            for one in lists
-            for p, q in combinations(one, 2)
+            for hyps in lists
+            for p, q in combinations(hyps, 2)
             if p[1] != q[1]
         }
     )
@@ -68,7 +68,7 @@ def errors_at(table, errors, scales, word_bonus=0.0):
 def made_up_lists(
     seed: int, utterances: int = 12, longest: int = 9, whole: bool = True
 ) -> list[NBest]:
-    """Lists whose three scores see the errors through noise; `whole` rounds them, so that ties and near-ties abound."""
+    """Lists whose three scores see the errors through noise; `whole` rounds them, for ties."""
     random = np.random.default_rng(seed)
     lists = []
     for number in range(utterances):

@@ -116,18 +116,17 @@ def test_the_command_writes_the_csv_and_the_plot_of_the_python_call(dlm):
         "--plot",
         "x.png",
     )
-    found = rescore.sweep(
+    result = rescore.sweep(
         lists,
         {"mdlm": parse_range("0:1:0.25"), "ngram": parse_range("0:1:0.5")},
         base=["am"],
         cross_validate=4,
     )
-    assert (status, out) == (0, sweep_csv(found))
-    assert err.startswith(f"lowest error rate {100 * found.wer.min():.2f} % at mdlm ")
-    assert (
-        f"{100 * found.held_out_wer:.2f} held out (line search {100 * found.optimum_wer:.2f}); held: am 1, word_bonus"
-        in err
-    )
+    assert (status, out) == (0, sweep_csv(result))
+    assert err.startswith(f"lowest error rate {100 * result.wer.min():.2f} % at mdlm ")
+    held_out = f"{100 * result.held_out_wer:.2f} held out"
+    line_search = f"(line search {100 * result.optimum_wer:.2f})"
+    assert f"{held_out} {line_search}; held: am 1, word_bonus" in err
     assert "; 15 settings, " in err
     assert Path("x.png").read_bytes().startswith(b"\x89PNG")
 

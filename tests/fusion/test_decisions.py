@@ -1,4 +1,4 @@
-"""Decisions against brute force."""
+"""Decisions, word confidences and temperatures against brute force and closed forms."""
 
 import math
 from itertools import permutations
@@ -123,9 +123,6 @@ def test_the_registry_finds_both():
     ]
 
 
-# --- word confidences ------------------------------------------------------------------------------------------------------------------
-
-
 def test_a_word_is_as_sure_as_the_hypotheses_that_have_it_there():
     texts = ["a b c", "a c", "x b c", "c b a", "a b c c", ""]
     p = np.array([0.3, 0.25, 0.2, 0.05, 0.15, 0.05])
@@ -144,12 +141,12 @@ def test_confidences_are_probabilities_and_what_is_missing_is_expected_errors(pa
         posterior(np.array([float(total) for _, total in pairs]), temperature),
     )
     for chosen, risk in enumerate(expected_errors(texts, p)):
-        found = word_confidences(texts, p, chosen)
-        assert len(found) == len(texts[chosen].split())
-        assert np.all(found >= p[chosen] - 1e-12)
-        assert np.all(found <= 1)
+        confidences = word_confidences(texts, p, chosen)
+        assert len(confidences) == len(texts[chosen].split())
+        assert np.all(confidences >= p[chosen] - 1e-12)
+        assert np.all(confidences <= 1)
         assert (
-            (1 - found).sum() <= risk + 1e-9
+            (1 - confidences).sum() <= risk + 1e-9
         )  # substitutions and insertions of the chosen one; its deletions have no word
 
 
@@ -157,9 +154,6 @@ def test_copies_vote_together():
     assert word_confidences(["a b", "a c", "a b"], np.array([0.2, 0.5, 0.3]), 0) == pytest.approx(
         [1.0, 0.5]
     )
-
-
-# --- the temperature -------------------------------------------------------------------------------------------------------------------
 
 
 def pairs_won(won, lost, gap=1.0):
@@ -185,11 +179,11 @@ def test_the_temperature_finds_the_one_that_drew_the_truth():
     errors = np.where(
         np.arange(8) == np.array(truth)[:, None], 2, 3 + random.integers(0, 2, (2000, 8))
     )
-    found = fit_temperature(totals.ravel(), errors.ravel(), 8 * np.arange(2001))
-    assert found == pytest.approx(25.0, rel=0.06)
+    temperature = fit_temperature(totals.ravel(), errors.ravel(), 8 * np.arange(2001))
+    assert temperature == pytest.approx(25.0, rel=0.06)
     shifted = totals + random.normal(0, 1e4, (2000, 1))  # a constant of a list means nothing
     assert fit_temperature(shifted.ravel(), errors.ravel(), 8 * np.arange(2001)) == pytest.approx(
-        found, rel=1e-6
+        temperature, rel=1e-6
     )
 
 
@@ -201,7 +195,8 @@ def test_copies_of_the_best_count_together():
         np.concatenate([e for _, e in lists]),
         3 * np.arange(4),
     )
-    # two of three lists want the pair: 2 exp(-1/T) / (1 + 2 exp(-1/T)) = 2/3 at T = infinity; the search stops at its end
+    # Two of three lists want the pair: 2 exp(-1/T) / (1 + 2 exp(-1/T)) = 2/3 at T = infinity.
+    # The search stops at its end.
     assert fit_temperature(*joined) > 100
     assert (
         fit_temperature(np.tile(totals, 3), np.tile([0, 1, 1], 3), 3 * np.arange(4)) < 1e-2

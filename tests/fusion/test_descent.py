@@ -32,7 +32,7 @@ THOROUGH = SearchSettings(restarts=12, random_directions=12)
 @given(lists_of(small, small, st.integers(0, 3)))
 @settings(max_examples=200, deadline=None)
 def test_one_scale_is_solved_exactly(lists):
-    """The best of every interval between crossings above 0, and of 0 itself, where ties go to the earliest."""
+    """The best interval between crossings above 0, or 0 itself, where ties go to the earliest."""
     offsets, first, second, errors = arrays(lists)
     table = ScoreTable(
         offsets,
@@ -53,7 +53,10 @@ def test_one_scale_is_solved_exactly(lists):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("whole", [False, True])
 def test_two_scales_find_the_best_cell_of_the_plane(seed, whole):
-    """Ties of pairs are lines in the plane of two weights; every cell touches a crossing of two of them or of one and the border."""
+    """Ties of pairs are lines in the plane of two weights.
+
+    Every cell touches a crossing of two of them, or of one and the border.
+    """
     table, errors = made_up_table(seed, utterances=4, hypotheses=4, scores=2, whole=whole)
     columns = np.column_stack([table.features, table.words]) + 0.0
     pairs = [
@@ -66,9 +69,9 @@ def test_two_scales_find_the_best_cell_of_the_plane(seed, whole):
         np.array([offset, 0.0, 1.0]) for offset in (-1e3, 1e3)
     ]
     best = errors_at(table, errors, [1.0, 0.0])
-    for one, other in combinations(ties, 2):
-        if abs(np.linalg.det([one[1:], other[1:]])) > 1e-9:
-            corner = np.linalg.solve([one[1:], other[1:]], [-one[0], -other[0]])
+    for first, second in combinations(ties, 2):
+        if abs(np.linalg.det([first[1:], second[1:]])) > 1e-9:
+            corner = np.linalg.solve([first[1:], second[1:]], [-first[0], -second[0]])
             for lm, bonus in corner + 1e-5 * np.array(
                 [
                     *product([-1, 1], repeat=2),
@@ -97,13 +100,13 @@ def test_at_least_as_good_as_a_grid(seed):
 def test_never_worse_than_any_single_scale(lists, seed):
     offsets, *scores, words, errors = arrays(lists)
     table = ScoreTable(offsets, np.column_stack(scores).astype(float), ("am", "lm", "prior"), words)
-    found = minimize_errors(
+    optimum = minimize_errors(
         table, errors, SearchSettings(seed=seed, restarts=1, random_directions=2)
     )
     assert (
-        found.errors
-        == errors_at(table, errors, found.scales, found.word_bonus)
-        <= found.errors_before
+        optimum.errors
+        == errors_at(table, errors, optimum.scales, optimum.word_bonus)
+        <= optimum.errors_before
     )
     for column, low in (
         (table.features[:, 1], 0.0),
@@ -111,7 +114,7 @@ def test_never_worse_than_any_single_scale(lists, seed):
         (words + 0.0, -math.inf),
     ):
         assert (
-            found.errors
+            optimum.errors
             <= staircase(table.features[:, 0], column, errors, offsets, low=low).best()[1]
         )
 
@@ -119,36 +122,39 @@ def test_never_worse_than_any_single_scale(lists, seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_plateaus_are_where_the_errors_change(seed):
     table, errors = made_up_table(seed)
-    found = minimize_errors(table, errors)
-    weights = {**found.scales, "word_bonus": found.word_bonus}
-    assert found.plateaus.keys() == {"score_1", "score_2", "word_bonus"}
+    optimum = minimize_errors(table, errors)
+    weights = {**optimum.scales, "word_bonus": optimum.word_bonus}
+    assert optimum.plateaus.keys() == {"score_1", "score_2", "word_bonus"}
 
     def count(name, value):
         changed = {**weights, name: value}
         bonus = changed.pop("word_bonus")
         return errors_at(table, errors, changed, bonus)
 
-    for name, (low, high) in found.plateaus.items():
+    for name, (low, high) in optimum.plateaus.items():
         margin = 1e-6 * (high - low)
         assert low < weights[name] < high
-        assert count(name, low + margin) == count(name, high - margin) == found.errors
-        assert count(name, high + margin) != found.errors
-        assert low == 0 or count(name, low - margin) != found.errors
+        assert count(name, low + margin) == count(name, high - margin) == optimum.errors
+        assert count(name, high + margin) != optimum.errors
+        assert low == 0 or count(name, low - margin) != optimum.errors
 
 
 def test_the_middle_of_the_plateau_and_open_ends():
-    """One list decides: the second hypothesis wins for 2 < scale < 6. Another is right as long as the word bonus is above -5."""
+    """The second hypothesis of one list wins for 2 < scale < 6.
+
+    The other list is right as long as the word bonus is above -5.
+    """
     table = ScoreTable.from_arrays(
         [[[0.0, 0.0], [-2.0, 1.0], [-8.0, 2.0]], [[0.0, 0.0], [-5.0, 0.0]]],
         [[3, 3, 3], [2, 1]],
         ["am", "lm"],
     )
-    found = minimize_errors(table, np.array([1, 0, 1, 0, 1]))
-    assert (found.errors, found.scales["am"]) == (0, 1.0)
-    assert found.scales["lm"] == pytest.approx(4.0)
-    assert found.plateaus["lm"] == pytest.approx((2.0, 6.0))
-    assert found.plateaus["word_bonus"] == (pytest.approx(-5.0), None)
-    assert found.word_bonus > -5
+    optimum = minimize_errors(table, np.array([1, 0, 1, 0, 1]))
+    assert (optimum.errors, optimum.scales["am"]) == (0, 1.0)
+    assert optimum.scales["lm"] == pytest.approx(4.0)
+    assert optimum.plateaus["lm"] == pytest.approx((2.0, 6.0))
+    assert optimum.plateaus["word_bonus"] == (pytest.approx(-5.0), None)
+    assert optimum.word_bonus > -5
 
 
 @given(
@@ -188,11 +194,11 @@ def test_the_magnitude_of_a_score_does_not_matter(factor):
     """Powers of two leave the digits alone, so the weights agree to the last bit."""
     table, errors = made_up_table(5)
     expected = minimize_errors(table, errors)
-    found = minimize_errors(replace(table, features=table.features * [1, factor, 1]), errors)
-    assert {**found.scales, "score_1": found.scales["score_1"] * factor} == expected.scales
-    assert found.errors == expected.errors
-    found = minimize_errors(replace(table, features=table.features * [factor, 1, 1]), errors)
-    assert [found.scales["score_1"], found.scales["score_2"], found.word_bonus] == [
+    optimum = minimize_errors(replace(table, features=table.features * [1, factor, 1]), errors)
+    assert {**optimum.scales, "score_1": optimum.scales["score_1"] * factor} == expected.scales
+    assert optimum.errors == expected.errors
+    optimum = minimize_errors(replace(table, features=table.features * [factor, 1, 1]), errors)
+    assert [optimum.scales["score_1"], optimum.scales["score_2"], optimum.word_bonus] == [
         factor * weight
         for weight in (expected.scales["score_1"], expected.scales["score_2"], expected.word_bonus)
     ]
@@ -271,10 +277,10 @@ def test_bounds_hold_and_a_prior_may_be_subtracted():
 
 def test_without_a_word_bonus():
     table, errors = made_up_table(2)
-    found = minimize_errors(table, errors, SearchSettings(word_bonus=False))
-    assert found.word_bonus == 0.0
-    assert "word_bonus" not in found.plateaus
-    assert found.errors == errors_at(table, errors, found.scales)
+    optimum = minimize_errors(table, errors, SearchSettings(word_bonus=False))
+    assert optimum.word_bonus == 0.0
+    assert "word_bonus" not in optimum.plateaus
+    assert optimum.errors == errors_at(table, errors, optimum.scales)
 
 
 @pytest.mark.parametrize(
@@ -287,12 +293,19 @@ def test_without_a_word_bonus():
     ],
 )
 def test_nothing_to_choose(features, words):
-    """One hypothesis, two equal ones, one score, a first score that says nothing: no error, no division by zero."""
-    found = tune_arrays(
+    """One hypothesis, two equal ones, one score, a constant first score.
+
+    No error is raised, nothing is divided by zero.
+    """
+    optimum = tune_arrays(
         features, [np.zeros(len(table), dtype=int) for table in features], words=words
     )
-    assert (found.errors, found.scales["score_0"]) == (0, 1.0)
-    assert all(math.isfinite(weight) for weight in (*found.scales.values(), found.word_bonus))
+    assert (optimum.errors, optimum.scales["score_0"]) == (0, 1.0)
+    assert all(math.isfinite(weight) for weight in (*optimum.scales.values(), optimum.word_bonus))
+
+
+def bounded(table, errors, **bounds):
+    return minimize_errors(table, errors, SearchSettings(bounds=bounds))
 
 
 @pytest.mark.parametrize(
@@ -300,16 +313,22 @@ def test_nothing_to_choose(features, words):
     [
         (lambda r, e: minimize_errors(r, e[:-1]), "expected integers of shape"),
         (lambda r, e: minimize_errors(r, e + 0.5), "the errors are float64"),
-        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"lm": (0, 1)})), 'bounds are given for "lm", expected one of .*: score_1, score_2, word_bonus'),
-        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"score_0": (0, 1)})), 'bounds are given for "score_0"'),
-        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"score_1": (2, 1)})), 'the bounds of "score_1" are 2 and 1'),
-        (lambda r, e: minimize_errors(r, e, SearchSettings(bounds={"score_1": (0, math.nan)})), 'the bounds of "score_1" are 0 and nan'),
+        (
+            lambda r, e: bounded(r, e, lm=(0, 1)),
+            'bounds are given for "lm", expected one of .*: score_1, score_2, word_bonus',
+        ),
+        (lambda r, e: bounded(r, e, score_0=(0, 1)), 'bounds are given for "score_0"'),
+        (lambda r, e: bounded(r, e, score_1=(2, 1)), 'the bounds of "score_1" are 2 and 1'),
+        (
+            lambda r, e: bounded(r, e, score_1=(0, math.nan)),
+            'the bounds of "score_1" are 0 and nan',
+        ),
         (lambda r, e: cross_validation(r, e, 1), "got 1 folds for 40 utterances, expected 2 to 40"),
         (lambda r, e: cross_validation(r, e, 41), "got 41 folds"),
         (lambda r, e: tune_arrays([r.features], [e], words=[r.words, r.words]), "the word counts"),
         (lambda r, e: tune_arrays([r.features], [e, e]), "expected integers of shape"),
     ],
-)  # fmt: skip
+)
 def test_bad_settings_are_named(call, message):
     with pytest.raises(FusionError, match=message):
         call(*made_up_table(0))

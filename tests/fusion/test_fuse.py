@@ -20,7 +20,7 @@ def test_fuse_puts_the_winner_first_and_keeps_everything_else():
     original = record()
     fusion = Fusion({"am": 1, "lm": 2.0}, 0.5)
     [fused] = fuse([original], fusion)
-    made = {"signature": fusion.signature, "kind": "total", "evaluations": 0, "tuned_on": False}
+    total = {"signature": fusion.signature, "kind": "total", "evaluations": 0, "tuned_on": False}
     assert original == record()
     assert fused.raw == to_dict(fused) == {
         **RECORD,
@@ -29,7 +29,7 @@ def test_fuse_puts_the_winner_first_and_keeps_everything_else():
             {**RECORD["hyps"][2], "scores": {"am": -10.5, "lm": -1.5, "total": -12.0}},
             {**RECORD["hyps"][0], "scores": {"am": -10, "lm": -2.0, "total": -13.0}},
         ],
-        "meta": {"scores": {**RECORD["meta"]["scores"], "total": made}, "by": "us"},
+        "meta": {"scores": {**RECORD["meta"]["scores"], "total": total}, "by": "us"},
     }  # fmt: skip
     assert (list(fused.raw), list(fused.raw["hyps"][2])) == (list(RECORD), list(RECORD["hyps"][0]))
     assert isinstance(fused.raw["hyps"][2]["scores"]["am"], int)  # as it was read
@@ -100,7 +100,10 @@ def test_lists_are_read_one_at_a_time():
 
 def test_another_signature_than_tuning_saw_is_refused():
     fusion = Fusion({"am": 1.0, "lm": 1.0}, signatures={"lm": "gpt:2"})
-    message = 'dev.jsonl:12: utterance u1: score "lm" was made by "gpt:1", the weights were tuned with "gpt:2"; score both sets of lists alike, or tune again'
+    message = (
+        'dev.jsonl:12: utterance u1: score "lm" was made by "gpt:1", the weights were tuned with'
+        ' "gpt:2"; score both sets of lists alike, or tune again'
+    )
     with pytest.raises(FusionError) as caught:
         list(fuse([record()], fusion))
     assert str(caught.value) == message
@@ -123,7 +126,10 @@ def test_an_unknown_decision_and_a_missing_score():
 
 def test_a_score_that_tuning_could_not_name_is_refused_where_it_now_can():
     tuned = Fusion({"am": 1.0, "lm": 1.0}, dev=DEV)
-    message = 'score "lm" was made by "gpt:1", the weights were tuned with one that does not say what made it; score both sets of lists alike, or tune again'
+    message = (
+        'score "lm" was made by "gpt:1", the weights were tuned with one that does not say what'
+        " made it; score both sets of lists alike, or tune again"
+    )
     with pytest.raises(FusionError, match=message):
         list(fuse([record()], tuned))
     assert list(fuse([record(meta={})], tuned))

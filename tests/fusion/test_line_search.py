@@ -46,7 +46,10 @@ def test_a_bounded_staircase_is_a_part_of_the_whole(lists, ends):
 
 
 def test_a_staircase_by_hand():
-    """Lines 0, s - 1, 3s - 7 with 2, 0 and 1 errors: corners at 1 and 3, where the second meets them. A copy of the second adds nothing."""
+    """Lines 0, s - 1, 3s - 7 with 2, 0 and 1 errors: corners at 1 and 3.
+
+    There the second line meets the others. A copy of the second adds nothing.
+    """
     stairs = staircase(
         np.array([-7.0, 0, -1, -1]),
         np.array([3.0, 0, 1, 1]),

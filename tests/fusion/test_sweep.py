@@ -1,4 +1,4 @@
-"""A sweep against `fuse` and `evaluate` at every setting; its folds and intervals against theirs."""
+"""A sweep against `fuse` and `evaluate` at every setting; folds and intervals by definition."""
 
 import math
 
@@ -23,24 +23,24 @@ def errors_of(lists, fusion):
 @pytest.mark.parametrize("word_bonus", [None, 0.35, [-0.4, 0.0, 0.1, 0.3]])
 def test_every_count_is_that_of_fuse_and_evaluate(seed, word_bonus):
     lists = made_up_lists(seed)
-    found = rescore.sweep(
+    result = rescore.sweep(
         lists,
         {"ngram": parse_range("0:1:0.1"), "mdlm": parse_range("-0.3:1.2:0.3")},
         base={"am": 0.7},
         word_bonus=word_bonus,
         resamples=0,
     )
-    assert found.errors.shape == (11, 6, 4)[: found.errors.ndim]
+    assert result.errors.shape == (11, 6, 4)[: result.errors.ndim]
     counted = np.array(
-        [errors_of(lists, found.fusion(index)) for index in np.ndindex(found.errors.shape)]
+        [errors_of(lists, result.fusion(index)) for index in np.ndindex(result.errors.shape)]
     )
-    assert counted.reshape(found.errors.shape).tolist() == found.errors.tolist()
+    assert counted.reshape(result.errors.shape).tolist() == result.errors.tolist()
     assert len(set(counted)) > 2
     assert (
-        found.wer.tolist()
-        == (found.errors / sum(len(nbest.ref.split()) for nbest in lists)).tolist()
+        result.wer.tolist()
+        == (result.errors / sum(len(nbest.ref.split()) for nbest in lists)).tolist()
     )
-    assert found.errors[found.best] == found.errors.min()
+    assert result.errors[result.best] == result.errors.min()
 
 
 def test_lists_of_all_lengths_are_cut_into_blocks_that_change_nothing(monkeypatch):
@@ -60,18 +60,18 @@ def test_lists_of_all_lengths_are_cut_into_blocks_that_change_nothing(monkeypatc
 
 def test_the_optimum_is_the_line_search_between_the_ends():
     lists = made_up_lists(3, 60, whole=False)
-    found = rescore.sweep(
+    result = rescore.sweep(
         lists,
         {"mdlm": np.linspace(0.2, 1.5, 40)},
         base={"am": 1.0, "ngram": 0.5},
         word_bonus=0.1,
         resamples=0,
     )
-    assert 0.2 <= found.optimum["mdlm"] <= 1.5
-    assert found.optimum_errors == errors_of(
-        lists, Fusion({"am": 1.0, "ngram": 0.5, **found.optimum}, 0.1)
+    assert 0.2 <= result.optimum["mdlm"] <= 1.5
+    assert result.optimum_errors == errors_of(
+        lists, Fusion({"am": 1.0, "ngram": 0.5, **result.optimum}, 0.1)
     )
-    assert found.optimum_errors <= found.errors.min()  # one scale: the search is exact
+    assert result.optimum_errors <= result.errors.min()  # one scale: the search is exact
     two = rescore.sweep(
         lists, {"mdlm": [0.0, 0.1], "word_bonus": [0.0, 0.2]}, base={"am": 1.0}, resamples=0
     )
@@ -90,21 +90,21 @@ def test_names_are_tuned_and_held_and_a_fusion_is_held_as_it_is():
         "word_bonus": tuned.word_bonus,
     }
     assert rescore.sweep(lists, {"mdlm": [0, 1]}, base=tuned, resamples=0).held == by_name.held
-    found = rescore.sweep(lists, {"mdlm": [0, 1]}, base=tuned, word_bonus=2, resamples=0)
-    assert found.held["word_bonus"] == 2
-    one = rescore.sweep(lists, {"mdlm": [0, 1], "ngram": [0.25]}, base=tuned, resamples=0)
-    assert one.held["ngram"] == 0.25
-    assert list(one.axes) == ["mdlm"]
+    result = rescore.sweep(lists, {"mdlm": [0, 1]}, base=tuned, word_bonus=2, resamples=0)
+    assert result.held["word_bonus"] == 2
+    narrower = rescore.sweep(lists, {"mdlm": [0, 1], "ngram": [0.25]}, base=tuned, resamples=0)
+    assert narrower.held["ngram"] == 0.25
+    assert list(narrower.axes) == ["mdlm"]
     assert rescore.sweep(lists, {"mdlm": [0, 1]}, resamples=0).held.keys() == {
         "am",
         "ngram",
         "word_bonus",
-    }  # the recogniser's, found; mdlm is swept
+    }  # the recogniser's scores; mdlm is swept
 
 
 def test_the_held_out_rate_chooses_each_fold_s_setting_on_the_others():
     lists, folds = made_up_lists(5, 17), 4
-    found = rescore.sweep(
+    result = rescore.sweep(
         lists,
         {"ngram": [0, 0.2, 0.4, 0.6], "mdlm": [0, 0.3, 0.6]},
         base={"am": 1.0},
@@ -112,19 +112,19 @@ def test_the_held_out_rate_chooses_each_fold_s_setting_on_the_others():
         seed=3,
         resamples=0,
     )
-    dealt = np.random.default_rng(3).permutation(len(lists)) % folds
-    for k, fold in enumerate(found.folds):
-        inside = [nbest for nbest, at in zip(lists, dealt, strict=True) if at == k]
-        outside = [nbest for nbest, at in zip(lists, dealt, strict=True) if at != k]
+    fold_of = np.random.default_rng(3).permutation(len(lists)) % folds
+    for k, fold in enumerate(result.folds):
+        inside = [nbest for nbest, fold in zip(lists, fold_of, strict=True) if fold == k]
+        outside = [nbest for nbest, fold in zip(lists, fold_of, strict=True) if fold != k]
         chosen = Fusion({"am": 1.0, **fold.weights})
         assert fold.errors == errors_of(inside, chosen)
         assert fold.reference_words == sum(len(nbest.ref.split()) for nbest in inside)
         assert errors_of(outside, chosen) == min(
-            errors_of(outside, found.fusion(index)) for index in np.ndindex(4, 3)
+            errors_of(outside, result.fusion(index)) for index in np.ndindex(4, 3)
         )
-    assert found.held_out_wer == sum(fold.errors for fold in found.folds) / found.reference_words
-    assert sum(fold.reference_words for fold in found.folds) == found.reference_words
-    assert found.held_out_wer >= found.wer.min()
+    assert result.held_out_wer == sum(fold.errors for fold in result.folds) / result.reference_words
+    assert sum(fold.reference_words for fold in result.folds) == result.reference_words
+    assert result.held_out_wer >= result.wer.min()
 
 
 def test_of_equal_settings_the_middle_one_is_chosen():
@@ -134,7 +134,7 @@ def test_of_equal_settings_the_middle_one_is_chosen():
 
 def test_the_band_is_the_paired_bootstrap_of_the_distance_to_the_optimum():
     lists = made_up_lists(6, 80)
-    found = rescore.sweep(lists, {"mdlm": [0, 0.5, 4]}, base={"am": 1.0}, resamples=10_000)
+    result = rescore.sweep(lists, {"mdlm": [0, 0.5, 4]}, base={"am": 1.0}, resamples=10_000)
     words = [len(nbest.ref.split()) for nbest in lists]
 
     def each(weights):
@@ -146,10 +146,10 @@ def test_the_band_is_the_paired_bootstrap_of_the_distance_to_the_optimum():
         )
 
     for i in range(3):
-        low, high = bootstrap_ci(each(found.weights((i,))) - each(found.optimum), words)
-        assert found.above_low[i] == pytest.approx(low, abs=0.05 * (high - low))
-        assert found.above_high[i] == pytest.approx(high, abs=0.05 * (high - low))
-    assert found.above_high.max() > 0
+        low, high = bootstrap_ci(each(result.weights((i,))) - each(result.optimum), words)
+        assert result.above_low[i] == pytest.approx(low, abs=0.05 * (high - low))
+        assert result.above_high[i] == pytest.approx(high, abs=0.05 * (high - low))
+    assert result.above_high.max() > 0
 
 
 def test_equal_systems_are_not_told_apart():
@@ -161,9 +161,9 @@ def test_equal_systems_are_not_told_apart():
         )
         for nbest in made_up_lists(7)
     ]
-    found = rescore.sweep(lists, {"none": [0, 1, 2]}, base={"am": 1.0}, cross_validate=2)
-    assert found.above_low.tolist() == found.above_high.tolist() == [0, 0, 0]
-    assert found.held_out_wer == found.optimum_wer == found.wer[0]
+    result = rescore.sweep(lists, {"none": [0, 1, 2]}, base={"am": 1.0}, cross_validate=2)
+    assert result.above_low.tolist() == result.above_high.tolist() == [0, 0, 0]
+    assert result.held_out_wer == result.optimum_wer == result.wer[0]
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_lists_have_references_words_and_one_way_of_scoring():
         rescore.sweep([NBest("x", first.hyps, "")], scales, base=base)
     with pytest.raises(FormatError, match="there are no lists"):
         rescore.sweep([], scales, base=base)
-    made = NBest(
+    signed = NBest(
         first.id, first.hyps, first.ref, provenance={"mdlm": Provenance({"signature": "a"})}
     )
     with pytest.raises(
         FusionError, match='score "mdlm" was made by "unknown", earlier ones by "a"'
     ):
-        rescore.sweep([made, *others], scales, base=base)
+        rescore.sweep([signed, *others], scales, base=base)
     with pytest.raises(FusionError, match='the weights were tuned with "b"'):
-        rescore.sweep([made], scales, base=Fusion({"am": 1, "mdlm": 1}, signatures={"mdlm": "b"}))
-    assert rescore.sweep([made], scales, base=base).fusion((0,)).signatures == {"mdlm": "a"}
+        rescore.sweep([signed], scales, base=Fusion({"am": 1, "mdlm": 1}, signatures={"mdlm": "b"}))
+    assert rescore.sweep([signed], scales, base=base).fusion((0,)).signatures == {"mdlm": "a"}

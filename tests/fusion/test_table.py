@@ -50,7 +50,10 @@ def test_a_missing_score_is_named_word_for_word():
     )
     with pytest.raises(ScoreError) as caught:
         ScoreTable.of([lists], ["mdlm"])
-    expected = 'dev.jsonl:12: utterance 84-121123-0001, hypothesis 3: score "mdlm" is missing; run `dlmrescore score` on this file again'
+    expected = (
+        'dev.jsonl:12: utterance 84-121123-0001, hypothesis 3: score "mdlm" is missing;'
+        " run `dlmrescore score` on this file again"
+    )
     assert str(caught.value) == expected
 
 
@@ -129,16 +132,16 @@ def test_a_record_may_not_say_what_made_a_score(meta):
 
 
 def test_the_recogniser_s_scores_are_those_that_all_have_and_nobody_made():
-    def one(*scores, made=()):
+    def scored(*scores, ours=()):
         return NBest(
             "u",
             tuple(Hypothesis("x", dict.fromkeys(names, 0.0)) for names in scores),
-            provenance={name: Provenance({}) for name in made},
+            provenance={name: Provenance({}) for name in ours},
         )
 
     assert recogniser_scores(
-        [one(("am", "ngram", "x"), ("ngram", "am")), one(("am", "ngram"))]
+        [scored(("am", "ngram", "x"), ("ngram", "am")), scored(("am", "ngram"))]
     ) == ("am", "ngram")
-    assert recogniser_scores([one(("am", "mdlm_nelbo", "rank"), made=["mdlm_nelbo"])]) == ("am",)
-    assert recogniser_scores([one(("rank",)), one(("rank",))]) == ("rank",)
-    assert recogniser_scores([one(("am",)), one(())]) == ("rank",)
+    assert recogniser_scores([scored(("am", "mdlm_nelbo", "rank"), ours=["mdlm_nelbo"])]) == ("am",)
+    assert recogniser_scores([scored(("rank",)), scored(("rank",))]) == ("rank",)
+    assert recogniser_scores([scored(("am",)), scored(())]) == ("rank",)

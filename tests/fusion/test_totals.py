@@ -37,7 +37,9 @@ def test_a_list_alone_has_the_totals_it_has_among_others():
 @settings(deadline=None)
 def test_winners_are_the_first_of_the_highest(lists):
     offsets = np.cumsum([0, *map(len, lists)])
-    expected = [begin + one.index(max(one)) for begin, one in zip(offsets, lists, strict=False)]
+    expected = [
+        begin + values.index(max(values)) for begin, values in zip(offsets, lists, strict=False)
+    ]
     assert winners(np.concatenate(lists).astype(float), offsets).tolist() == expected
 
 

@@ -67,9 +67,9 @@ def test_tuned_weights_make_the_errors_they_promise():
     )
     assert (fusion.scales["am"], list(fusion.scales)) == (1.0, ["am", "lm"])
     assert fusion.signatures == {"lm": "m:1"}
-    assert fusion.overlap(one.id for one in lists) == 30
+    assert fusion.overlap(nbest.id for nbest in lists) == 30
     table = ScoreTable.of(lists, ["am", "lm"])
-    errors = np.concatenate([list_errors(one) for one in lists])
+    errors = np.concatenate([list_errors(nbest) for nbest in lists])
     assert fusion.temperature == fit_temperature(
         totals(table, fusion.scales, fusion.word_bonus), errors, table.offsets
     )
@@ -81,23 +81,23 @@ def test_lists_and_arrays_give_the_same_weights():
     table = ScoreTable.of(lists, ["am", "lm"])
     errors = [
         [
-            sum(r != h for r, h in zip(one.ref.split()[::-1], hyp.words[::-1], strict=False))
-            for hyp in one.hyps
+            sum(r != h for r, h in zip(nbest.ref.split()[::-1], hyp.words[::-1], strict=False))
+            for hyp in nbest.hyps
         ]
-        for one in lists
+        for nbest in lists
     ]
     missing = [
-        [len(one.ref.split()) - len(hyp.words) for hyp in one.hyps] for one in lists
+        [len(nbest.ref.split()) - len(hyp.words) for hyp in nbest.hyps] for nbest in lists
     ]  # only deletions at the front
     split = [np.split(array, table.offsets[1:-1]) for array in (table.features, table.words)]
-    found = tune_arrays(
+    optimum = tune_arrays(
         split[0],
         [np.add(e, m) for e, m in zip(errors, missing, strict=True)],
         words=split[1],
         names=["am", "lm"],
     )
     fusion = tune(lists, ["am", "lm"])
-    assert (found.scales, found.word_bonus, found.plateaus) == (
+    assert (optimum.scales, optimum.word_bonus, optimum.plateaus) == (
         fusion.scales,
         fusion.word_bonus,
         fusion.dev.plateaus,
@@ -125,7 +125,7 @@ def test_characters_and_normalisers_are_what_is_counted():
             r'^dev\.jsonl:1: utterance u0: the reference \("ref"\) is missing',
         ),
         (
-            lambda lists: [replace(one, ref="") for one in lists],
+            lambda lists: [replace(nbest, ref="") for nbest in lists],
             FormatError,
             r"^dev\.jsonl:1: utterance u0: the reference holds no words, like",
         ),
@@ -138,7 +138,7 @@ def test_characters_and_normalisers_are_what_is_counted():
         (
             lambda lists: lists + dev_lists(1, "m:2"),
             FusionError,
-            'utterance u0: score "lm" was made by "m:2", earlier ones by "m:1"; score all lists alike',
+            'u0: score "lm" was made by "m:2", earlier ones by "m:1"; score all lists alike',
         ),
         (
             lambda lists: [*lists, replace(lists[0], provenance={})],
@@ -168,12 +168,12 @@ def test_too_many_folds_name_the_lists_before_the_search_begins(count, place, mo
 def test_cross_validation_counts_every_utterance_with_weights_that_never_saw_it():
     table, errors = made_up_table(9)
     result = cross_validation(table, errors, 4, SearchSettings(seed=3))
-    dealt = np.random.default_rng(3).permutation(40) % 4
+    fold_of = np.random.default_rng(3).permutation(40) % 4
     pooled = 0
     for fold, optimum in enumerate(result.folds):
-        rest, rows = table.take(np.flatnonzero(dealt != fold))
+        rest, rows = table.take(np.flatnonzero(fold_of != fold))
         assert optimum == minimize_errors(rest, errors[rows], SearchSettings(seed=3))
-        held, rows = table.take(np.flatnonzero(dealt == fold))
+        held, rows = table.take(np.flatnonzero(fold_of == fold))
         pooled += errors_at(held, errors[rows], optimum.scales, optimum.word_bonus)
     assert (result.errors, len(result.folds)) == (pooled, 4)
     assert minimize_errors(table, errors).errors <= result.errors

@@ -64,7 +64,10 @@ def test_weights_written_by_hand(tmp_path):
         ('{"scales": {"am": "1"}}', "Expected `float`, got `str`"),
         (
             '{"scales": {"am": 1}, "word_bonu": 3}',
-            'the field "word_bonu" is unknown; expected some of scales, word_bonus, signatures, dev, tuned_on, temperat',
+            (
+                'the field "word_bonu" is unknown; expected some of scales, word_bonus, signatures,'
+                " dev, tuned_on, temperature, kind"
+            ),
         ),
         ('{"scales": {"am": 1}, "word_bonus": null}', "Expected `float`, got `null`"),
         (
@@ -113,7 +116,7 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     ],
 )
 def test_weights_are_finite(scales, bonus):
-    with pytest.raises(FusionError, match=r"expected (a finite number|at least one)"):
+    with pytest.raises(FusionError, match=r"expected (a finite number|at least each)"):
         Fusion(scales, bonus)
 
 
@@ -124,10 +127,14 @@ def test_overlap_counts_the_utterances_tuned_on():
     assert fusion.overlap(["b", "x", "c"]) == 2
     assert Fusion({"am": 1.0}).overlap(["a"]) == 0
     lists = [nbest({"am": 1.0}, name=name) for name in "abx"]
-    fused = [replace(one, ref="w0") for one in fuse(lists, fusion)]
-    assert [one.raw["meta"]["scores"]["total"]["tuned_on"] for one in fused] == [True, True, False]
+    fused = [replace(each, ref="w0") for each in fuse(lists, fusion)]
+    assert [each.raw["meta"]["scores"]["total"]["tuned_on"] for each in fused] == [
+        True,
+        True,
+        False,
+    ]
     assert (evaluate(fused).tuned_on, evaluate(fused[2:]).tuned_on) == (2, 0)
-    assert evaluate([replace(one, ref="w0") for one in lists]).to_json()["tuned_on"] == 0
+    assert evaluate([replace(each, ref="w0") for each in lists]).to_json()["tuned_on"] == 0
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
@@ -138,14 +145,14 @@ def test_a_tuned_temperature_is_positive(temperature):
 
 def test_totals_are_signed_by_what_makes_them():
     scales = {"am": 1.0, "lm": 0.5}
-    made = [
+    variants = [
         Fusion(scales),
         Fusion({"lm": 0.5, "am": 1.0}),
         Fusion(scales, 1.0),
         Fusion(scales, 0.0, {"lm": "m:1"}),
     ]
-    assert len({fusion.signature for fusion in made}) == 4
-    assert made[0].signature == Fusion(scales, tuned_on="x", temperature=3.0).signature
+    assert len({fusion.signature for fusion in variants}) == 4
+    assert variants[0].signature == Fusion(scales, tuned_on="x", temperature=3.0).signature
 
 
 def test_digests():

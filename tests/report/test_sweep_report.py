@@ -30,8 +30,8 @@ def swept(axes=1, **options):
 
 
 def test_the_csv_holds_everything():
-    found = swept(2, cross_validate=3, word_bonus=0.5)
-    rows = list(csv.DictReader(io.StringIO(sweep_csv(found))))
+    result = swept(2, cross_validate=3, word_bonus=0.5)
+    rows = list(csv.DictReader(io.StringIO(sweep_csv(result))))
     assert list(rows[0]) == [
         "point",
         "am",
@@ -46,71 +46,73 @@ def test_the_csv_holds_everything():
     ]
     cells = [row for row in rows if row["point"] == "grid"]
     for index, row in zip(np.ndindex(4, 3), cells, strict=True):
-        assert {name: float(row[name]) for name in ("mdlm", "ngram")} == found.weights(index)
+        assert {name: float(row[name]) for name in ("mdlm", "ngram")} == result.weights(index)
         assert (float(row["am"]), float(row["word_bonus"])) == (1.0, 0.5)
-        assert (int(row["errors"]), float(row["wer"])) == (found.errors[index], found.wer[index])
+        assert (int(row["errors"]), float(row["wer"])) == (result.errors[index], result.wer[index])
         assert (float(row["above_low"]), float(row["above_high"])) == (
-            found.above_low[index],
-            found.above_high[index],
+            result.above_low[index],
+            result.above_high[index],
         )
     [best, *folds] = rows[12:]
     assert (best["point"], int(best["errors"]), float(best["ngram"])) == (
         "line_search",
-        found.optimum_errors,
-        found.optimum["ngram"],
+        result.optimum_errors,
+        result.optimum["ngram"],
     )
     assert [row["point"] for row in folds] == ["fold_1", "fold_2", "fold_3"]
     assert (
         sum(int(row["errors"]) for row in folds) / sum(int(row["reference_words"]) for row in folds)
-        == found.held_out_wer
+        == result.held_out_wer
     )
 
 
 def test_a_curve_draws_the_numbers_of_the_csv(drawn):
-    found = swept(1, cross_validate=3)
-    plot_sweep(sweep_csv(found), "x.png")
+    result = swept(1, cross_validate=3)
+    plot_sweep(sweep_csv(result), "x.png")
     [axes] = drawn[0].axes
     curve, _, optimum, folds = axes.lines
     assert curve.get_xdata().tolist() == [0, 0.25, 0.5, 1]
-    assert curve.get_ydata().tolist() == (100 * found.wer).tolist()
+    assert curve.get_ydata().tolist() == (100 * result.wer).tolist()
     assert (optimum.get_xdata()[0], optimum.get_ydata()[0]) == (
-        found.optimum["mdlm"],
-        100 * found.optimum_wer,
+        result.optimum["mdlm"],
+        100 * result.optimum_wer,
     )
-    assert folds.get_xdata().tolist() == [fold.weights["mdlm"] for fold in found.folds]
+    assert folds.get_xdata().tolist() == [fold.weights["mdlm"] for fold in result.folds]
     [band] = axes.collections
     reached = band.get_paths()[0].vertices[:, 1]
     assert reached.min() == pytest.approx(
-        100 * (found.optimum_wer + found.above_low.min()), abs=1e-12
+        100 * (result.optimum_wer + result.above_low.min()), abs=1e-12
     )
     assert reached.max() == pytest.approx(
-        100 * (found.optimum_wer + found.above_high.max()), abs=1e-12
+        100 * (result.optimum_wer + result.above_high.max()), abs=1e-12
     )
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("scale of mdlm", "WER (%)")
     assert "held: am 1, word bonus 0" in axes.get_title(loc="left")
-    assert f"{100 * found.held_out_wer:.2f} % held out (3 folds)" in axes.get_title(loc="left")
+    assert f"{100 * result.held_out_wer:.2f} % held out (3 folds)" in axes.get_title(loc="left")
 
 
 def test_a_heat_map_has_the_first_axis_across_and_the_second_up(drawn):
-    found = swept(2, unit="char")
-    plot_sweep(sweep_csv(found), "x.png")
+    result = swept(2, unit="char")
+    plot_sweep(sweep_csv(result), "x.png")
     axes, bar = drawn[0].axes
-    assert axes.collections[0].get_array().tolist() == (100 * found.wer.T).tolist()
+    assert axes.collections[0].get_array().tolist() == (100 * result.wer.T).tolist()
     assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == (
         "scale of mdlm",
         "scale of ngram",
         "CER (%)",
     )
-    assert axes.lines[-1].get_xydata().tolist() == [[found.optimum["mdlm"], found.optimum["ngram"]]]
+    assert axes.lines[-1].get_xydata().tolist() == [
+        [result.optimum["mdlm"], result.optimum["ngram"]]
+    ]
 
 
 def test_more_than_two_axes_show_the_best_slice(drawn):
-    found = swept(2, word_bonus=[-1, 0, 1, 2], resamples=0)
-    plot_sweep(sweep_csv(found), "x.png")
-    best = np.unravel_index(found.errors.argmin(), found.errors.shape)[2]
+    result = swept(2, word_bonus=[-1, 0, 1, 2], resamples=0)
+    plot_sweep(sweep_csv(result), "x.png")
+    best = np.unravel_index(result.errors.argmin(), result.errors.shape)[2]
     assert (
         drawn[0].axes[0].collections[0].get_array().tolist()
-        == (100 * found.wer[:, :, best].T).tolist()
+        == (100 * result.wer[:, :, best].T).tolist()
     )
     assert f"word bonus {[-1, 0, 1, 2][best]} (best of the grid: word bonus)" in drawn[0].axes[
         0

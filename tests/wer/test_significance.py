@@ -1,4 +1,4 @@
-"""Intervals and probabilities against a closed form, plain resampling and kaldialign's bootstrap."""
+"""Bootstrap intervals against a closed form, plain resampling and kaldialign."""
 
 import kaldialign
 import numpy as np
@@ -11,7 +11,7 @@ from rescore.wer.significance import bootstrap_sums
 
 
 def test_interval_of_a_binomial():
-    """N one-word references, k of them wrong: a resample's errors are Binomial(N, k / N), whose quantiles are known."""
+    """N one-word references, k of them wrong: the errors of a resample are Binomial(N, k / N)."""
     n, k = 400, 60
     errors = np.arange(n) < k
     low, high = bootstrap_ci(errors, np.ones(n), resamples=40_000)
@@ -33,18 +33,18 @@ def test_pooling_draws_what_drawing_one_by_one_does():
 
 
 def test_agrees_with_kaldialign():
-    """kaldialign's interval is mean +- 1.96 standard deviations: equal to percentiles up to skewness and noise."""
+    """Its interval is mean +- 1.96 standard deviations: percentiles up to skewness and noise."""
     random = np.random.default_rng(0)
     refs = [["w"] * n for n in random.integers(3, 20, 300)]
-    one, two = (
+    first, second = (
         [["w" if good else "x" for good in random.random(len(ref)) > rate] for ref in refs]
         for rate in (0.2, 0.19)
     )
-    theirs = kaldialign.bootstrap_wer_ci(refs, one, two)
+    theirs = kaldialign.bootstrap_wer_ci(refs, first, second)
     words, errors, others = (
         [len(ref) for ref in refs],
-        [hyp.count("x") for hyp in one],
-        [hyp.count("x") for hyp in two],
+        [hyp.count("x") for hyp in first],
+        [hyp.count("x") for hyp in second],
     )
     for system, counts in (("system1", errors), ("system2", others)):
         width = theirs[system]["ci95max"] - theirs[system]["ci95min"]

@@ -26,7 +26,8 @@ MIXED = [
     ("", []),
 ]
 
-#: Scripts as the Unicode database has them, in a library of its own; the marks of kana belong to hiragana and katakana alike.
+#: Scripts as the Unicode database of the package `regex` has them. The marks of kana belong to
+#: hiragana and katakana alike.
 CJK_SCRIPTS = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Hangul}\u3099-\u309c\u30fc\uff70\uff9e\uff9f]"
 )
@@ -39,7 +40,10 @@ def test_mixed_units_by_hand(text, expected):
 
 
 def test_every_character_of_the_cjk_scripts_stands_alone_and_no_other():
-    """All code points that both Unicode databases know; a character stands alone if and only if it is cut out of a word."""
+    """Checked for all code points that both Unicode databases know.
+
+    A character stands alone if and only if it is cut out of a word.
+    """
     wrong = [
         f"U+{code:04X}"
         for code, char in ((code, chr(code)) for code in range(sys.maxunicode + 1))
@@ -55,7 +59,7 @@ def test_every_character_of_the_cjk_scripts_stands_alone_and_no_other():
 @settings(max_examples=200, deadline=None)
 def test_mixed_units_equal_jiwer_on_texts_cut_by_the_unicode_scripts(ref, hyp):
     cut = [
-        " ".join(CJK_SCRIPTS.sub(lambda found: f" {found[0]} ", text).split())
+        " ".join(CJK_SCRIPTS.sub(lambda match: f" {match[0]} ", text).split())
         for text in (ref, hyp)
     ]
     counts = count_errors(ref, hyp, "mixed")
