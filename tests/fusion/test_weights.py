@@ -116,7 +116,7 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
     ],
 )
 def test_weights_are_finite(scales, bonus):
-    with pytest.raises(FusionError, match=r"expected (a finite number|at least each)"):
+    with pytest.raises(FusionError, match=r"expected (a finite number|at least one)"):
         Fusion(scales, bonus)
 
 
