@@ -1,6 +1,7 @@
 """Every registered format on random lists and damaged files: an everyday share of fuzzing.py."""
 
 import json
+import math
 import random
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_lists import LISTS
 
-from rescore.errors import FormatError
+from rescore.errors import FormatError, ScoreError
 from rescore.formats import Format, Skipped
 from rescore.formats.references import read_references
 from rescore.registry import FORMATS, lookup
@@ -126,6 +127,20 @@ def test_an_id_that_comes_twice_is_not_written(tmp_path, scratch, name):
         match=r"^utterance u1: this id was written before; every utterance needs its own$",
     ):
         chosen(name).write([WRITTEN, WRITTEN], tmp_path / "out", **needed(name, scratch))
+    assert list(tmp_path.iterdir()) == []
+
+
+SCORED = [name for name in WRITABLE if {"score", "scores"} & set(chosen(name).write_options)]
+
+
+@pytest.mark.parametrize("name", [*SCORED, "kaldi", "srilm"])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_score_that_is_not_finite_is_not_written(tmp_path, name, value):
+    """ "Infinity" and "nan" would make files that their own readers refuse, or misread."""
+    scores = dict.fromkeys(("am", "lm", "first_pass"), value)
+    nbest = NBest("u1", (Hypothesis("a cat", scores),))
+    with pytest.raises(ScoreError, match=r"^utterance u1, hypothesis 1: score .*finite number$"):
+        chosen(name).write([nbest], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
