@@ -12,7 +12,9 @@ JOBS ?= 2
 LISTS ?= recipes/demo_data/dev.jsonl
 BIN := $(VENV)/bin
 BENCH = OMP_NUM_THREADS=1 $(BIN)/python recipes/bench
-RUN := OMP_NUM_THREADS=$$(nproc 2>/dev/null || echo 2) $(BIN)
+# Threads that sleep while they wait. By default they spin, and on a busy machine two of them took
+# four times the CPU time of one.
+RUN := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)
 
 # $(call install,ENVIRONMENT,REQUIREMENTS): what pip says goes to a log, shown where pip fails.
 install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2) \
@@ -35,7 +37,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
 	$(RUN)/dlmrescore run \
-	  --dev recipes/demo_data/dev.jsonl --test recipes/demo_data/test.jsonl --depth 20 \
+	  --dev recipes/demo_data/dev.jsonl --test recipes/demo_data/test.jsonl --depth 10 \
 	  --scorers ar,mdlm:nelbo,usdm:pll -o demo
 
 test: setup ## Run the tests, in two processes (JOBS=n for others).
