@@ -17,6 +17,7 @@ BENCH = OMP_NUM_THREADS=1 $(BIN)/python recipes/bench
 RUN := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)
 
 # $(call install,ENVIRONMENT,REQUIREMENTS): what pip says goes to a log, shown where pip fails.
+, := ,
 install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2) \
   >$(1)/pip.log 2>&1 || { cat $(1)/pip.log >&2; exit 1; }
 
@@ -32,7 +33,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	  { echo "setup: $(PYTHON) is not a Python 3.10 or newer; set PYTHON" >&2; exit 1; }
 	@echo "Making $(VENV); it takes some minutes ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(call install,$(VENV),--constraint constraints.txt --editable ".[dev,hf,plot]")
+	@$(call install,$(VENV),--constraint constraints.txt --editable ".[dev$(,)hf$(,)plot]")
 	@touch $@
 
 demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
