@@ -1,4 +1,4 @@
-"""A checkpoint's network seen as a Denoiser (MDLM, USDM) or as a CausalLM (AR)."""
+"""The network of a checkpoint as a Denoiser (MDLM, USDM) or as a CausalLM (AR)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ __all__ = ["NetworkCausalLM", "NetworkDenoiser"]
 
 
 class NetworkDenoiser:
-    """`rescore.interfaces.Denoiser` on a checkpoint. Log-probabilities are float32 whatever the dtype of the body (float64 for float64)."""
+    """`rescore.interfaces.SparseDenoiser` on a checkpoint.
+
+    Log-probabilities are float32 whatever the dtype of the body, and float64 for float64. Raises
+    ModelError for a causal checkpoint.
+    """
 
     def __init__(
         self,
@@ -25,7 +29,9 @@ class NetworkDenoiser:
         compiled: bool = False,
     ) -> None:
         if checkpoint.prediction == "causal":
-            raise ModelError(f"objective {checkpoint.objective!r} is no denoiser; use --scorer ar")
+            raise ModelError(
+                f"objective {checkpoint.objective!r} is not a denoiser; use --scorer ar"
+            )
         self.network: Network = checkpoint.network.to(
             device=torch.device(device), dtype=dtype
         ).eval()
@@ -37,11 +43,11 @@ class NetworkDenoiser:
         self._time = self.network.config.time_input
 
     def encode(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
-        """Hidden states (batch, length, width)."""
+        """Hidden states (B, L, W)."""
         return self.network.encode(noisy, noise if self._time else None, padding)
 
     def readout(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities (n, vocab_size); the mask symbol is impossible."""
+        """Log-probabilities (n, V); the mask symbol is impossible."""
         logits = self.network.readout(hidden.to(self.network.embedding.weight.dtype))
         logits = logits if logits.dtype == torch.float64 else logits.float()
         if self.mask_id is not None:
@@ -50,12 +56,12 @@ class NetworkDenoiser:
 
     @torch.no_grad()
     def log_probs(self, noisy: Tensor, noise: Tensor, padding: Tensor) -> Tensor:
-        """The dense form (batch, length, vocab_size), for tests and small uses."""
+        """The dense form (B, L, V), for tests and small uses."""
         return self.readout(self.encode(noisy, noise, padding))
 
 
 class NetworkCausalLM:
-    """`rescore.scorers.ar.CausalLM` on a checkpoint."""
+    """`rescore.interfaces.CausalLM` on a checkpoint. Raises ModelError if it is not causal."""
 
     def __init__(
         self,
@@ -76,10 +82,10 @@ class NetworkCausalLM:
         self.vocab_size = self.network.config.vocab_size
 
     def encode(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
-        """Hidden states (n, width) of the nodes of a forest; a node has seen its ancestors and itself."""
+        """Hidden states (n, W) of the nodes of a forest; a node sees its ancestors and itself."""
         return self.network.encode_forest(tokens, parents)
 
     def readout(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities (n, vocab_size) of the next token."""
+        """Log-probabilities (n, V) of the next token."""
         logits = self.network.readout(hidden.to(self.network.embedding.weight.dtype))
         return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)

@@ -1,12 +1,15 @@
 """One compact Transformer for all three objectives: bidirectional (MDLM, USDM) or causal (AR).
 
-Pre-norm blocks with RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467), rotary positions (Su et al. 2021, arXiv:2104.09864), SwiGLU
-(Shazeer 2020, arXiv:2002.05202), tied input and output embeddings. The optional time input is the noise level 1 - alpha(t), embedded and added
-as a shift and scale after every norm (adaLN, Peebles & Xie 2022, arXiv:2212.09748, in a low-rank form).
+Pre-norm blocks with RMSNorm (Zhang & Sennrich 2019, arXiv:1910.07467), rotary positions (Su et al.
+2021, arXiv:2104.09864), SwiGLU (Shazeer 2020, arXiv:2002.05202), tied input and output embeddings.
+The optional time input is the noise level 1 - alpha(t), embedded and added as a shift and scale
+after every norm (adaLN, Peebles & Xie 2022, arXiv:2212.09748, in a low-rank form).
 
-Left out on purpose: dropout, biases, key-value caches. Runs on torch 1.13 (no scaled_dot_product_attention there: the plain formula serves).
+Left out on purpose: dropout, biases, key-value caches. Runs on torch 1.13, which lacks
+scaled_dot_product_attention, by the plain formula.
 
-Letters in shapes: B batch, L length, N nodes of a prefix tree, D width, H heads, K width of one head, V vocabulary.
+Letters in shapes: B batch, L length, N nodes of a prefix tree, D width, H heads, K width of one
+head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ModelError(
-                f"network: width {self.width} must be heads ({self.heads}) times an even number; change width or heads"
+                f"network: width {self.width} must be heads ({self.heads}) times an even number;"
+                " change width or heads"
             )
         if min(self.vocab_size, self.layers, self.heads, self.feed_forward) < 1:
             raise ModelError(f"network: every size must be positive, got {self}")
@@ -85,7 +89,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) 
 
 
 def _attend_forest(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, keys: Tensor) -> Tensor:
-    """(1, H, N, K) -> (1, H, N, K): each range of nodes with its own `keys` (ranges, k); mask (1, ranges, q, k)."""
+    """Attention of each range of nodes to its own `keys` (ranges, k).
+
+    (1, H, N, K) -> (1, H, N, K); mask (1, ranges, q, k), True where a key may be seen.
+    """
     ranges, heads, size = len(keys), q.shape[1], q.shape[-1]
     k, v = (
         x.squeeze(0).index_select(1, keys.flatten()).view(heads, ranges, -1, size) for x in (k, v)
@@ -117,7 +124,11 @@ class Block(nn.Module):
         time: Tensor | None,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, D) -> (B, L, D). With `keys` (ranges, k), the nodes each range of a forest may look at: (1, N, D) -> (1, N, D)."""
+        """(B, L, D) -> (B, L, D).
+
+        With `keys` (ranges, k), the nodes each range of a forest may look at: (1, N, D) ->
+        (1, N, D).
+        """
         a, shift_scale = self.attention_norm(x), None
         if self.modulation is not None and time is not None:
             shift_scale = self.modulation(time).unsqueeze(1).chunk(4, dim=-1)  # 4 x (B, 1, D)
@@ -150,7 +161,7 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Tokens and noise level to hidden states (`encode`) and hidden states to raw logits (`readout`)."""
+    """Tokens and noise level to hidden states (`encode`), and these to raw logits (`readout`)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -167,7 +178,7 @@ class Network(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Normal(0, 0.02), output projections shrunk by depth, time modulation starting as the identity."""
+        """Normal(0, 0.02); output projections shrink with depth; modulation is the identity."""
         nn.init.normal_(self.embedding.weight, std=0.02)
         for name, weight in self.named_parameters():
             if name.endswith(("qkv.weight", "gate_up.weight")):
@@ -182,8 +193,9 @@ class Network(nn.Module):
     ) -> Tensor:
         """Hidden states.
 
-        tokens (B, L) int64; noise (B,) noise level 1 - alpha in [0, 1], needed iff the network has a time input; padding (B, L) bool, True =
-        padding. Returns (B, L, D) after the final norm.
+        tokens (B, L) int64; noise (B,) noise level 1 - alpha in [0, 1], needed iff the network has
+        a time input; padding (B, L) bool, True = padding. Returns (B, L, D) after the final norm.
+        Raises ModelError if a noise level is needed and missing.
         """
         x = self.embedding(tokens)
         rotation = self._rotation(torch.arange(tokens.shape[1], device=x.device), x)
@@ -199,17 +211,25 @@ class Network(nn.Module):
         time: Tensor | None = None,
         keys: Tensor | None = None,
     ) -> Tensor:
-        """All blocks and the final norm: (B, L, D) -> (B, L, D). What `torch.compile` is given, for everything that depends on the data is done before."""
+        """All blocks and the final norm: (B, L, D) -> (B, L, D).
+
+        This is what `torch.compile` is given: everything that depends on the data comes before.
+        """
         for block in self.blocks:
             x = block(x, rotation, mask, time, keys)
         hidden: Tensor = self.final_norm(x)
         return hidden
 
     def compile_body(self) -> None:
-        """Let torch.compile make `body` faster (measured on a CPU: 1.3 to 1.4 times, after half a minute); values change by rounding. Not pickled."""
+        """Let torch.compile make `body` faster; values change by rounding. Not pickled.
+
+        Measured on a CPU: 1.3 to 1.4 times as fast, after half a minute. Raises ModelError on
+        torch 1.
+        """
         if not hasattr(torch, "compile"):
             raise ModelError(
-                f"network: torch {torch.__version__} cannot compile; leave --compile out, or use torch 2"
+                f"network: torch {torch.__version__} cannot compile;"
+                " leave --compile out, or use torch 2"
             )
         self.body = torch.compile(self.body, dynamic=True)  # type: ignore[method-assign]
 
@@ -217,9 +237,12 @@ class Network(nn.Module):
         return {name: value for name, value in self.__dict__.items() if name != "body"}
 
     def encode_forest(self, tokens: Tensor, parents: np.ndarray) -> Tensor:
-        """Hidden states (N, D) of the nodes of a prefix tree: tokens (N,) int64, parents (N,) int64 in preorder, -1 at a root (see rescore.models.forest).
+        """Hidden states (N, D) of the nodes of a prefix tree.
 
-        What `encode` gives for the path from the root, with only the ancestors in sight; for causal networks without a time input.
+        tokens (N,) int64; parents (N,) int64 in preorder, -1 at a root (rescore.models.forest). The
+        state of a node is what `encode` gives at the end of the path from its root. For causal
+        networks without a time input.
+        Exact check: tests/scorers/test_prefix_tree.py::test_values_are_those_of_single_rows.
         """
         count = len(parents)
         ranges = -(-count // _FOREST_RANGE)
@@ -255,7 +278,10 @@ class Network(nn.Module):
         return angle.cos(), angle.sin()
 
     def _mask(self, length: int, padding: Tensor | None) -> Tensor | None:
-        """(B, 1, L or 1, L) bool, True = may be seen; None when every key may be seen (or the causal rule alone holds)."""
+        """(B, 1, L or 1, L) bool, True = may be seen.
+
+        None if every key may be seen, or if the causal rule alone holds.
+        """
         if padding is None or not bool(padding.any()):
             return None
         seen = ~padding[:, None, None, :]
@@ -267,7 +293,8 @@ class Network(nn.Module):
         """(B, 64) features of the noise level: sines and cosines of itself and of its log."""
         if noise is None:
             raise ModelError(
-                "network: this model has a time input; pass the noise level 1 - alpha of every sequence"
+                "network: this model has a time input;"
+                " pass the noise level 1 - alpha of every sequence"
             )
         noise = noise.to(like.dtype)[:, None]
         frequency = 2.0 ** (

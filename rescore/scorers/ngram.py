@@ -58,7 +58,8 @@ class WordModel(Protocol):
     def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
         """Score every word and `</s>`, sentence after sentence.
 
-        Returns nats, float64, and where words are unknown, bool; both of shape (words + sentences,).
+        Returns nats, float64, and whether each is an unknown word, bool, both of shape
+        (words + sentences,).
         """
 
 

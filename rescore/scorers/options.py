@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from rescore.errors import RescoreError, ScoreError
 
-__all__ = ["DRAWS", "DTYPES", "SEED", "DType", "NOISE_LEVEL", "ScorerOptions", "flag", "parse_spec"]
+__all__ = ["DRAWS", "DTYPES", "NOISE_LEVEL", "SEED", "DType", "ScorerOptions", "flag", "parse_spec"]
 
 #: dtype of a network's body; log-probabilities are float32 or wider in any case.
 #: auto: bfloat16 on a GPU that computes in it, float32 elsewhere.

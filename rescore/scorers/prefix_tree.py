@@ -1,7 +1,8 @@
-"""The prefix tree of token sequences: what hypotheses have in common is there once, and a causal network looks at it once.
+"""The prefix tree of token sequences: a causal network evaluates each shared prefix once.
 
-A node is a prefix, its parent the prefix without the last token. Nodes are numbered in preorder (every subtree is a range of numbers that begins
-with its root), so a parent comes before its children, and any range of nodes becomes complete with the ancestors of its first node alone: that
+A node is a prefix, its parent the prefix without the last token. Nodes are numbered in preorder:
+every subtree is a range of numbers that begins with its root. So a parent comes before its
+children, and any range of nodes becomes complete with the ancestors of its first node alone: that
 is how a tree of any size is cut into batches.
 """
 
@@ -13,6 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from rescore.models import forest
+
 __all__ = ["Batch", "PrefixTree"]
 
 
@@ -20,8 +23,8 @@ __all__ = ["Batch", "PrefixTree"]
 class PrefixTree:
     """A tree (a forest, where first tokens differ) of rows of tokens.
 
-    tokens (nodes,) int64, the last token of each prefix; parents (nodes,) int64, -1 at a root; paths: for each row, in the order they were given,
-    the node of every position, (length,) int64.
+    tokens (nodes,) int64: the last token of each prefix. parents (nodes,) int64: -1 at a root.
+    paths: for each row, in the order of the input, the node of every position, (L,) int64.
     """
 
     tokens: np.ndarray
@@ -30,25 +33,26 @@ class PrefixTree:
 
     @classmethod
     def of(cls, rows: Sequence[np.ndarray]) -> PrefixTree:
-        """The tree of rows of token ids (length,), not negative and below 2^32. Equal rows share all their nodes."""
-        keys = [
-            row.astype(">u4").tobytes() for row in rows
-        ]  # bytes in the order of the ids: neighbours in sorted order share the longest prefixes
-        paths: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(rows)
-        fresh, above, count = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)], 0
-        last, path = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-        for i in sorted(range(len(rows)), key=keys.__getitem__):
-            row, shared = rows[i], _shared(last, rows[i])
-            size = len(row) - shared
-            path = np.concatenate((path[:shared], np.arange(count, count + size)))
-            if size:
-                fresh.append(row[shared:])
-                above.append(
-                    np.concatenate((path[shared - 1 : shared] if shared else [-1], path[shared:-1]))
-                )
-            paths[i], last, count = path, row, count + size
+        """The tree of rows of token ids (L,), not negative and below 2^32.
+
+        Rows are added in sorted order: neighbours share the longest prefixes, and a row that is
+        equal to the one before adds no node.
+        """
+        sort_keys = [row.astype(">u4").tobytes() for row in rows]  # bytes in the order of the ids
+        nothing = np.empty(0, dtype=np.int64)
+        paths: list[np.ndarray] = [nothing] * len(rows)
+        tokens, parents, count = [nothing], [nothing], 0
+        last_row, path = nothing, nothing
+        for i in sorted(range(len(rows)), key=sort_keys.__getitem__):
+            shared = _shared(last_row, rows[i])
+            new_nodes = np.arange(count, count + len(rows[i]) - shared)
+            path = np.concatenate((path[:shared], new_nodes))
+            path_parents = np.concatenate(([-1], path))
+            tokens.append(rows[i][shared:])
+            parents.append(path_parents[shared : len(path)])
+            paths[i], last_row, count = path, rows[i], count + len(new_nodes)
         return cls(
-            np.concatenate(fresh).astype(np.int64), np.concatenate(above).astype(np.int64), paths
+            np.concatenate(tokens).astype(np.int64), np.concatenate(parents).astype(np.int64), paths
         )
 
     @property
@@ -65,16 +69,18 @@ class PrefixTree:
             start = batch.end
 
     def batch(self, start: int, size: int) -> Batch:
-        """Inner nodes from number `start` on, with the ancestors they need: at most `size` nodes, more only where a node has as many ancestors."""
-        above = self._ancestors(int(self._inner[start]))
-        end = min(self.inner, start + max(1, size - len(above)))
-        nodes = np.concatenate((above, self._inner[start:end]))
+        """Inner nodes from number `start` on, with the ancestors they need.
+
+        At most `size` nodes; more only where a node has as many ancestors.
+        """
+        ancestors = forest.ancestors(self.parents, int(self._inner[start]))
+        end = min(self.inner, start + max(1, size - len(ancestors)))
+        nodes = np.concatenate((ancestors, self._inner[start:end]))
         parents = self.parents[nodes]
-        local = np.where(parents < 0, -1, np.searchsorted(nodes, parents))
+        parents_in_batch = np.where(parents < 0, -1, np.searchsorted(nodes, parents))
         children = self._children[self._edges[start] : self._edges[end]]
-        return Batch(
-            self.tokens[nodes], local, children, np.searchsorted(nodes, self.parents[children]), end
-        )
+        rows = np.searchsorted(nodes, self.parents[children])
+        return Batch(self.tokens[nodes], parents_in_batch, children, rows, end)
 
     @cached_property
     def _inner(self) -> np.ndarray:
@@ -88,24 +94,19 @@ class PrefixTree:
 
     @cached_property
     def _edges(self) -> np.ndarray:
-        """Where in `_children` those of each inner node begin, and the end."""
+        """Where in `_children` the children of each inner node begin, and the end."""
         return np.append(
             np.searchsorted(self.parents[self._children], self._inner), len(self._children)
         )
 
-    def _ancestors(self, node: int) -> np.ndarray:
-        found = []
-        while (node := int(self.parents[node])) >= 0:
-            found.append(node)
-        return np.array(found[::-1], dtype=np.int64)
-
 
 @dataclass(frozen=True)
 class Batch:
-    """A part of a tree that a network can look at alone: tokens (n,) and parents (n,) in preorder, counted within the batch.
+    """A part of a tree that a network can look at alone.
 
-    children (m,): the nodes of the whole tree whose parents belong to this batch; rows (m,): where in the batch those parents are, ascending. end: the inner
-    node that the next batch begins with.
+    tokens (n,) and parents (n,): in preorder, counted within the batch. children (m,): the nodes of
+    the whole tree whose parents belong to this batch. rows (m,): where in the batch those parents
+    stand, ascending. end: the inner node that the next batch begins with.
     """
 
     tokens: np.ndarray

@@ -27,8 +27,8 @@ class TokenSequence:
     """One window of a hypothesis; arrays of shape (L,).
 
     `scored` is False for BOS and for context that another window scores. `fixed` is True for BOS
-    alone, which takes no part in the diffusion. `words` numbers the words. `anchors` and `offsets` are the keys of the common random numbers
-    (rescore.diffusion.draws).
+    alone, which takes no part in the diffusion. `words` numbers the words. `anchors` and `offsets`
+    are the keys of the common random numbers (rescore.diffusion.draws).
     """
 
     tokens: np.ndarray

@@ -41,7 +41,8 @@ _LOCAL_ATTENTION = ("sliding_window", "window_size", "attention_chunk_size")
 def max_length(config: Any) -> int:
     """The longest sequence the network's positions allow; 512 if its configuration does not say.
 
-    Exact check: tests/models/test_hub_limits.py::test_the_longest_sequence_is_the_longest_that_runs.
+    Exact check:
+    tests/models/test_hub_limits.py::test_the_longest_sequence_is_the_longest_that_runs.
     """
     lengths = [getattr(config, name, None) for name in _LENGTHS]
     length = next((int(length) for length in lengths if length), _DEFAULT_LENGTH)
