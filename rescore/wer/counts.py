@@ -95,7 +95,7 @@ def count_errors(ref: str, hyp: str, unit: Unit = "word") -> ErrorCounts:
     """Count the substitutions, insertions and deletions of one hypothesis.
 
     `reference_words` counts the units of the reference, whatever the unit.
-    Exact check: tests/wer/test_counts.py::test_equals_jiwer.
+    Exact check: tests/wer/test_counts.py::test_counts_equal_jiwer.
     """
     expected = units(ref, unit)
     tags = Counter(operation.tag for operation in Levenshtein.editops(expected, units(hyp, unit)))

@@ -104,7 +104,7 @@ def evaluate(
     its speaker. Both inputs are read once, one list at a time.
     Raises FormatError for a missing reference, a repeated id, ids or references that differ from
     the baseline's, and references without words.
-    Exact check: tests/wer/test_evaluation.py::test_evaluation_by_hand.
+    Exact check: tests/wer/test_evaluation.py::test_an_evaluation_equals_one_by_hand.
     """
     normalize = named_normalizer(normalizer)
     utterances = _utterances(lists, unit, normalize, cluster)
@@ -112,12 +112,7 @@ def evaluate(
     errors = sum((row.errors for row in rows), ErrorCounts())
     if not errors.reference_words:
         raise no_reference_words([row.place for row in rows])
-    system = _Counts(
-        errors=np.array([row.errors.errors for row in rows], dtype=np.int64),
-        reference_words=np.array([row.errors.reference_words for row in rows], dtype=np.int64),
-        clusters=[row.cluster for row in rows],
-        seed=seed,
-    )
+    system = _Counts.of(rows, seed)
     oracle_wer = sum(row.oracle_errors for row in rows) / errors.reference_words
     comparison = None
     if baseline is not None:
@@ -198,6 +193,15 @@ class _Counts:
     reference_words: IntArray
     clusters: Sequence[Hashable]
     seed: int
+
+    @classmethod
+    def of(cls, rows: Sequence[_Utterance], seed: int) -> _Counts:
+        return cls(
+            np.array([row.errors.errors for row in rows], dtype=np.int64),
+            np.array([row.errors.reference_words for row in rows], dtype=np.int64),
+            [row.cluster for row in rows],
+            seed,
+        )
 
     def interval(self, errors: IntArray) -> Interval:
         """The 95 % interval of the error rate of these errors, (U,)."""

@@ -81,7 +81,7 @@ def bootstrap_ci(
     Both are (U,) integers; `errors` may be a difference of two systems, and then negative.
     Resamples that happen to hold no reference word have no error rate and are left out.
     Raises FormatError if no utterance has a reference word.
-    Exact check: tests/wer/test_significance.py::test_interval_of_a_binomial.
+    Exact check: tests/wer/test_significance.py::test_the_interval_of_a_binomial_is_its_quantiles.
     """
     if not np.any(reference_words):
         raise FormatError("the references hold no words: an error rate is not defined")

@@ -139,7 +139,7 @@ def test_the_plateaus_are_where_the_errors_change(seed):
         assert low == 0 or count(name, low - margin) != optimum.errors
 
 
-def test_the_middle_of_the_plateau_and_open_ends():
+def test_weights_are_in_the_middle_of_plateaus_and_ends_may_be_open():
     """The second hypothesis of one list wins for 2 < scale < 6.
 
     The other list is right as long as the word bonus is above -5.
@@ -205,7 +205,7 @@ def test_the_magnitude_of_a_score_does_not_matter(factor):
 
 
 @pytest.mark.parametrize("factors", [[1, 1e-12, 1e12], [1e9, 1, 1e-9], [1e-100, 1e100, 1]])
-def test_scores_of_wildly_different_magnitude(factors):
+def test_scores_of_wildly_different_magnitude_do_no_harm(factors):
     table, errors = made_up_table(5)
     assert (
         minimize_errors(replace(table, features=table.features * factors), errors).errors
@@ -275,7 +275,7 @@ def test_bounds_hold_and_a_prior_may_be_subtracted():
     assert "lm" not in bounded.plateaus
 
 
-def test_without_a_word_bonus():
+def test_a_search_without_a_word_bonus_leaves_it_at_0():
     table, errors = made_up_table(2)
     optimum = minimize_errors(table, errors, SearchSettings(word_bonus=False))
     assert optimum.word_bonus == 0.0
@@ -292,7 +292,7 @@ def test_without_a_word_bonus():
         ([[[0.0, 1.0], [0.0, 0.0]]], [[2, 1]]),
     ],
 )
-def test_nothing_to_choose(features, words):
+def test_where_nothing_is_to_choose_weights_are_finite(features, words):
     """One hypothesis, two equal ones, one score, a constant first score.
 
     No error is raised, nothing is divided by zero.
@@ -334,7 +334,7 @@ def test_bad_settings_are_named(call, message):
         call(*made_up_table(0))
 
 
-def test_of_the_points_that_improve_the_better_half_goes_on_and_none_is_forgotten(monkeypatch):
+def test_the_better_half_of_the_points_that_improve_goes_on_and_none_is_lost(monkeypatch):
     problem = descent._problem(*made_up_table(0), SearchSettings())
     script = {
         5: 5,

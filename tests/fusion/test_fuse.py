@@ -115,7 +115,7 @@ def test_another_signature_than_tuning_saw_is_refused():
     assert list(fuse([record()], Fusion({"am": 1.0, "lm": 1.0}, signatures={"lm": "gpt:1"})))
 
 
-def test_an_unknown_decision_and_a_missing_score():
+def test_an_unknown_decision_and_a_missing_score_are_refused():
     with pytest.raises(RescoreError, match="decision 'best' is unknown; known: map, mbr"):
         list(fuse([record()], Fusion({"am": 1.0}), "best"))
     with pytest.raises(ScoreError, match='hypothesis 1: score "mdlm" is missing'):

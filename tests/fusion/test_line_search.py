@@ -45,7 +45,7 @@ def test_a_bounded_staircase_is_a_part_of_the_whole(lists, ends):
     assert (part.low, part.high) == (low, high)
 
 
-def test_a_staircase_by_hand():
+def test_a_staircase_equals_one_by_hand():
     """Lines 0, s - 1, 3s - 7 with 2, 0 and 1 errors: corners at 1 and 3.
 
     There the second line meets the others. A copy of the second adds nothing.
@@ -74,7 +74,7 @@ def test_corners_of_two_lists_that_cancel_are_no_corner():
     ("low", "high", "step"),
     [(-math.inf, math.inf, 0.0), (-2.0, math.inf, -1.0), (-math.inf, 9.0, 8.0), (-2.0, 9.0, 3.5)],
 )
-def test_the_middle_of_a_staircase_without_steps(low, high, step):
+def test_without_steps_the_middle_of_the_bounds_is_best(low, high, step):
     assert Staircase(low, high, np.array([]), np.array([7])).best() == (step, 7)
 
 

@@ -190,7 +190,7 @@ def test_what_cannot_be_swept_is_one_line(scales, options, error, message):
     assert "\n" not in str(caught.value)
 
 
-def test_lists_have_references_words_and_one_way_of_scoring():
+def test_lists_without_references_or_scored_in_two_ways_are_refused():
     [first, *others] = made_up_lists(0)
     scales, base = {"mdlm": [0, 1]}, {"am": 1.0}
     with pytest.raises(FormatError, match=r"the reference .* is missing"):

@@ -12,7 +12,7 @@ from rescore.fusion.table import signature
 from rescore.types import Hypothesis, NBest, Provenance
 
 
-def test_lists_by_hand():
+def test_a_table_equals_one_by_hand():
     table = ScoreTable.of([record(), nbest({"am": 1.0, "lm": 2.0}, name="v")], ["am", "lm"])
     assert table.offsets.tolist() == [0, 3, 4]
     assert table.features.tolist() == [[-10, -2], [-11, -0.5], [-10.5, -1.5], [1, 2]]

@@ -11,7 +11,7 @@ from rescore.fusion import ScoreTable
 from rescore.fusion.totals import totals, winners
 
 
-def test_totals_by_hand():
+def test_totals_equal_totals_by_hand():
     table = ScoreTable.of([record(), nbest({"am": 1.0, "lm": 2.0}, name="v")], ["am", "lm"])
     assert totals(table, {"am": 1.0, "lm": 2.0}, 0.5).tolist() == [
         -10 - 4 + 1,

@@ -48,7 +48,7 @@ def test_save_then_load_is_the_identity(tmp_path_factory, fusion):
     assert list(back.scales) == list(fusion.scales)  # the order says which is first
 
 
-def test_weights_written_by_hand(tmp_path):
+def test_scales_alone_are_weights(tmp_path):
     path = tmp_path / "fusion.json"
     path.write_text('{"scales": {"am": 1, "mdlm": 0.4}}')
     assert load(path) == Fusion({"am": 1.0, "mdlm": 0.4})
@@ -85,7 +85,7 @@ def test_a_broken_file_is_named(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_missing_folder(tmp_path):
+def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
     with pytest.raises(FormatError, match=r"none\.json: cannot be read"):
         load(tmp_path / "none.json")
     with pytest.raises(FormatError, match="cannot be written"):
@@ -115,7 +115,7 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch):
         ({}, 0.0),
     ],
 )
-def test_weights_are_finite(scales, bonus):
+def test_weights_that_are_not_finite_are_refused(scales, bonus):
     with pytest.raises(FusionError, match=r"expected (a finite number|at least one)"):
         Fusion(scales, bonus)
 
@@ -155,5 +155,5 @@ def test_totals_are_signed_by_what_makes_them():
     assert variants[0].signature == Fusion(scales, tuned_on="x", temperature=3.0).signature
 
 
-def test_digests():
+def test_a_digest_has_16_digits():
     assert len(digest("é")) == 16

@@ -30,7 +30,7 @@ HAND = [
 
 
 @pytest.mark.parametrize(("ref", "hyp", "expected", "words"), HAND)
-def test_counts_by_hand(ref, hyp, expected, words):
+def test_counts_equal_counts_by_hand(ref, hyp, expected, words):
     counts = count_errors(ref, hyp)
     assert (split(counts), counts.reference_words) == (expected, words)
     assert reference_length(ref) == words
@@ -38,7 +38,7 @@ def test_counts_by_hand(ref, hyp, expected, words):
 
 @given(st.lists(st.tuples(sentences.filter(bool), sentences), min_size=1, max_size=6))
 @settings(max_examples=150, deadline=None)
-def test_equals_jiwer(pairs):
+def test_counts_equal_jiwer(pairs):
     """References with words: jiwer 3 refuses others, jiwer 4 calls their insertions a rate."""
     refs, hyps = [ref for ref, _ in pairs], [hyp for _, hyp in pairs]
     words = sum((count_errors(ref, hyp) for ref, hyp in pairs), ErrorCounts())
@@ -80,7 +80,7 @@ def test_edit_distances_in_order_and_each_pair_once(monkeypatch):
     assert len(seen) == len(set(seen)) == len({(ref, hyp) for ref, hyp, *_ in HAND})
 
 
-def test_edit_distances_wants_pairs():
+def test_edit_distances_need_pairs():
     with pytest.raises(FormatError, match="got 2 references for 1 hypotheses"):
         edit_distances(["a", "b"], ["a"])
     assert edit_distances([], []).tolist() == []

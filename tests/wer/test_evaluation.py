@@ -18,7 +18,7 @@ SYSTEM = [
 BASELINE = [nbest("2", "e f", "e"), nbest("1", "a b c d", "a x"), nbest("3", "", "uh")]
 
 
-def test_evaluation_by_hand():
+def test_an_evaluation_equals_one_by_hand():
     """System: 1 substitution, 0, 1 insertion of 6 words; oracle 0. Baseline: 3, 1, 1."""
     result = evaluate(SYSTEM, BASELINE)
     assert result.errors == ErrorCounts(1, 1, 0, 6)
@@ -53,7 +53,7 @@ def test_the_json_is_flat_and_plain():
     assert isinstance(compared["ci95"], list)
 
 
-def test_characters_and_normalisers():
+def test_units_and_normalisers_change_what_is_counted():
     lists = [nbest("1", "It's ON.", "it's on", "it is on")]
     assert evaluate(lists).wer == 1.0
     assert evaluate(lists, normalizer="librispeech").wer == 0.0
@@ -76,7 +76,7 @@ def test_clusters_come_from_the_caller():
     assert (result.clusters, result.ci95) == (2, (0.0, 0.5))
 
 
-def test_nothing_to_gain():
+def test_a_perfect_baseline_leaves_nothing_to_gain():
     perfect = [nbest("1", "a b", "a b")]
     comparison = evaluate(perfect, perfect).comparison
     assert (

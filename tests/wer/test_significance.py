@@ -10,7 +10,7 @@ from rescore.wer import bootstrap_ci, probability_of_improvement, significance
 from rescore.wer.significance import bootstrap_sums
 
 
-def test_interval_of_a_binomial():
+def test_the_interval_of_a_binomial_is_its_quantiles():
     """N one-word references, k of them wrong: the errors of a resample are Binomial(N, k / N)."""
     n, k = 400, 60
     errors = np.arange(n) < k
@@ -32,7 +32,7 @@ def test_pooling_draws_what_drawing_one_by_one_does():
     )  # entries near 40, standard error 0.4
 
 
-def test_agrees_with_kaldialign():
+def test_intervals_and_probabilities_agree_with_kaldialign():
     """Its interval is mean +- 1.96 standard deviations: percentiles up to skewness and noise."""
     random = np.random.default_rng(0)
     refs = [["w"] * n for n in random.integers(3, 20, 300)]
@@ -134,6 +134,6 @@ def test_ties_count_half():
         ),
     ],
 )
-def test_nothing_to_resample(call, message):
+def test_what_cannot_be_resampled_is_refused(call, message):
     with pytest.raises(FormatError, match=message):
         call()

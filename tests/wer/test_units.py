@@ -35,7 +35,7 @@ code_switched = st.text(st.sampled_from("我们ひカ한가ㄅ ab'é。3"), max_
 
 
 @pytest.mark.parametrize(("text", "expected"), MIXED)
-def test_mixed_units_by_hand(text, expected):
+def test_mixed_units_equal_units_by_hand(text, expected):
     assert units(text, "mixed") == expected
 
 
