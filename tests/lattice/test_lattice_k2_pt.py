@@ -155,7 +155,7 @@ def test_without_an_n_gram_all_of_the_score_is_am_if_asked(table: Path) -> None:
     [
         (
             "no_lm_scores.pt",
-            r"no_lm_scores.pt: it has no lm_scores, so that am and lm cannot be told apart; .*lm=none",
+            r"no_lm_scores.pt: it has no lm_scores, so am and lm cannot be told apart; .*lm=none",
         ),
         ("no_aux_labels.pt", r"no_aux_labels.pt: it has no aux_labels, the words of its arcs"),
     ],
@@ -251,7 +251,7 @@ def test_a_batch_by_hand(tmp_path: Path) -> None:
         ),
         (batch(*BATCH[:-1]), "the tensor arcs has the shape"),
         (batch(2, 0, 0, 4, 2, *BATCH[5:]), "the row splits of the FsaVec do not fit its 2 arcs"),
-        (batch(2, 0, 0, 1, 4, *BATCH[5:]), "a lattice has states after its last one"),
+        (batch(2, 0, 0, 1, 4, *BATCH[5:]), "a lattice has states after its final one"),
         (
             {**fsa(*GOOD), "arcs": torch.zeros(1, dtype=torch.int32).expand(10**12)},
             "arcs is a tensor that repeats its numbers",
@@ -279,7 +279,7 @@ def test_a_label_that_the_table_lacks_is_named(tmp_path: Path, table: Path) -> N
 @pytest.mark.parametrize("data", [b"", b"not a torch file", b"PK\x03\x04", b"\x80\x02}q\x00."])
 def test_what_is_no_torch_file_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "lats.pt").write_bytes(data)
-    with pytest.raises(FormatError, match=r"lats.pt: (is not a file of torch.save|holds a)"):
+    with pytest.raises(FormatError, match=r"lats.pt: (not a file of torch.save|holds a)"):
         list(read_lattices(tmp_path / "lats.pt", "k2", words="none"))
 
 

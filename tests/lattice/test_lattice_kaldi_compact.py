@@ -123,7 +123,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         ),
         (
             "u \0B\xd6\xfd\xb2~",
-            r"lat.txt:1: this is a binary archive; make it text with `lattice-copy ark:IN ark,t:-`",
+            r"lat.txt:1: this is a binary archive; turn it into text with `lattice-copy ark:IN ark,t:-`",
         ),
     ],
 )

@@ -142,7 +142,7 @@ def test_binary_means_the_same(tmp_path: Path) -> None:
             r'one.fst:3: utterance one: the cost is "x", expected a finite number',
         ),
         (TEXT.replace("b\n", "b Infinity\n"), r'the cost is "Infinity"'),
-        (TEXT.replace("0.5", "0.5,1"), "this is a lattice of Kaldi's, write it with `lattice-copy"),
+        (TEXT.replace("0.5", "0.5,1"), "this is a Kaldi lattice, write it with `lattice-copy"),
         (TEXT + "3 1\n", "one.fst:7: utterance one: the final state 3 is there twice"),
         (TEXT.replace("2 3 12 c", "2 0 0 <eps>"), "has a cycle through state 0"),
         ("0 1 1 a\n", "it has arcs and no final state"),

@@ -31,7 +31,7 @@ LatticeFormat: TypeAlias = Format[Lattice]
 
 
 def list_of_names(text: str) -> tuple[str, ...]:
-    """Return the names of a text in which commas stand between them."""
+    """Return the names that commas separate in a text."""
     return tuple(filter(None, text.split(",")))
 
 
@@ -77,25 +77,21 @@ class Arcs:
         for column, values in zip(self.scores.values(), scores, strict=True):
             column.frombytes(np.ascontiguousarray(values, np.float64).tobytes())
 
-    def end(self, start: int) -> int:
-        """Return the only final state; -1 if there is none.
+    def join_finals(self, start: int) -> int:
+        """Make one end of all final states and return it; -1 if there is none.
 
-        A final state that has scores, is the start, or is not the only one first gets an arc without a word to a state after all others.
+        A single final state without scores that is not the start is the end. Otherwise every final
+        state gets an arc without a word, with its scores, to a new state.
         """
-        if (
-            len(self.finals) == 1
-            and start not in self.finals
-            and not any(map(any, self.finals.values()))
-        ):
-            return next(iter(self.finals))
         if not self.finals:
             return -1
-        last = (
-            max(start, max(self.source, default=0), max(self.target, default=0), *self.finals) + 1
-        )
+        have_scores = any(any(scores) for scores in self.finals.values())
+        if len(self.finals) == 1 and start not in self.finals and not have_scores:
+            return next(iter(self.finals))
+        largest = max(start, max(self.source, default=0), max(self.target, default=0), *self.finals)
         for state, scores in self.finals.items():
-            self.add(state, last, 0, *scores)
-        return last
+            self.add(state, largest + 1, 0, *scores)
+        return largest + 1
 
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return source, target and word, (A,) int64."""
@@ -123,23 +119,36 @@ def build(
     times: Callable[[int], float] | None = None,
     where: str = "",
 ) -> Lattice:
-    """Call `Lattice.from_arcs` for source, target and word between states of any numbers: memory follows the number of arcs, never a state's number.
+    """Call `Lattice.from_arcs` for source, target and word between states of any numbers.
 
-    `end` is the final state, -1 if there is none. `times(state)` is in seconds. Raises FormatError as `from_arcs` does.
+    Memory follows the number of arcs, never a state's number. `end` is the final state, -1 if there
+    is none. `times(state)` is in seconds. Raises FormatError as `from_arcs` does.
     """
     source, target, word = columns
-    ends = np.array([end][: end >= 0], np.int64)
-    states, new = np.unique(np.concatenate([source, target, ends, [start]]), return_inverse=True)
+    ends = np.array([end] if end >= 0 else [], np.int64)
+    states, renumbered = np.unique(
+        np.concatenate([source, target, ends, [start]]), return_inverse=True
+    )
     count = len(source)
-    seconds = None if times is None else np.array([times(state) for state in states.tolist()])
     return Lattice.from_arcs(
-        id, new[:count], new[count : 2 * count], word, am, lm, symbols,
-        start=int(new[-1]), ends=new[2 * count : -1], label=label, scores=scores, times=seconds, where=where,
-    )  # fmt: skip
+        id,
+        renumbered[:count],
+        renumbered[count : 2 * count],
+        word,
+        am,
+        lm,
+        symbols,
+        start=int(renumbered[-1]),
+        ends=renumbered[2 * count : -1],
+        label=label,
+        scores=scores,
+        times=None if times is None else np.array([times(state) for state in states.tolist()]),
+        where=where,
+    )
 
 
 def state_number(text: str, at: str) -> int:
-    """Return a state's number. Raises FormatError beginning with `at` for anything but a whole number from 0."""
+    """Return a state's number. Raises FormatError naming `at` for anything but 0, 1, 2, ..."""
     if not _STATE.fullmatch(text):
         raise FormatError(f'{at}: a state is "{short(text)}", expected a whole number from 0')
     return int(text)

@@ -1,23 +1,30 @@
 """k2's lattices as PyTorch files: `torch.save(lattice.as_dict(), "lats.pt")`, read without k2.
 
-Source: k2-fsa/k2, k2/python/k2/fsa.py `Fsa.as_dict`; k2/csrc/fsa.cu `FsaToTensor`, `FsaVecToTensor`; k2/python/csrc/torch/v2/any.cu (how a RaggedTensor is
-pickled); k2-fsa/icefall, icefall/decode.py `Nbest.compute_am_scores`. The dict has
+Source: k2-fsa/k2, k2/python/k2/fsa.py `Fsa.as_dict`; k2/csrc/fsa.cu `FsaToTensor`,
+`FsaVecToTensor`; k2/python/csrc/torch/v2/any.cu (how a RaggedTensor is pickled); k2-fsa/icefall,
+icefall/decode.py `Nbest.compute_am_scores`. The dict has
 
-    arcs         int32: (A, 4) of one Fsa; of an FsaVec of F lattices one axis: F, 0, F + 1 row splits of states, F + 1 of arcs, then 4 numbers an arc:
-                 source, target, label, and the bits of the float32 score. States count from 0 in each lattice; label -1 enters the final state
-    aux_labels   (A,) int32, or a RaggedTensor: the words of each arc; 0 and -1 are none. An arc with several words becomes a chain, its scores on the first
-    lm_scores    (A,) float32: the n-gram's part of the score. As in icefall, lm = lm_scores and am = score - lm_scores
-    others       every further (A,) tensor of floats becomes a score of its name; what else there is is passed over
+    arcs         int32: (A, 4) of one Fsa; of an FsaVec of F lattices one axis: F, 0, F + 1 row
+                 splits of states, F + 1 of arcs, then 4 numbers an arc: source, target, label, and
+                 the bits of the float32 score. States count from 0 in each lattice; label -1 enters
+                 the final state
+    aux_labels   (A,) int32, or a RaggedTensor: the words of each arc; 0 and -1 are none. An arc
+                 with several words becomes a chain, with its scores on the first arc
+    lm_scores    (A,) float32: the n-gram's part of the score. As in icefall, lm = lm_scores and
+                 am = score - lm_scores
+    others       every further (A,) tensor of floats becomes a score of that name; anything else is
+                 ignored
 
-A file is one such dict, a list of them, or a dict of them by cut id; a directory is its files that end in `.pt`. Ids are the keys of a dict, else those
-given, else the name of the file and the number of the lattice in it, `lats-0`.
-Nothing in a file is executed: it is loaded with `weights_only=True`, and a stand-in takes the place of RaggedTensor (PyTorch 2.5 or later).
+A file is one such dict, a list of them, or a dict of them by cut id; a directory is its files that
+end in `.pt`. Ids are the keys of a dict; or else the `ids` option; or else the name of the file and
+the number of the lattice in it, `lats-0`. Nothing in a file is executed: it is loaded with
+`weights_only=True`, and a stand-in takes the place of RaggedTensor (PyTorch 2.5 or later).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rescore.errors import FormatError
@@ -42,12 +49,14 @@ def read(
     ids: PathLike | Sequence[str] | None = None,
     unnamed: Sequence[str] | None = None,
 ) -> Iterator[Lattice]:
-    """Yield the lattices of a file, or of the `.pt` files of a directory; a file is in memory at a time.
+    """Yield the lattices of a file, or of the `.pt` files of a directory, one file in memory.
 
-    `words` or `bpe` name the labels; `words="none"`: the numbers are the words. `lm="none"` reads lattices that have no n-gram score: lm = 0.
-    `ids`: the ids in the order of the lattices, or a file with one a line. `unnamed`: the same for the lattices that no key in the file names.
-    Raises FormatError naming the file and the lattice: for a pickle with code, missing aux_labels or lm_scores, labels outside the table, scores that are
-    not finite, and another number of ids than of lattices.
+    `words` or `bpe` name the labels; `words="none"`: the numbers are the words. `lm="none"` reads
+    lattices without an n-gram score: lm = 0. `ids`: the ids in the order of the lattices, or a file
+    with one a line. `unnamed`: the same for the lattices that no key in the file names.
+    Raises FormatError naming the file and the lattice: for a pickle with code, missing aux_labels
+    or lm_scores, labels outside the table, scores that are not finite, and another number of ids
+    than of lattices.
     """
     symbols = chosen_symbols(words, bpe, nonwords)
     files = (
@@ -57,7 +66,8 @@ def read(
     )
     if not files:
         raise FormatError(
-            f"{name_of(path)}: the directory holds no file that ends in .pt; name the one with the lattices"
+            f"{name_of(path)}: the directory holds no file that ends in .pt; "
+            "name the one with the lattices"
         )
     keyed = (one for file in files for one in _keyed(file, symbols, words == "none", lm == "none"))
     lattices: Iterator[Lattice] = (lattice for _, lattice in keyed)
@@ -71,43 +81,45 @@ def read(
 def _named_where_unnamed(
     keyed: Iterator[tuple[bool, Lattice]], unnamed: Sequence[str], path: PathLike
 ) -> Iterator[Lattice]:
-    """Lattices that no key names take the ids in order; these have to be used up, or not used at all."""
+    """Give the ids, in order, to lattices that no key names; all ids are used, or none."""
     used = 0
     for is_named, lattice in keyed:
         used += not is_named
         if used > len(unnamed):
             raise FormatError(
-                f"{name_of(path)}: there are more lattices than the {len(unnamed)} ids of their manifest; give that of this very set"
+                f"{name_of(path)}: there are more lattices than the {len(unnamed)} ids of their "
+                "manifest; give the manifest of this very set"
             )
         yield lattice if is_named else replace(lattice, id=unnamed[used - 1])
     if 0 < used < len(unnamed):
         raise FormatError(
-            f"{name_of(path)}: there are {used} lattices and {len(unnamed)} ids in their manifest; give that of this very set"
+            f"{name_of(path)}: there are {used} lattices and {len(unnamed)} ids in their manifest; "
+            "give the manifest of this very set"
         )
 
 
 def _named(
     lattices: Iterator[Lattice], ids: PathLike | Sequence[str], path: PathLike
 ) -> Iterator[Lattice]:
-    given = (
-        [line.strip() for _, line in text_lines(ids) if line.strip()]
-        if isinstance(ids, str | os.PathLike)
-        else list(ids)
-    )
+    names = _lines_of(ids) if isinstance(ids, str | os.PathLike) else list(ids)
     count = 0
     for count, lattice in enumerate(lattices, 1):
-        if count <= len(given):
-            yield replace(lattice, id=given[count - 1])
-    if count != len(given):
+        if count <= len(names):
+            yield replace(lattice, id=names[count - 1])
+    if count != len(names):
         raise FormatError(
-            f"{name_of(path)}: there are {count} lattices and {len(given)} ids, expected one each"
+            f"{name_of(path)}: there are {count} lattices and {len(names)} ids, expected one each"
         )
+
+
+def _lines_of(path: PathLike) -> list[str]:
+    return [line.strip() for _, line in text_lines(path) if line.strip()]
 
 
 def _keyed(
     file: str, symbols: Symbols | None, may_be_numbers: bool, is_without_lm: bool
 ) -> Iterator[tuple[bool, Lattice]]:
-    """Lattices, and whether the file has an id for each."""
+    """Whether the file has an id for the lattice, and the lattice."""
     from rescore.lattice.formats.k2_tensors import Arrays, load  # noqa: PLC0415 - torch
 
     where, number = name_of(file), 0
@@ -115,13 +127,10 @@ def _keyed(
         at = where if key is None else f"{where}: {key}"
         arcs = Arrays(saved, at, is_without_lm)
         for i, fsa in enumerate(arcs.fsas):
-            id = (
-                f"{stem_of(file)}-{number}"
-                if key is None
-                else key
-                if len(arcs.fsas) == 1
-                else f"{key}-{i}"
-            )
+            if key is None:
+                id = f"{stem_of(file)}-{number}"
+            else:
+                id = key if len(arcs.fsas) == 1 else f"{key}-{i}"
             number += 1
             yield key is not None, arcs.lattice(fsa, id, symbols, may_be_numbers, where)
 
@@ -131,23 +140,24 @@ def _dicts(loaded: object, where: str) -> Iterator[tuple[str | None, Mapping[str
     if isinstance(loaded, dict) and "arcs" in loaded:
         yield None, loaded
         return
-    many = (
-        loaded.items()
-        if isinstance(loaded, dict)
-        else [(None, one) for one in loaded]
-        if isinstance(loaded, list)
-        else None
-    )
-    if many is None:
+    entries: Iterable[tuple[object, object]]
+    if isinstance(loaded, dict):
+        entries = loaded.items()
+    elif isinstance(loaded, list):
+        entries = [(None, entry) for entry in loaded]
+    else:
         raise FormatError(
-            f"{where}: holds a {type(loaded).__name__}, expected the as_dict() of a lattice, a list of them, or a dict of them by cut id"
+            f"{where}: holds a {type(loaded).__name__}, expected the as_dict() of a lattice, a "
+            "list of them, or a dict of them by cut id"
         )
-    for key, one in many:
-        if not (isinstance(one, dict) and "arcs" in one and (key is None or isinstance(key, str))):
+    for key, entry in entries:
+        is_lattice = isinstance(entry, dict) and "arcs" in entry
+        if not (isinstance(entry, dict) and is_lattice) or not isinstance(key, str | None):
             raise FormatError(
-                f'{where}: the entry "{short(str(key))}" is a {type(one).__name__}, expected the as_dict() of a lattice (it has no "arcs")'
+                f'{where}: the entry "{short(str(key))}" is a {type(entry).__name__}, expected '
+                'the as_dict() of a lattice (it has no "arcs")'
             )
-        yield key, one
+        yield key, entry
 
 
 def _is_k2(head: bytes) -> bool:
@@ -162,7 +172,8 @@ K2 = Format(
     "k2",
     read,
     proven_by_bytes=_is_k2,
-    help="k2's lattices saved by torch.save(lattice.as_dict(), path): one, a batch, a list, or a dict by cut id",
+    help="k2's lattices saved by torch.save(lattice.as_dict(), path): one, a batch, a list, or a "
+    "dict by cut id",
     proof="a PyTorch file whose pickle names `arcs`",
     takes_ids=True,
     read_options={

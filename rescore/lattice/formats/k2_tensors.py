@@ -1,4 +1,7 @@
-"""The tensors of k2's as_dict(): loaded without running code, checked, and brought to arcs. rescore/lattice/formats/k2.py says what is in them."""
+"""The tensors of k2's as_dict(): loaded without running code, checked, and turned into arcs.
+
+`rescore.lattice.formats.k2` describes what is in them.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _TAKEN = ("arcs", "aux_labels", "lm_scores")
 
 
 class _Ragged:
-    """Stands in for k2's RaggedTensor while a file is loaded: keeps what was pickled and does nothing."""
+    """Stands in for k2's RaggedTensor while a file is loaded: keeps its state, does nothing."""
 
     state: object = None
 
@@ -57,7 +60,10 @@ class _Fsa(NamedTuple):
 
 
 def load(file: str) -> object:
-    """Return what a file holds, without running anything of it. Raises FormatError for a pickle with code and for a damaged file."""
+    """Return what a file holds, without running any of it.
+
+    Raises FormatError for a pickle with code, and for a damaged file.
+    """
     where, data = name_of(file), io.BytesIO(read_bytes(file))
     allow = getattr(torch.serialization, "safe_globals", None)
     allowed: AbstractContextManager[Any] = nullcontext() if allow is None else allow([_Ragged])
@@ -68,20 +74,23 @@ def load(file: str) -> object:
         text = " ".join(str(error).split())
         if "_k2.ragged" in text and allow is None:
             raise FormatError(
-                f"{where}: its aux_labels are ragged, which needs PyTorch 2.5 or later (this is {torch.__version__})"
+                f"{where}: its aux_labels are ragged, which needs PyTorch 2.5 or later "
+                f"(this is {torch.__version__})"
             ) from error
         code = re.search(r"GLOBAL (\S+)|Unsupported (?:class|global:?) (\S+)", text)
         if code:
             raise FormatError(
-                f'{where}: it is a pickle that would run code ("{short(code[1] or code[2])}"), refused; save as_dict() of the lattice, nothing else'
+                f'{where}: it is a pickle that would run code ("{short(code[1] or code[2])}"), '
+                "refused; save as_dict() of the lattice, nothing else"
             ) from error
         raise FormatError(
-            f"{where}: is not a file of torch.save(lattice.as_dict()) or is damaged ({short(text)}); write it again"
+            f"{where}: not a file of torch.save(lattice.as_dict()), or damaged ({short(text)}); "
+            "write it again"
         ) from error
 
 
 class Arrays:
-    """The tensors of one dict as arrays, checked; one row an arc, and the lattices that share them."""
+    """The tensors of one dict as checked arrays, one row an arc, and the lattices in them."""
 
     def __init__(self, saved: Mapping[str, object], at: str, is_without_lm: bool) -> None:
         self._at = at
@@ -91,7 +100,8 @@ class Arrays:
         self._words = self._labels(saved, count)
         if not is_without_lm and "lm_scores" not in saved:
             raise FormatError(
-                f"{at}: it has no lm_scores, so that am and lm cannot be told apart; if it has no n-gram, give lm=none and all of it is am"
+                f"{at}: it has no lm_scores, so am and lm cannot be told apart; if it has no "
+                "n-gram, give lm=none and the whole score is am"
             )
         self._lm = (
             np.zeros(count)
@@ -105,14 +115,15 @@ class Arrays:
         }
         if {"am", "lm"} & others.keys():
             raise FormatError(
-                f'{at}: an attribute is called "am" or "lm", as what is computed from scores and lm_scores; rename it before saving'
+                f'{at}: an attribute is called "am" or "lm", the names of what is computed from '
+                "scores and lm_scores; rename it before saving"
             )
         self._others = {key: _floats(value, key, count, at) for key, value in others.items()}
 
     def lattice(
         self, fsa: _Fsa, id: str, symbols: Symbols | None, may_be_numbers: bool, where: str
     ) -> Lattice:
-        """One lattice of them."""
+        """One of the lattices."""
         place = f"{where}: utterance {id}"
         arcs, score, lm = (
             self._arcs[fsa.rows].astype(np.int64),
@@ -124,10 +135,11 @@ class Arrays:
                 wrong = int(np.flatnonzero(~np.isfinite(values))[0])
                 between = f"from state {arcs[wrong, 0]} to state {arcs[wrong, 1]}"
                 raise FormatError(
-                    f"{place}: {name} of the arc {between} is {values[wrong]}, expected a finite number"
+                    f"{place}: {name} of the arc {between} is {values[wrong]}, "
+                    "expected a finite number"
                 )
         splits, labels = self._of_rows(fsa.rows)
-        word, named = number_words(labels, symbols, may_be_numbers, place)
+        word, names = number_words(labels, symbols, may_be_numbers, place)
         source, target, row, is_first = _chained(arcs[:, 0], arcs[:, 1], splits)
         spread = np.zeros(len(row), np.int64)
         spread[np.diff(splits)[row] > 0] = word
@@ -137,48 +149,59 @@ class Arrays:
         }
         label = np.maximum(arcs[row, 2], 0) * is_first
         return build(
-            id, (source, target, spread), np.where(is_first, (score - lm)[row], 0.0), np.where(is_first, lm[row], 0.0), named,
-            start=0, end=fsa.final, label=label, scores=scores, where=where,
-        )  # fmt: skip
+            id,
+            (source, target, spread),
+            np.where(is_first, (score - lm)[row], 0.0),
+            np.where(is_first, lm[row], 0.0),
+            names,
+            start=0,
+            end=fsa.final,
+            label=label,
+            scores=scores,
+            where=where,
+        )
 
     def _labels(self, saved: Mapping[str, object], count: int) -> _Words:
-        found = saved.get("aux_labels")
-        if found is None:
+        aux_labels = saved.get("aux_labels")
+        if aux_labels is None:
             raise FormatError(
-                f"{self._at}: it has no aux_labels, the words of its arcs; save a lattice that a decoding graph with words was made into"
+                f"{self._at}: it has no aux_labels, the words of its arcs; save a lattice of a "
+                "decoding graph with words"
             )
-        if isinstance(found, _Ragged):
-            state = found.state
+        if isinstance(aux_labels, _Ragged):
+            state = aux_labels.state
             if not isinstance(state, tuple) or len(state) != 3:
                 raise FormatError(
-                    f"{self._at}: its ragged aux_labels have more than two axes, expected the words of each arc"
+                    f"{self._at}: its ragged aux_labels have more than two axes, "
+                    "expected the words of each arc"
                 )
-            splits, values = (
-                _integers(part, "aux_labels", self._at) for part in (state[0], state[2])
-            )
-            if (
-                splits.ndim != 1
-                or values.ndim != 1
-                or len(splits) != count + 1
-                or splits[0]
-                or splits[-1] != len(values)
-                or (np.diff(splits) < 0).any()
-            ):
+            splits = _integers(state[0], "aux_labels", self._at)
+            values = _integers(state[2], "aux_labels", self._at)
+            if not _are_row_splits(splits, count, values):
                 raise FormatError(
-                    f"{self._at}: its ragged aux_labels do not fit its {count} arcs; write the file again"
+                    f"{self._at}: its ragged aux_labels do not fit its {count} arcs; "
+                    "write the file again"
                 )
             splits = splits.astype(np.int64)
         else:
-            values, splits = _integers(found, "aux_labels", self._at), np.arange(count + 1)
+            values, splits = _integers(aux_labels, "aux_labels", self._at), np.arange(count + 1)
             if values.shape != (count,):
                 raise FormatError(
-                    f"{self._at}: aux_labels have the shape {values.shape}, expected one for each of its {count} arcs"
+                    f"{self._at}: aux_labels have the shape {values.shape}, "
+                    f"expected one for each of its {count} arcs"
                 )
         return _without_none(splits, values.astype(np.int64))
 
     def _of_rows(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         splits = self._words.splits[rows.start : rows.stop + 1]
         return splits - splits[0], self._words.values[splits[0] : splits[-1]]
+
+
+def _are_row_splits(splits: np.ndarray, rows: int, values: np.ndarray) -> bool:
+    """Whether these are the row splits of a ragged array of two axes."""
+    if splits.ndim != 1 or values.ndim != 1 or len(splits) != rows + 1:
+        return False
+    return splits[0] == 0 and splits[-1] == len(values) and bool((np.diff(splits) >= 0).all())
 
 
 def _without_none(splits: np.ndarray, values: np.ndarray) -> _Words:
@@ -190,7 +213,10 @@ def _without_none(splits: np.ndarray, values: np.ndarray) -> _Words:
 def _chained(
     source: np.ndarray, target: np.ndarray, splits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Arcs with one word at most: (source, target, row they come from, whether they are the first of it), each (A',)."""
+    """Split arcs with several words into chains.
+
+    Returns (source, target, row of the old arc, whether it is the first of that row), each (A',).
+    """
     counts = np.maximum(np.diff(splits), 1)
     row = np.repeat(np.arange(len(counts)), counts)
     is_first = np.ones(len(row), bool)
@@ -209,7 +235,8 @@ def _fsas(arcs: np.ndarray, at: str) -> tuple[list[_Fsa], np.ndarray]:
         finals = np.unique(arcs[arcs[:, 2] == _FINAL, 1])
         if len(finals) > 1:
             raise FormatError(
-                f"{at}: arcs with the label -1 enter {len(finals)} states, expected the final state alone; write the file again"
+                f"{at}: arcs with the label -1 enter {len(finals)} states, "
+                "expected the final state alone; write the file again"
             )
         return [_Fsa(slice(0, len(arcs)), int(finals[0]) if len(finals) else -1)], _checked(
             arcs, at
@@ -218,7 +245,8 @@ def _fsas(arcs: np.ndarray, at: str) -> tuple[list[_Fsa], np.ndarray]:
     first = 2 + 2 * (count + 1)
     if count < 0 or first > len(arcs) or (len(arcs) - first) % 4:
         raise FormatError(
-            f"{at}: the tensor arcs has the shape {arcs.shape}, expected (arcs, 4), or the numbers of an FsaVec; write the file again"
+            f"{at}: the tensor arcs has the shape {arcs.shape}, expected (arcs, 4), or the numbers "
+            "of an FsaVec; write the file again"
         )
     states, ends, body = (
         arcs[2 : 3 + count],
@@ -231,7 +259,8 @@ def _fsas(arcs: np.ndarray, at: str) -> tuple[list[_Fsa], np.ndarray]:
     )
     if not is_split or ends[-1] != len(body):
         raise FormatError(
-            f"{at}: the row splits of the FsaVec do not fit its {len(body)} arcs; write the file again"
+            f"{at}: the row splits of the FsaVec do not fit its {len(body)} arcs; "
+            "write the file again"
         )
     sizes = np.diff(states.astype(np.int64)).tolist()
     fsas = [
@@ -239,13 +268,14 @@ def _fsas(arcs: np.ndarray, at: str) -> tuple[list[_Fsa], np.ndarray]:
         for begin, end, size in zip(ends[:-1].tolist(), ends[1:].tolist(), sizes, strict=True)
     ]
     for fsa in fsas:
-        here = body[fsa.rows]
-        if len(here) and (
-            (here[:, :2].max() > fsa.final)
-            or ((here[:, 2] == _FINAL) != (here[:, 1] == fsa.final)).any()
-        ):
+        rows = body[fsa.rows]
+        if not len(rows):
+            continue
+        enters_final = rows[:, 1] == fsa.final
+        if rows[:, :2].max() > fsa.final or ((rows[:, 2] == _FINAL) != enters_final).any():
             raise FormatError(
-                f"{at}: a lattice has states after its last one, or a label other than -1 on an arc into that; write the file again"
+                f"{at}: a lattice has states after its final one, or a label other than -1 on an "
+                "arc into that; write the file again"
             )
     return fsas, body
 
@@ -268,7 +298,10 @@ def _tensor(value: object, name: str, at: str) -> Tensor:
 
 
 def _integers(value: object, name: str, at: str) -> np.ndarray:
-    """A tensor of int32 or int64 as an array. One that repeats a few numbers without end, as torch's expand does, is refused: it would not fit in memory."""
+    """A tensor of int32 or int64 as an array.
+
+    A tensor that repeats its numbers (torch's expand) is refused: it may not fit in memory.
+    """
     tensor = _tensor(value, name, at)
     if tensor.dtype not in (torch.int32, torch.int64) or (
         name == "arcs" and tensor.dtype != torch.int32
@@ -276,7 +309,8 @@ def _integers(value: object, name: str, at: str) -> np.ndarray:
         raise FormatError(f"{at}: {name} is a tensor of {tensor.dtype}, expected torch.int32")
     if 0 in tensor.stride() and tensor.numel() > 1:
         raise FormatError(
-            f"{at}: {name} is a tensor that repeats its numbers (expand), expected its own; save it with contiguous()"
+            f"{at}: {name} is a tensor that repeats its numbers (expand), expected one that holds "
+            "them all; save it with contiguous()"
         )
     return np.asarray(tensor.numpy())
 
@@ -293,6 +327,7 @@ def _floats(value: object, name: str, count: int, at: str) -> np.ndarray:
     tensor = _tensor(value, name, at)
     if not _is_floats(tensor, count):
         raise FormatError(
-            f"{at}: {name} is a tensor of {tensor.dtype} and shape {tuple(tensor.shape)}, expected a float for each of {count} arcs"
+            f"{at}: {name} is a tensor of {tensor.dtype} and shape {tuple(tensor.shape)}, "
+            f"expected a float for each of {count} arcs"
         )
     return np.asarray(tensor.double().numpy())

@@ -1,16 +1,19 @@
-"""Kaldi's CompactLattice archives as text: what `lattice-copy ark:lat.1 ark,t:lat.1.txt` writes, and files of it in a directory.
+"""Kaldi's CompactLattice archives as text: what `lattice-copy ark:lat.1 ark,t:lat.1.txt` writes.
 
-Source: kaldi-asr/kaldi, src/lat/kaldi-lattice.cc (`WriteCompactLattice`, `ReadCompactLatticeText`), src/fstext/lattice-weight.h (the weights):
+Source: kaldi-asr/kaldi, src/lat/kaldi-lattice.cc (`WriteCompactLattice`,
+`ReadCompactLatticeText`), src/fstext/lattice-weight.h (the weights):
 
     utterance
-    0 1 hello 8.25,-25.1,2_1_1        from, to, word (or its number), graph cost, acoustic cost, transition ids
-    1 0.5,-3.0,2                      a final state and its weight; without a weight both costs are 0
-                                      an empty line ends the lattice
+    0 1 hello 8.25,-25.1,2_1_1   from, to, word (or its number), graph cost, acoustic cost,
+                                 transition ids
+    1 0.5,-3.0,2                 a final state and its weight; without one both costs are 0
+                                 an empty line ends the lattice
 
-Costs are natural logs, unscaled, lower is better: `am` is minus the acoustic cost, `lm` minus the graph cost (language model, pronunciations and
-transitions). A transition id is one frame: with `frame_shift` (seconds a frame, after subsampling) the counts of them give the states' times. The ids
-themselves are not kept. A lattice without lines has no path. The first state is the start.
-Binary archives are refused: `lattice-copy` turns them into text.
+Costs are natural logs, unscaled, lower is better: `am` is minus the acoustic cost, `lm` minus the
+graph cost (language model, pronunciations and transitions). A transition id is one frame: with
+`frame_shift` (seconds a frame, after subsampling) their counts give the times of states. The ids
+are not kept. A lattice without lines has no path. The first state is the start. Binary archives are
+refused: `lattice-copy` turns them into text.
 """
 
 from __future__ import annotations
@@ -52,21 +55,23 @@ def read(
 ) -> Iterator[Lattice]:
     """Yield the lattices of an archive, one in memory at a time.
 
-    `words` or `bpe` name the numbers that stand for words; `words="none"`: the numbers are the words, 0 is none. `<eps>` and `nonwords` are no words.
-    Raises FormatError naming the archive and the line.
+    `words` or `bpe` name the numbers that stand for words; `words="none"`: the numbers are the
+    words, 0 is none. `<eps>` and `nonwords` are no words. Raises FormatError naming the archive and
+    the line.
     """
     dropped = (_EPSILON, *nonwords, *(["0"] if words == "none" else []))
     symbols = chosen_symbols(words, bpe, dropped)
-    return each_once(
-        (_converted(one, symbols, words == "none", frame_shift) for one in _blocks(path, dropped)),
-        "read",
+    lattices = (
+        _lattice(block, symbols, words == "none", frame_shift) for block in _blocks(path, dropped)
     )
+    return each_once(lattices, "read")
 
 
 def write(lattices: Iterable[Lattice], path: PathLike) -> int:
-    """Write an archive, words as text, and return the number of lattices. Times and scores other than am and lm are not written.
+    """Write an archive with words as text; return the number of lattices.
 
-    Raises FormatError for an id or a word with white space, or an id that comes twice.
+    Times, and scores other than am and lm, are not written. Raises FormatError for an id or a word
+    with white space, and for an id that comes twice.
     """
     count = 0
     with atomic_writer(path) as output:
@@ -80,7 +85,8 @@ def _text(lattice: Lattice) -> str:
     for name in (lattice.id, *(lattice.symbols[i] for i in np.unique(lattice.word).tolist() if i)):
         if re.search(r"\s", name) or not name:
             raise FormatError(
-                f'{lattice.place()}: "{short(name)}" holds white space or nothing, which a line of this format cannot hold; rename it'
+                f'{lattice.place()}: "{short(name)}" is empty or holds white space, which a line '
+                "of this format cannot hold; rename it"
             )
     columns = (lattice.source, lattice.target, lattice.word, lattice.lm, lattice.am)
     rows = zip(*(column.tolist() for column in columns), strict=True)
@@ -107,7 +113,8 @@ def _blocks(path: PathLike, nonwords: tuple[str, ...]) -> Iterator[_Block]:
         where = f"{name_of(path)}:{number}"
         if _BINARY.match(raw):
             raise FormatError(
-                f"{where}: this is a binary archive; make it text with `lattice-copy ark:IN ark,t:-`"
+                f"{where}: this is a binary archive; "
+                "turn it into text with `lattice-copy ark:IN ark,t:-`"
             )
         try:
             fields = [field for field in re.split(f"[{_SPACE}]+", raw.decode()) if field]
@@ -120,22 +127,25 @@ def _blocks(path: PathLike, nonwords: tuple[str, ...]) -> Iterator[_Block]:
         elif block is None:
             if len(fields) > 1:
                 raise FormatError(
-                    f"{where}: the line has {len(fields)} fields, expected the id of an utterance alone; an empty line ends a lattice"
+                    f"{where}: the line has {len(fields)} fields, expected the id of an utterance "
+                    "alone; an empty line ends a lattice"
                 )
             block = _Block(fields[0], where, nonwords)
         else:
-            _take(block, fields, f"{where}: utterance {block.id}")
+            _add_line(block, fields, f"{where}: utterance {block.id}")
     if block is not None:
         raise FormatError(
-            f"{block.where}: utterance {block.id}: the file ends before the empty line that ends a lattice; it is cut off, get it again"
+            f"{block.where}: utterance {block.id}: the file ends before the empty line that ends a "
+            "lattice; it is cut off, get it again"
         )
 
 
-def _take(block: _Block, fields: list[str], at: str) -> None:
+def _add_line(block: _Block, fields: list[str], at: str) -> None:
     """Add an arc or a final state."""
     if len(fields) > 4:
         raise FormatError(
-            f"{at}: the line has {len(fields)} fields, expected from, to, word and weight, or a final state and its weight"
+            f"{at}: the line has {len(fields)} fields, expected from, to, word and weight, or a "
+            "final state and its weight"
         )
     if block.start < 0:
         block.start = state_number(fields[0], at)
@@ -153,18 +163,15 @@ def _weight(text: str, at: str) -> tuple[float, float, int]:
     """(am, lm, frames) of `graph,acoustic,2_1_1`."""
     parts = text.split(",")
     if len(parts) != 3:
-        advice = (
-            "; write the lattices with `lattice-copy ark:IN ark,t:-`, compact"
-            if len(parts) == 2
-            else ""
-        )
+        advice = ""
+        if len(parts) == 2:
+            advice = "; write the lattices with `lattice-copy ark:IN ark,t:-`, compact"
         raise FormatError(
-            f'{at}: the weight is "{short(text)}", expected a graph cost, an acoustic cost and transition ids, 8.25,-25.1,2_1_1{advice}'
+            f'{at}: the weight is "{short(text)}", expected a graph cost, an acoustic cost and '
+            f"transition ids, 8.25,-25.1,2_1_1{advice}"
         )
-    lm, am = (
-        0.0 - parse_number(part, at, what)
-        for part, what in ((parts[0], "the graph cost"), (parts[1], "the acoustic cost"))
-    )
+    lm = 0.0 - parse_number(parts[0], at, "the graph cost")
+    am = 0.0 - parse_number(parts[1], at, "the acoustic cost")
     if parts[2] and not re.fullmatch("[0-9]+(?:_[0-9]+)*", parts[2]):
         raise FormatError(
             f'{at}: the transition ids are "{short(parts[2])}", expected numbers, 2_1_1'
@@ -172,7 +179,7 @@ def _weight(text: str, at: str) -> tuple[float, float, int]:
     return am, lm, parts[2].count("_") + 1 if parts[2] else 0
 
 
-def _converted(
+def _lattice(
     block: _Block, symbols: Symbols | None, may_be_numbers: bool, frame_shift: float | None
 ) -> Lattice:
     place = f"{block.where}: utterance {block.id}"
@@ -180,16 +187,16 @@ def _converted(
         raise FormatError(
             f"{place}: it has arcs and no final state; the archive is damaged, write it again"
         )
-    end = block.end(block.start)
+    end = block.join_finals(block.start)
     source, target, word = block.columns()
-    word, named = name_words(block.vocabulary, word, symbols, may_be_numbers, place)
+    word, names = name_words(block.vocabulary, word, symbols, may_be_numbers, place)
     frames = {"frames": block.score("frames")}
     lattice = build(
         block.id,
         (source, target, word),
         block.score("am"),
         block.score("lm"),
-        named,
+        names,
         start=max(block.start, 0),
         end=end,
         scores=frames,
@@ -201,32 +208,35 @@ def _converted(
 
 
 def _frames(lattice: Lattice) -> np.ndarray:
-    """The frame in which each state lies, (S,). Raises FormatError if two paths to a state have different numbers of frames."""
-    frames = [-1.0] * lattice.states
-    frames[:1] = [0.0][: lattice.states]
-    for source, target, count in zip(
-        lattice.source.tolist(),
-        lattice.target.tolist(),
-        lattice.scores["frames"].tolist(),
-        strict=True,
-    ):
-        here = frames[source] + count
-        if frames[target] not in (-1.0, here):
+    """The frame of each state, (S,).
+
+    Raises FormatError if two paths to a state have different numbers of frames.
+    """
+    frames = np.full(lattice.states, -1.0)
+    frames[:1] = 0.0
+    columns = (lattice.source, lattice.target, lattice.scores["frames"])
+    for source, target, count in zip(*(column.tolist() for column in columns), strict=True):
+        frame = frames[source] + count
+        if frames[target] not in (-1.0, frame):
             raise FormatError(
-                f"{lattice.place()}: paths to one state have {frames[target]:.0f} and {here:.0f} frames; its times are unknown, leave out frame_shift"
+                f"{lattice.place()}: paths to one state have {frames[target]:.0f} and {frame:.0f} "
+                "frames; its times are unknown, leave out frame_shift"
             )
-        frames[target] = here
-    return np.array(frames)
+        frames[target] = frame
+    return frames
+
+
+#: An id alone on its line and an arc with a compact weight; or the start of a binary archive.
+_HEAD = re.compile(
+    rb"""\S+[ \t]*\r?\n
+    [0-9]+[ \t]+[0-9]+[ \t]+\S+[ \t]+[^\ \t,]+,[^\ \t,]+,[0-9_]*[ \t]*\r?\n
+    |\S+\ \0B\xd6\xfd\xb2\x7e\x0d?""",
+    re.VERBOSE,
+)
 
 
 def _is_compact(head: bytes) -> bool:
-    return (
-        re.match(
-            rb"\S+[ \t]*\r?\n[0-9]+[ \t]+[0-9]+[ \t]+\S+[ \t]+[^ \t,]+,[^ \t,]+,[0-9_]*[ \t]*\r?\n|\S+ \0B\xd6\xfd\xb2\x7e\x0d?",
-            head,
-        )
-        is not None
-    )
+    return _HEAD.match(head) is not None
 
 
 def seconds(text: str) -> float:

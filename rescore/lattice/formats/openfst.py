@@ -1,18 +1,23 @@
-"""OpenFst: the text of fstprint, alone or in an archive of Kaldi's, and the binary files of one FST.
+"""OpenFst: the text of fstprint, alone or in Kaldi's archives, and binary files of one FST.
 
-Source: OpenFst, fst/script/print-impl.h and compile-impl.h (the text), fst/fst.cc `FstHeader::Read`, fst/vector-fst.h `VectorFstImpl::Read` and
-fst/symbol-table.cc (the binary). Checked against kaldifst in tests/lattice/test_lattice_openfst.py.
+Source: OpenFst, fst/script/print-impl.h and compile-impl.h (the text), fst/fst.cc
+`FstHeader::Read`, fst/vector-fst.h `VectorFstImpl::Read` and fst/symbol-table.cc (the binary).
+Checked against kaldifst in tests/lattice/test_lattice_openfst.py.
 
-    utterance                  in an archive only: an id alone on its line; an empty line ends the FST
-    0 1 17 hello 0.5           from, to, input label, output label, cost (0 if it is left out); with acceptor=true one label
-    1 0.25                     a final state and its cost
+    utterance          in an archive only: an id alone on its line; an empty line ends the FST
+    0 1 17 hello 0.5   from, to, input label, output label, cost (0 by default); with acceptor=true
+                       one label
+    1 0.25             a final state and its cost
 
-The first state is the start. Labels are numbers or words; the word of an arc is its output label (`side="input"`: the input label) and the other one, if
-a number, is the arc's `label`. An FST has one cost (tropical or log semiring, lower is better): `weights="am"` reads its negative as `am`, `weights="lm"`
-as `lm`; the other score is 0. A sum of both is best read as `am`. A final cost of Infinity is no final state.
+The first state is the start. Labels are numbers or words; the word of an arc is its output label
+(`side="input"`: its input label), and the other one, if a number, is the arc's `label`. An FST has
+one cost (tropical or log semiring, lower is better): `weights="am"` reads its negative as `am`,
+`weights="lm"` as `lm`; the other score is 0. Read a sum of both as `am`. A final cost of Infinity
+is no final state.
 
-Binary: type `vector`, arcs `standard` or `log`; `fstconvert --fst_type=vector` makes it of other types. Symbol tables inside are passed over. The parser
-is our own: kaldifst reserves what a header claims, wherever the file ends.
+Binary: type `vector`, arcs `standard` or `log`; `fstconvert --fst_type=vector` converts other
+types. Symbol tables inside are ignored. The parser is our own: kaldifst allocates what a header
+claims, wherever the file ends.
 """
 
 from __future__ import annotations
@@ -61,19 +66,20 @@ def read(
     acceptor: bool = False,
     id: str | None = None,
 ) -> Iterator[Lattice]:
-    """Yield the lattices of an archive one by one, or that of a file with a single FST, whose id is the file's name unless `id` is given.
+    """Yield the lattices of an archive one by one, or that of a file with a single FST.
 
-    `words` or `bpe` name the labels; `words="none"`: the numbers are the words, 0 is none. `<eps>`, label 0, and `nonwords` are no words.
-    Raises FormatError naming the file and, in text, the line.
+    The id of a single FST is `id`, by default the file's name. `words` or `bpe` name the labels;
+    `words="none"`: the numbers are the words, 0 is none. `<eps>`, label 0, and `nonwords` are no
+    words. Raises FormatError naming the file and, in text, the line.
     """
     dropped = (_EPSILON, *nonwords, *(["0"] if words == "none" else []))
-    chosen = _Reader(
+    reader = _Reader(
         chosen_symbols(words, bpe, dropped), words == "none", dropped, weights, side, acceptor
     )
     name = stem_of(path) if id is None else id
     if head(path, 4) == _MAGIC:
-        return iter([chosen.binary(read_bytes(path), name, name_of(path))])
-    return each_once(chosen.archive(text_lines(path), name, name_of(path)), "read")
+        return iter([reader.binary(read_bytes(path), name, name_of(path))])
+    return each_once(reader.archive(text_lines(path), name, name_of(path)), "read")
 
 
 class _Reader:
@@ -92,32 +98,33 @@ class _Reader:
         self._is_lm, self._side, self._acceptor = weights == "lm", side, acceptor
 
     def archive(self, lines: Iterator[tuple[int, str]], name: str, file: str) -> Iterator[Lattice]:
-        """The lattices of a text. A first line of one field is an id: a single FST that begins so would have no arcs."""
-        split = ((number, ascii_words(line)) for number, line in lines)
-        first = next(((number, fields) for number, fields in split if fields), None)
-        if first is None:
-            return
-        if len(first[1]) > 1:
-            yield self._text(chain([first], split), name, f"{file}:{first[0]}", False)
-            return
-        while first is not None:
-            number, fields = first
-            if len(fields) != 1:
+        """The lattices of a text.
+
+        A first line of one field is an id: a single FST that begins so would have no arcs.
+        """
+        rows = ((number, ascii_words(line)) for number, line in lines)
+        is_first = True
+        for number, fields in rows:
+            if not fields:
+                continue
+            where = f"{file}:{number}"
+            if len(fields) == 1:
+                yield self._text(rows, fields[0], where, is_archive=True)
+            elif is_first:
+                yield self._text(chain([(number, fields)], rows), name, where, is_archive=False)
+            else:
                 raise FormatError(
-                    f"{file}:{number}: the line has {len(fields)} fields, expected the id of an utterance alone; an empty line ends an FST"
+                    f"{where}: the line has {len(fields)} fields, expected the id of an utterance "
+                    "alone; an empty line ends an FST"
                 )
-            yield self._text(split, fields[0], f"{file}:{number}", True)
-            first = next(((number, fields) for number, fields in split if fields), None)
+            is_first = False
 
     def _text(
-        self, lines: Iterator[tuple[int, list[str]]], id: str, where: str, is_archive: bool
+        self, lines: Iterator[tuple[int, list[str]]], id: str, where: str, *, is_archive: bool
     ) -> Lattice:
-        arcs, labels, vocabulary, start = (
-            Arcs("label"),
-            Vocabulary([_EPSILON]),
-            Vocabulary(self._nonwords),
-            -1,
-        )
+        """The lattice of the next lines; in an archive an empty line ends it."""
+        arcs, start = Arcs("label"), -1
+        labels, vocabulary = Vocabulary([_EPSILON]), Vocabulary(self._nonwords)
         file = where.rpartition(":")[0]
         for number, fields in lines:
             if not fields and is_archive:
@@ -129,43 +136,35 @@ class _Reader:
         else:
             if is_archive:
                 raise FormatError(
-                    f"{where}: utterance {id}: the file ends before the empty line that ends an FST; it is cut off, get it again"
+                    f"{where}: utterance {id}: the file ends before the empty line that ends an "
+                    "FST; it is cut off, get it again"
                 )
         place = f"{where}: utterance {id}"
         if len(arcs.source) and not arcs.finals:
             raise FormatError(
-                f"{place}: it has arcs and no final state; the file is cut off or damaged, write it again"
+                f"{place}: it has arcs and no final state; the file is cut off or damaged, "
+                "write it again"
             )
-        end = arcs.end(start)
+        end = arcs.join_finals(start)
         word, symbols = name_words(
             vocabulary, arcs.columns()[2], self._symbols, self._may_be_numbers, place
         )
-        other = np.array(
-            [int(text) if re.fullmatch("[0-9]{1,18}", text) else 0 for text in labels.symbols]
-        )
-        return _finished(
-            arcs,
-            id,
-            word,
-            symbols,
-            other[arcs.score("label").astype(np.int64)],
-            max(start, 0),
-            end,
-            where,
-        )
+        is_number = re.compile("[0-9]{1,18}").fullmatch
+        numbers = np.array([int(text) if is_number(text) else 0 for text in labels.symbols])
+        label = numbers[arcs.score("label").astype(np.int64)]
+        return _lattice(arcs, id, word, symbols, label, max(start, 0), end, where)
 
     def _line(
         self, fields: list[str], arcs: Arcs, labels: Vocabulary, vocabulary: Vocabulary, at: str
     ) -> None:
         count = 3 if self._acceptor else 4
         if len(fields) > count + 1 or 2 < len(fields) < count:
-            hint = (
-                ""
-                if self._acceptor or len(fields) > 3
-                else "; if its arcs have one label, give acceptor=true"
-            )
+            hint = ""
+            if not self._acceptor and len(fields) <= 3:
+                hint = "; if its arcs have one label, give acceptor=true"
             raise FormatError(
-                f"{at}: the line has {len(fields)} fields, expected an arc with {count} or {count + 1}, or a final state with 1 or 2{hint}"
+                f"{at}: the line has {len(fields)} fields, expected an arc with {count} or "
+                f"{count + 1}, or a final state with 1 or 2{hint}"
             )
         source = state_number(fields[0], at)
         if len(fields) > 2:
@@ -188,46 +187,31 @@ class _Reader:
     def _scores(self, text: str, at: str) -> tuple[float, float]:
         if "," in text:
             raise FormatError(
-                f"{at}: the weight has several parts; this is a lattice of Kaldi's, write it with `lattice-copy ark:IN ark,t:-`, compact"
+                f"{at}: the weight has several parts; this is a Kaldi lattice, write it with "
+                "`lattice-copy ark:IN ark,t:-`, compact"
             )
         value = 0.0 - parse_number(text, at, "the cost")
         return (0.0, value) if self._is_lm else (value, 0.0)
 
     def binary(self, data: bytes, id: str, where: str) -> Lattice:
         """The lattice of a binary file."""
-        start, finals, source, found = _Binary(data, where).fst()
+        start, finals, source, rows = _Binary(data, where).fst()
         place = f"{where}: utterance {id}"
-        first, second = ("input", "output") if self._side == "input" else ("output", "input")
-        score, nothing = 0.0 - found["cost"].astype(np.float64), np.zeros(len(found))
-        word, symbols = number_words(
-            found[first].astype(np.int64), self._symbols, self._may_be_numbers, place
-        )
+        side, other_side = ("input", "output") if self._side == "input" else ("output", "input")
+        score, zeros = 0.0 - rows["cost"].astype(np.float64), np.zeros(len(rows))
+        am, lm = (zeros, score) if self._is_lm else (score, zeros)
+        labels = rows[side].astype(np.int64)
+        word, symbols = number_words(labels, self._symbols, self._may_be_numbers, place)
         arcs = Arcs("label")
-        arcs.extend(
-            source,
-            found["target"],
-            word,
-            *((nothing, score) if self._is_lm else (score, nothing)),
-            found[second],
-        )
-        arcs.finals = {
-            state: (0.0, -cost, 0.0) if self._is_lm else (-cost, 0.0, 0.0)
-            for state, cost in finals.items()
-        }
-        end = arcs.end(start)
-        return _finished(
-            arcs,
-            id,
-            arcs.columns()[2],
-            symbols,
-            arcs.score("label").astype(np.int64),
-            max(start, 0),
-            end,
-            where,
-        )
+        arcs.extend(source, rows["target"], word, am, lm, rows[other_side])
+        for state, cost in finals.items():
+            arcs.finals[state] = (0.0, -cost, 0.0) if self._is_lm else (-cost, 0.0, 0.0)
+        end = arcs.join_finals(start)
+        label = arcs.score("label").astype(np.int64)
+        return _lattice(arcs, id, arcs.columns()[2], symbols, label, max(start, 0), end, where)
 
 
-def _finished(
+def _lattice(
     arcs: Arcs,
     id: str,
     word: np.ndarray,
@@ -252,7 +236,7 @@ def _finished(
 
 
 class _Binary:
-    """A cursor in a binary file. What a header claims is believed as far as the file goes."""
+    """A cursor in a binary file; nothing is allocated beyond what the file holds."""
 
     def __init__(self, data: bytes, where: str) -> None:
         self._data, self._where, self._at = data, where, 4
@@ -263,31 +247,27 @@ class _Binary:
         _, flags, _, start, states, _ = self._numbers("<iiQqqq")
         if kind != "vector" or arc not in ("standard", "log"):
             raise self._refused(
-                f'is of type "{short(kind)}" with "{short(arc)}" arcs, expected vector with standard or log arcs; `fstconvert` makes them'
+                f'is of type "{short(kind)}" with "{short(arc)}" arcs, expected vector with '
+                "standard or log arcs; `fstconvert` makes them"
             )
         for bit in (1, 2):
             if flags & bit:
                 self._skip_symbols()
         finals, counts, begins = self._states(states)
-        arcs = np.frombuffer(
-            b"".join(
-                self._data[at : at + 16 * count] for at, count in zip(begins, counts, strict=True)
-            ),
-            _ARC,
-        )
-        if (
-            (arcs["target"] < 0).any()
-            or (arcs["target"] >= len(counts)).any()
-            or start >= len(counts)
-            or start < -1
-        ):
+        parts = [
+            self._data[begin : begin + 16 * count]
+            for begin, count in zip(begins, counts, strict=True)
+        ]
+        arcs = np.frombuffer(b"".join(parts), _ARC)
+        is_outside = (arcs["target"] < 0) | (arcs["target"] >= len(counts))
+        if is_outside.any() or not -1 <= start < len(counts):
             raise self._refused(
                 "has an arc to, or a start in, a state that it does not have; write it again"
             )
         return start, finals, np.repeat(np.arange(len(counts)), counts), arcs
 
     def _states(self, states: int) -> tuple[dict[int, float], array[int], array[int]]:
-        """Final costs, and of each state the number of arcs and where they begin."""
+        """Final costs, and for each state the number of its arcs and where they begin."""
         finals: dict[int, float] = {}
         counts, begins = array("q"), array("q")
         while len(counts) < states or (states < 0 and self._at < len(self._data)):
@@ -315,11 +295,9 @@ class _Binary:
 
     def _string(self) -> str:
         (size,) = self._numbers("<i")
-        (text,) = (
-            self._numbers(f"<{size}s")
-            if 0 <= size <= len(self._data)
-            else self._numbers(f"<{len(self._data)}s")
-        )
+        if not 0 <= size <= len(self._data):
+            size = len(self._data)  # more than is left: refused as cut off
+        (text,) = self._numbers(f"<{size}s")
         return bytes(text).decode(errors="replace")
 
     def _skip_symbols(self) -> None:

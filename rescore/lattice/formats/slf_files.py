@@ -1,4 +1,4 @@
-"""The files of a set of lattices that has one file an utterance: a single one, those of a directory, or those in a tar."""
+"""The files of a set of lattices with one file an utterance: a file, a directory or a tar."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Source", "sources"]
 
 @dataclass(frozen=True)
 class Source:
-    """One file: how messages name it, its name without .gz and suffix, and what gives its numbered lines."""
+    """One file: its name in messages, its name without .gz and suffix, its numbered lines."""
 
     name: str
     stem: str
@@ -35,17 +35,19 @@ class Source:
 
 
 def sources(path: PathLike) -> Iterator[Source]:
-    """Yield the file, or the files of a directory or a tar, sorted by name; names that begin with a dot are passed over.
+    """Yield the file, or the files of a directory or a tar, sorted by name.
 
-    Raises FormatError if there is none, or if one cannot be read.
+    Names that begin with a dot are ignored. Raises FormatError if there is no file, or if one
+    cannot be read.
     """
     if os.path.isdir(path):
-        found = [_source(os.path.join(path, name)) for name in names_in(path) if name[0] != "."]
-        if not found:
+        names = [name for name in names_in(path) if not name.startswith(".")]
+        if not names:
             raise FormatError(
                 f"{name_of(path)}: the directory holds no file; name the one with the lattices"
             )
-        yield from found
+        for name in names:
+            yield _source(os.path.join(path, name))
     elif os.path.isfile(path) and head(path, 262)[257:] == b"ustar":
         yield from _members(path)
     else:
@@ -57,7 +59,7 @@ def _source(path: PathLike) -> Source:
 
 
 def _members(path: PathLike) -> Iterator[Source]:
-    """The files of a tar. Each has to be read before the next one is asked for."""
+    """The files of a tar. Each must be read before the next one."""
     try:
         with closing(tarfile.open(path)) as archive:
             members = sorted(
@@ -75,14 +77,16 @@ def _members(path: PathLike) -> Iterator[Source]:
                 yield _member(archive, member, f"{name_of(path)}/{member.name}")
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise FormatError(
-            f"{name_of(path)}: cannot be read as a tar archive ({' '.join(str(error).split())}); get it again"
+            f"{name_of(path)}: cannot be read as a tar archive "
+            f"({' '.join(str(error).split())}); get it again"
         ) from error
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Source:
     if not member.isreg():
         raise FormatError(
-            f"{name}: is a link or a device, expected a file; unpack the archive and name the directory"
+            f"{name}: a link or a device, expected a file; "
+            "unpack the archive and name the directory"
         )
 
     def lines() -> Iterator[tuple[int, str]]:
