@@ -26,7 +26,7 @@ from rescore.scorers import ScorerOptions, load_scorer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dlmrescore[ray]'")
 
-#: Ray lets go of log files and of the processes that it has started when Python does, and says so at any later moment.
+#: Ray closes its log files and processes when Python collects them, and warns at any later moment.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed file .*:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:subprocess \\d+ is still running:ResourceWarning"),
@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 WORDS = " ".join(LINES).split()
-#: In the environment of everything that the tests start, so that it can be found and nothing else is taken for it.
+#: In the environment of everything that the tests start, so that nothing else is taken for it.
 MARK = f"DLMRESCORE_TEST_OF={os.getpid()}"
 #: A scorer of another package, which ends its process at a text that says so.
 DEADLY = """
@@ -48,7 +48,8 @@ class Deadly:
         for nbest in lists:
             if nbest.hyps[0].text == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
-            yield Score(tuple(-float(len(hyp.text)) for hyp in nbest.hyps), self.signature, self.kind, len(nbest.hyps))
+            values = tuple(-float(len(hyp.text)) for hyp in nbest.hyps)
+            yield Score(values, self.signature, self.kind, len(nbest.hyps))
 
 def build(options):
     return Deadly()
@@ -310,8 +311,10 @@ def test_workers_share_machines_and_none_goes_across_two(capacities, workers, ex
 
 
 def cli(*arguments):
-    ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a test run in the background may have switched it off
-    code = f"{ctrl_c}; from rescore.cli import main; from rescore.scorers import chunks; chunks.CHUNK = 12; main()"
+    # A test run in the background may have switched Ctrl-C off.
+    ctrl_c = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    small_chunks = "from rescore.scorers import chunks; chunks.CHUNK = 12"
+    code = f"{ctrl_c}; {small_chunks}; from rescore.cli import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "score", *arguments],
         stdin=subprocess.PIPE,
