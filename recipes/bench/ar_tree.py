@@ -1,14 +1,18 @@
-"""Time the AR score by prefix tree against a Hugging Face causal LM on padded batches of the same N-best lists.
+"""Time the AR score by prefix tree against a Hugging Face causal LM on padded batches.
 
     python recipes/bench/ar_tree.py lists.jsonl.gz --lists 20 --repeats 5
     python recipes/bench/ar_tree.py lists.jsonl.gz --lists 1 --repeats 3 --shape gpt2
 
-Two shapes. `embedded`: the embedded AR network against transformers' Llama, which is the same architecture and gets the same weights. `gpt2`: GPT-2 small
-with random weights on both sides, ours by the adapter of Hub models. Both sides get the same token ids; tokenising is not timed, building the tree is.
+Two shapes. `embedded`: the embedded AR network against transformers' Llama, which is the same
+architecture and gets the same weights. `gpt2`: GPT-2 small with random weights on both sides, ours
+by the adapter of Hub models. Both sides score the same token ids; building the tree is timed,
+tokenising is not.
 
-The baseline is as good as plain transformers allows: scaled-dot-product attention, no cache, no gradients, cross-entropy without a second copy
-of the logits; one padded batch a list, or batches of `--rows` rows sorted by length, whichever is faster. Runs take turns in one process on one thread;
-times are medians, of CPU seconds (what other work on the machine disturbs least) and of wall seconds. Values must agree.
+The baseline is as good as plain transformers allows: scaled-dot-product attention, no cache, no
+gradients, cross-entropy without a second copy of the logits; one padded batch a list, or batches of
+`--rows` rows sorted by length, whichever is faster. Runs take turns in one process on one thread.
+Times are medians of CPU seconds, which other work on the machine disturbs least, and of wall
+seconds. Values must agree.
 """
 
 from __future__ import annotations
@@ -81,10 +85,13 @@ def as_llama(network: Network) -> Any:
 
 @torch.no_grad()
 def padded(model: Any, lists: Lists, rows: int | None) -> np.ndarray:
-    """log p of every sequence, list after list: padded batches of a whole list (rows None), or of `rows` rows sorted by length."""
+    """log p of every sequence, list after list.
+
+    In padded batches of a whole list (rows None), or of `rows` rows sorted by length.
+    """
     values = []
     for sequences in lists:
-        own = np.empty(len(sequences))
+        of_list = np.empty(len(sequences))
         order = np.argsort([-len(s.tokens) for s in sequences], kind="stable")
         step = rows or len(order)
         for part in (order[at : at + step] for at in range(0, len(order), step)):
@@ -93,13 +100,13 @@ def padded(model: Any, lists: Lists, rows: int | None) -> np.ndarray:
             )
             logits = model(input_ids=ids[:, :-1], attention_mask=(~padding[:, :-1]).long()).logits
             targets = ids[:, 1:].masked_fill(padding[:, 1:], -100)
-            own[part] = (
+            of_list[part] = (
                 -functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
                 .double()
                 .sum(-1)
                 .numpy()
             )
-        values.append(own)
+        values.append(of_list)
     return np.concatenate(values)
 
 
@@ -113,17 +120,19 @@ def by_tree(model: CausalLM, lists: Lists, batch_tokens: int) -> np.ndarray:
 def turns(
     works: Sequence[Callable[[], np.ndarray]], repeats: int
 ) -> tuple[list[tuple[float, float]], list[np.ndarray]]:
-    """(median CPU seconds, median wall seconds) of each work, and its result; the works take turns."""
+    """Let works take turns: (median CPU seconds, median wall seconds) of each, and its result."""
     seconds: list[list[tuple[float, float]]] = [[] for _ in works]
     results = [work() for work in works]  # a first run, not timed
-    for _, (own, work) in itertools.product(range(repeats), zip(seconds, works, strict=True)):
-        cpu, wall = time.process_time(), time.perf_counter()
-        work()
-        own.append((time.process_time() - cpu, time.perf_counter() - wall))
-    return [
-        (statistics.median(c for c, _ in own), statistics.median(w for _, w in own))
-        for own in seconds
-    ], results
+    for _ in range(repeats):
+        for times, work in zip(seconds, works, strict=True):
+            cpu, wall = time.process_time(), time.perf_counter()
+            work()
+            times.append((time.process_time() - cpu, time.perf_counter() - wall))
+    medians = [
+        (statistics.median(cpu for cpu, _ in times), statistics.median(wall for _, wall in times))
+        for times in seconds
+    ]
+    return medians, results
 
 
 def networks(shape: str, embedded: Any) -> tuple[CausalLM, Any]:
@@ -163,10 +172,11 @@ def main() -> None:
         lambda: padded(theirs, lists, None),
         lambda: padded(theirs, lists, options.rows),
     ]
-    (tree, whole, sorted_rows), (found, *expected) = turns(works, options.repeats)
-    difference = max(float(np.abs(found - other).max()) for other in expected)
+    (tree, whole, sorted_rows), (values, *others) = turns(works, options.repeats)
+    difference = max(float(np.abs(values - other).max()) for other in others)
     print(
-        f"{len(lists)} of {len(every)} lists, {len(found)} hypotheses, {tokens} tokens, {nodes} nodes: a trie saves {tokens / nodes:.2f} times the tokens"
+        f"{len(lists)} of {len(every)} lists, {len(values)} hypotheses, {tokens} tokens,"
+        f" {nodes} nodes: {tokens / nodes:.2f} tokens a node"
     )
     print(f"shape {options.shape}, medians of {options.repeats}; CPU seconds (wall seconds)")
     for title, (cpu, wall) in {
@@ -176,10 +186,12 @@ def main() -> None:
     }.items():
         print(f"{title + ':':14s}{cpu:9.3f} ({wall:9.3f})")
     print(
-        f"ratio to the faster baseline: {min(whole[0], sorted_rows[0]) / tree[0]:.2f} ({min(whole[1], sorted_rows[1]) / tree[1]:.2f})"
+        f"ratio to the faster baseline: {min(whole[0], sorted_rows[0]) / tree[0]:.2f}"
+        f" ({min(whole[1], sorted_rows[1]) / tree[1]:.2f})"
     )
     print(
-        f"largest difference of a hypothesis's score: {difference:.1e}; of scores as large as {np.abs(found).max():.0f}"
+        f"largest difference of a score: {difference:.1e};"
+        f" scores are as large as {np.abs(values).max():.0f}"
     )
 
 

@@ -1,18 +1,21 @@
-"""Time the pseudo-log-likelihood of a Hugging Face masked LM against minicons and against a plain transformers loop.
+"""Time the pseudo-log-likelihood of a Hugging Face masked LM against minicons and a plain loop.
 
     python recipes/bench/masked_lm.py lists.jsonl.gz --minicons-python path/to/minicons/bin/python
-    python recipes/bench/masked_lm.py lists.jsonl.gz --lists 1 --depth 100 --repeats 3 --json bench.json
+    python recipes/bench/masked_lm.py lists.jsonl.gz --lists 1 --depth 100 --json bench.json
 
-The model has the shape of BERT-base (12 layers of 768, 30,522 rows) with random weights, and a WordPiece vocabulary trained on the lists' texts. All sides
-read the same directory and score the same texts: the best `--depth` hypotheses of `--lists` lists, evenly spaced over the file. [SEP] is not
-scored, for minicons does not. Tokenising is timed on all sides.
+The model has the shape of BERT-base (12 layers of 768, 30,522 rows) with random weights, and a
+WordPiece vocabulary trained on the lists' texts. All sides read the same directory and score the
+same texts: the best `--depth` hypotheses of `--lists` lists, evenly spaced over the file. [SEP] is
+not scored, because minicons does not score it. Tokenising is timed on all sides.
 
-minicons 0.3.39 needs transformers 4.57.6, so it runs as a process of its own (minicons_pll.py), times itself, and has the batch size (sentences) that was
-fastest in a trial. The plain loop is one batch a sentence, one masked copy a token, log-softmax of all logits. The sides take turns; times are medians,
-of CPU seconds (what other work on the machine disturbs least) and of wall seconds.
+minicons 0.3.39 needs transformers 4.57.6, so it runs as a process of its own (minicons_pll.py),
+times itself, and has the batch size (sentences) that was fastest in a trial. The plain loop is one
+batch a sentence, one masked copy a token, log-softmax of all logits. The sides take turns. Times
+are medians of CPU seconds, which other work on the machine disturbs least, and of wall seconds.
 
-The share of the matmul peak: the seconds that the matrix products of the tokens alone (no padding; attention's at the rate of the others; logits only
-where a token is scored) would take at the rate at which torch multiplies matrices of those very shapes, measured in every turn, over our seconds.
+The share of the matmul peak: the seconds that the matrix products of the tokens alone (no padding;
+attention's at the rate of the others; logits only where a token is scored) would take at the rate
+at which torch multiplies matrices of those shapes, measured in every turn, over our seconds.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ ROWS = 1024
 
 
 def make_model(directory: Path, texts: list[str], layers: int) -> None:
-    """BERT-base with random weights and a trained WordPiece vocabulary, filled up to BERT's size with [unused] rows."""
+    """BERT-base with random weights and a trained WordPiece vocabulary, with [unused] rows."""
     trained = tokenizers.BertWordPieceTokenizer(lowercase=True)
     trained.train_from_iterator(
         texts, vocab_size=PIECES, min_frequency=1, special_tokens=SPECIAL, show_progress=False
@@ -96,7 +99,8 @@ class Minicons:
         line = self._process.stdout.readline()
         if not line:
             raise SystemExit(
-                f"minicons ended with status {self._process.wait()}; run minicons_pll.py by hand to see why"
+                f"minicons ended with status {self._process.wait()};"
+                " run minicons_pll.py by hand to see why"
             )
         answer: dict[str, Any] = json.loads(line)
         return answer
@@ -146,7 +150,10 @@ def rate(rows: int, inner: int, outer: int) -> float:
 
 
 def matmul_seconds(config: Any, lengths: np.ndarray) -> float:
-    """CPU seconds of the matrix products of one masked copy a scored token, for texts of `lengths` tokens with [CLS] and [SEP]."""
+    """CPU seconds of the matrix products of one masked copy a scored token.
+
+    `lengths` are the tokens of each text, [CLS] and [SEP] included.
+    """
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     copies = lengths - 2
     tokens, pairs = float((copies * lengths).sum()), float((copies * lengths**2).sum())
@@ -225,7 +232,10 @@ def turns(
     config: Any,
     lengths: np.ndarray,
 ) -> dict[str, Any]:
-    """Median times of each work, its largest difference from ours, and our share of the matmul peak; the works take turns."""
+    """Let works take turns.
+
+    Returns median times, largest differences from ours, and our share of the matmul peak.
+    """
     seconds: dict[str, list[Times]] = {name: [] for name in works}
     values, peaks = {}, []
     for _ in range(repeats):
@@ -234,8 +244,8 @@ def turns(
             seconds[name].append(times)
         peaks.append(matmul_seconds(config, lengths))
     cpu, wall = (
-        {name: statistics.median(times[k] for times in own) for name, own in seconds.items()}
-        for k in (0, 1)
+        {name: statistics.median(times[clock] for times in runs) for name, runs in seconds.items()}
+        for clock in (0, 1)
     )
     return {
         "cpu_seconds": cpu,
@@ -243,7 +253,7 @@ def turns(
         "ratio_cpu": {name: cpu[name] / cpu["ours"] for name in works},
         "ratio_wall": {name: wall[name] / wall["ours"] for name in works},
         "largest_difference": {
-            name: float(np.abs(own - values["ours"]).max()) for name, own in values.items()
+            name: float(np.abs(theirs - values["ours"]).max()) for name, theirs in values.items()
         },
         "largest_value": float(np.abs(values["ours"]).max()),
         "matmul_cpu_seconds": statistics.median(peaks),
@@ -253,10 +263,12 @@ def turns(
 
 def show(report: dict[str, Any]) -> None:
     print(
-        f"{report['lists']} lists, {report['hypotheses']} hypotheses, {report['passes']} passes, {report['tokens']} tokens; {report['threads']} thread(s)"
+        f"{report['lists']} lists, {report['hypotheses']} hypotheses, {report['passes']} passes,"
+        f" {report['tokens']} tokens; {report['threads']} thread(s)"
     )
     print(
-        f"medians of {report['repeats']}; ratios to ours; minicons with batches of {report.get('minicons_batch', '-')} sentence(s)"
+        f"medians of {report['repeats']}; ratios to ours;"
+        f" minicons with batches of {report.get('minicons_batch', '-')} sentence(s)"
     )
     print(f"{'':12s}{'CPU s':>9s}{'wall s':>9s}{'ratio':>8s}{'(wall)':>8s}{'difference':>12s}")
     for name, cpu in report["cpu_seconds"].items():
@@ -267,7 +279,8 @@ def show(report: dict[str, Any]) -> None:
         print("{:12s}{:9.2f}{:9.2f}{:8.2f}{:8.2f}{:12.1e}".format(name, cpu, *numbers))
     print(f"values as large as {report['largest_value']:.0f}")
     print(
-        f"matrix products alone: {report['matmul_cpu_seconds']:.2f} CPU s, {report['share_of_matmul_peak']:.1%} of ours"
+        f"matrix products alone: {report['matmul_cpu_seconds']:.2f} CPU s,"
+        f" {report['share_of_matmul_peak']:.1%} of ours"
     )
 
 

@@ -1,8 +1,9 @@
-"""The other side of masked_lm.py: minicons in its own environment, asked line by line on standard input.
+"""The other side of masked_lm.py: minicons in its own environment, asked on standard input.
 
     path/to/minicons/bin/python recipes/bench/minicons_pll.py MODEL_DIRECTORY THREADS
 
-Every line is `{"texts": [...], "batch": n}`; the answer is `{"values": [...], "cpu": seconds, "wall": seconds}`. Imports nothing of this project.
+Every line is `{"texts": [...], "batch": n}`; the answer is `{"values": [...], "cpu": seconds,
+"wall": seconds}`. Imports nothing of this project.
 """
 
 from __future__ import annotations

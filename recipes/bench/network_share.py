@@ -1,10 +1,12 @@
-"""How much of a scoring run is spent in the network, and how near the network is to the machine's matrix products.
+"""How much of a scoring run is spent in the network, and how near that is to the matmul peak.
 
     python recipes/bench/network_share.py lists.jsonl --hypotheses 2000
 
-Runs `rescore.score` with the embedded models on the first hypotheses of a list. Share: wall seconds inside the network's calls (body and read-out) of the
-wall seconds of the run, reading and writing left out, tokenising and planning included. Peak: the floating-point operations of its matrix products in
-those seconds, as a part of what torch's own product of the same shapes reaches in the same process, with as many threads.
+Runs `rescore.score` with the embedded models on the first hypotheses of a list. Share: wall seconds
+inside the network's calls (body and read-out) of the wall seconds of the run, reading and writing
+left out, tokenising and planning included. Peak: the floating-point operations of its matrix
+products in those seconds, as a part of what torch's own product of the same shapes reaches in the
+same process, with as many threads.
 """
 
 from __future__ import annotations
@@ -47,18 +49,18 @@ class Meter:
     def _timed(self, call: Callable[..., Any], operations: int) -> Callable[..., Any]:
         def timed(tokens: torch.Tensor, *rest: Any) -> Any:
             started = time.perf_counter()
-            found = call(tokens, *rest)
+            result = call(tokens, *rest)
             self.seconds += time.perf_counter() - started
             self.operations += operations * (
                 tokens.shape[0] if tokens.is_floating_point() else tokens.numel()
             )
-            return found
+            return result
 
         return timed
 
 
 def first(path: str, hypotheses: int) -> Iterator[NBest]:
-    """Lists until there are so many hypotheses."""
+    """Lists until they hold this many hypotheses."""
     count = 0
     for nbest in rescore.read(path):
         if count >= hypotheses:
@@ -95,7 +97,8 @@ def main() -> None:
     options = parser.parse_args()
     lists = list(first(options.path, options.hypotheses))
     print(
-        f"{sum(len(nbest.hyps) for nbest in lists)} hypotheses, {torch.get_num_threads()} threads; medians of {options.repeats}"
+        f"{sum(len(nbest.hyps) for nbest in lists)} hypotheses, {torch.get_num_threads()} threads;"
+        f" medians of {options.repeats}"
     )
     print("scorer      evaluations  seconds  in the network  of matmul peak")
     for family, estimator in SCORERS:
@@ -117,7 +120,8 @@ def main() -> None:
             rows.append((seconds, meter.seconds / seconds, meter.operations / meter.seconds / best))
         seconds, share, of_peak = (statistics.median(column) for column in zip(*rows, strict=True))
         print(
-            f"{scorer.name:<11} {progress.evaluations:>11}  {seconds:7.2f}  {share:14.1%}  {of_peak:14.1%}"
+            f"{scorer.name:<11} {progress.evaluations:>11}  {seconds:7.2f}"
+            f"  {share:14.1%}  {of_peak:14.1%}"
         )
 
 

@@ -59,15 +59,13 @@ __all__ = ["command"]
 @click.option(
     "--draws",
     type=click.IntRange(1),
-    show_default=str(DRAWS),
-    help="Monte-Carlo draws of a NELBO.",
+    help=f"Monte-Carlo draws of a NELBO; default: {DRAWS}.",
 )
-@click.option("--seed", type=int, show_default=str(SEED), help="Seed of the draws.")
+@click.option("--seed", type=int, help=f"Seed of the draws; default: {SEED}.")
 @click.option(
     "--t",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    show_default=str(NOISE_LEVEL),
-    help="Noise level of the one-pass usdm pll.",
+    help=f"Noise level of the one-pass usdm pll; default: {NOISE_LEVEL}.",
 )
 @click.option("--name", help="Name of the new score; default: scorer and estimator.")
 @click.option("--overwrite", is_flag=True, help="Replace a score of the same name.")

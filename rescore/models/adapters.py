@@ -72,7 +72,8 @@ class NetworkCausalLM:
     ) -> None:
         if checkpoint.prediction != "causal":
             raise ModelError(
-                f"objective {checkpoint.objective!r} is not causal; use --scorer {checkpoint.objective}"
+                f"objective {checkpoint.objective!r} is not causal;"
+                f" use --scorer {checkpoint.objective}"
             )
         self.network: Network = checkpoint.network.to(
             device=torch.device(device), dtype=dtype

@@ -32,13 +32,13 @@ class Chunks:
 class Packed:
     """Rows that a network can look at alone.
 
-    nodes (rows, length) int64: the ancestors of the first own node, then the own nodes; node 0
-    fills up. own (rows, length) bool: each node of the forest once, in order. seen (rows, length,
-    length) bool: which node sees which; padding sees itself.
+    nodes (rows, length) int64: the ancestors of the first new node, then the new nodes; node 0
+    fills up. is_new (rows, length) bool: each node of the forest once, in order. seen (rows,
+    length, length) bool: which node sees which; padding sees itself.
     """
 
     nodes: np.ndarray
-    own: np.ndarray
+    is_new: np.ndarray
     seen: np.ndarray
 
 
@@ -57,11 +57,11 @@ def depths(parents: np.ndarray) -> np.ndarray:
 def chunks(parents: np.ndarray, size: int) -> Chunks:
     """Ranges of `size` nodes each; the number of nodes must be a multiple of `size`."""
     starts = np.arange(0, len(parents), size)
-    own = starts[:, None] + np.arange(size)
+    queries = starts[:, None] + np.arange(size)
     keys = np.concatenate(
-        (_pad([ancestors(parents, start) for start in starts.tolist()]), own), axis=1
+        (_pad([ancestors(parents, start) for start in starts.tolist()]), queries), axis=1
     )
-    return Chunks(np.maximum(keys, 0), _sees(parents, own, keys))
+    return Chunks(np.maximum(keys, 0), _sees(parents, queries, keys))
 
 
 def packed(parents: np.ndarray, size: int) -> Packed:
@@ -77,9 +77,9 @@ def packed(parents: np.ndarray, size: int) -> Packed:
         repeated.append(len(above))
         start = end
     nodes = _pad(rows)
-    own = (np.arange(nodes.shape[1]) >= np.array(repeated)[:, None]) & (nodes >= 0)
+    is_new = (np.arange(nodes.shape[1]) >= np.array(repeated)[:, None]) & (nodes >= 0)
     itself = np.eye(nodes.shape[1], dtype=bool)
-    return Packed(np.maximum(nodes, 0), own, _sees(parents, nodes, nodes) | itself)
+    return Packed(np.maximum(nodes, 0), is_new, _sees(parents, nodes, nodes) | itself)
 
 
 def leaf_paths(parents: np.ndarray) -> list[np.ndarray]:

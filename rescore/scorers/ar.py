@@ -307,7 +307,7 @@ def _is_ours(options: ScorerOptions) -> bool:
 
 def _refuse(options: ScorerOptions, name: str, reason: str) -> None:
     """Raise ScoreError for an option that `ar` reads with other models."""
-    if name in options.given:
+    if name in options.changed:
         raise ScoreError(
             f"--scorer ar with --model {options.model or 'embedded'} does not read {flag(name)}:"
             f" {reason}; leave it out"

@@ -76,7 +76,7 @@ class ScorerFamily:
     def check(self, options: ScorerOptions) -> None:
         """Raise ScoreError that names what is given and not read, if there is any."""
         reads = self.reads(options)
-        unread = sorted(options.given - reads)
+        unread = sorted(options.changed - reads)
         if unread:
             estimator = self.estimator(options)
             which = f" --estimator {estimator}" if estimator else ""

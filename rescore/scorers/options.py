@@ -26,7 +26,7 @@ _SPEC = re.compile(
 
 @dataclass(frozen=True)
 class ScorerOptions:
-    """Options of a scorer; an option left at its default counts as not given.
+    """Options of a scorer; an option at its default counts as not given.
 
     A scorer refuses an option that it does not read (`rescore.scorers.family`).
 
@@ -78,7 +78,7 @@ class ScorerOptions:
         return cls(**options)
 
     @property
-    def given(self) -> frozenset[str]:
+    def changed(self) -> frozenset[str]:
         """The names of the options that differ from their defaults."""
         return frozenset(
             option.name for option in fields(self) if getattr(self, option.name) != option.default
@@ -86,7 +86,7 @@ class ScorerOptions:
 
     def only(self, names: frozenset[str]) -> ScorerOptions:
         """These options, all others at their defaults."""
-        return type(self)(**{name: getattr(self, name) for name in self.given & names})
+        return type(self)(**{name: getattr(self, name) for name in self.changed & names})
 
 
 def flag(option: str) -> str:

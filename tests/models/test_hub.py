@@ -1,4 +1,4 @@
-"""Hugging Face models: values equal to a plain per-sentence computation with transformers, on small random models written to disk."""
+"""Hugging Face models on disk: the values of a plain per-sentence computation."""
 
 from __future__ import annotations
 
@@ -235,7 +235,10 @@ def test_a_path_that_leads_nowhere_is_named_and_the_hub_is_not_asked(
     )
     with pytest.raises(ModelError) as caught:
         load_scorer(family, ScorerOptions(model=model))
-    advice = "give a directory with config, weights and tokenizer, or a Hugging Face id such as gpt2 or organisation/name"
+    advice = (
+        "give a directory with config, weights and tokenizer,"
+        " or a Hugging Face id such as gpt2 or organisation/name"
+    )
     assert str(caught.value) == f"{model}: there is no such directory; {advice}"
 
 

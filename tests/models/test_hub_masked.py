@@ -1,4 +1,4 @@
-"""Masked LMs of the Hub are read out at chosen positions only: values of the whole network, for every family of heads."""
+"""Masked LMs are read out at chosen positions only, with the values of the whole network."""
 
 from __future__ import annotations
 

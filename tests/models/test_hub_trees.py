@@ -1,4 +1,4 @@
-"""Prefix trees on Hugging Face causal LMs: the values of single rows, whether an architecture follows a mask of ancestors or not."""
+"""Prefix trees on Hugging Face causal LMs have the values of single rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ SHORT = SIZES | {"max_position_embeddings": 96}
 GROUPED = SHORT | {"num_key_value_heads": 2}
 BLOOM = {"vocab_size": 97, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
 
-#: (architecture, its configuration, whether trees can be given to it, whether the output layer can be taken alone; None: not the same in all versions)
+#: (architecture, its configuration, whether it follows a mask of ancestors, whether the output layer
+#: can be taken alone; None: not the same in all versions)
 ARCHITECTURES = {
     "GPT2LMHead": (
         {

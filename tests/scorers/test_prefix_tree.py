@@ -108,11 +108,11 @@ def test_a_node_sees_itself_and_its_ancestors(rows, size):
     ]
     whole = forest.packed(parents, 13 + size)
     assert whole.nodes.shape[1] <= 13 + size
-    assert whole.nodes[whole.own].tolist() == list(range(len(parents)))
-    for nodes, own, seen in zip(whole.nodes, whole.own, whole.seen, strict=True):
+    assert whole.nodes[whole.is_new].tolist() == list(range(len(parents)))
+    for nodes, new, seen in zip(whole.nodes, whole.is_new, whole.seen, strict=True):
         assert {
-            (nodes[i], nodes[j]) for i in np.flatnonzero(own) for j in np.flatnonzero(seen[i])
-        } == {pair for pair in expected if pair[0] in nodes[own]}
+            (nodes[i], nodes[j]) for i in np.flatnonzero(new) for j in np.flatnonzero(seen[i])
+        } == {pair for pair in expected if pair[0] in nodes[new]}
         assert seen.any(axis=1).all()
     filled = np.append(parents, np.full(-len(parents) % size, -1))
     part = forest.chunks(filled, size)
@@ -235,7 +235,7 @@ def test_a_nan_is_named_where_it_comes_from_and_not_where_it_spreads_to():
     encode = model.network.encode_forest
 
     def poisoned(tokens, parents):
-        """NaN for everybody, as a NaN in the values of attention gives, if the batch holds the token."""
+        """NaN for every node of a batch with the token, as attention spreads it."""
         return encode(tokens, parents) * (math.nan if torch.isin(tokens, poison).any() else 1.0)
 
     model.network.encode_forest = poisoned

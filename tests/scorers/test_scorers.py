@@ -198,7 +198,7 @@ def test_alignment_gives_anchors_and_offsets():
 
 
 def test_common_random_numbers_shrink_the_spread_of_a_difference(models):
-    """Two hypotheses that differ in one word: their difference varies less over seeds than independent draws would let it."""
+    """Two hypotheses that differ in one word: their difference varies less than independent ones."""
     texts = (
         "she wrote a letter to her brother in the morning",
         "she wrote a letter to her brother in the evening",

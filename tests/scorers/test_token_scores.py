@@ -153,7 +153,7 @@ def test_a_scorer_that_cannot_say_what_tokens_add_is_refused(monkeypatch):
     assert load_scorer("plain").name == "plain"
     with pytest.raises(
         ScoreError,
-        match="--scorer plain does not say what each token adds to its score; leave --per-token out",
+        match="--scorer plain does not say what each token adds to its score; leave --per-token",
     ):
         load_scorer("plain", ScorerOptions(per_token=True))
 

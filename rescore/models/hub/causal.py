@@ -69,9 +69,9 @@ class HubCausalLM:
         return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
 
     def _encode_packed(self, tokens: Tensor, depths: np.ndarray, layout: forest.Packed) -> Tensor:
-        nodes, own, seen = (
+        nodes, is_new, seen = (
             torch.from_numpy(array).to(tokens.device)
-            for array in (layout.nodes, layout.own, layout.seen)
+            for array in (layout.nodes, layout.is_new, layout.seen)
         )
         dtype = self.network.dtype
         mask = torch.zeros(seen.shape, dtype=dtype, device=tokens.device)
@@ -80,7 +80,7 @@ class HubCausalLM:
         hidden = self._run(
             input_ids=tokens[nodes], attention_mask=mask[:, None], position_ids=positions
         )
-        return hidden[own]
+        return hidden[is_new]
 
     def _encode_rows(self, tokens: Tensor, paths: list[np.ndarray]) -> Tensor:
         """Each path as a row, in batches of about as many padded tokens as there are nodes.
