@@ -1,1 +1,1 @@
-"""Methods that propose new hypotheses: today the search of a lattice with a whole-sentence scorer."""
+"""Methods that propose hypotheses: the search of a lattice with a whole-sentence scorer."""

@@ -163,7 +163,7 @@ def rescore_lattices(
     name: str | None = None,
     references: Mapping[str, str] | None = None,
 ) -> Iterator[NBest]:
-    """Yield the list of `rescore_lattice` for every lattice, with its reference. Raises likewise."""
+    """Yield the list of `rescore_lattice` for every lattice, with its reference."""
     adapted = adapt(scorer)
     for lattice in lattices:
         ref = reference_of(lattice, references)

@@ -146,9 +146,10 @@ def test_two_runs_do_not_write_one_output(models, capsys, monkeypatch):
             "-o",
             "out.jsonl",
         )
-    assert (status, message) == (
-        1,
-        "out.jsonl.journal: another run is writing this output; wait for it or choose another output",
+    assert status == 1
+    assert message == (
+        "out.jsonl.journal: another run is writing this output; "
+        "wait for it or choose another output"
     )
     assert (
         run(
@@ -184,9 +185,10 @@ def test_a_full_disk_is_one_line_and_the_earlier_output_stays(models, capsys, mo
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         status, message = run(capsys, monkeypatch, *command, "out.jsonl")
-    assert (status, message) == (
-        1,
-        "out.jsonl.journal: cannot be written: No space left on device; mend that and run the same command again",
+    assert status == 1
+    assert message == (
+        "out.jsonl.journal: cannot be written: No space left on device; "
+        "mend that and run the same command again"
     )
     assert Path("out.jsonl").read_text() == "as it was\n"
     assert run(capsys, monkeypatch, *command, "out.jsonl")[0] == 0
@@ -206,10 +208,13 @@ main()
 def test_a_write_that_really_fails_is_one_line(models):
     jsonl.write(lists(40), "in.jsonl")
     Path("out.jsonl").write_text("as it was\n")
+    arguments = ["score", "in.jsonl", "--scorer", "usdm", "--model", models["usdm"]]
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "score", "in.jsonl", "--scorer", "usdm", "--model", models["usdm"], "-o", "out.jsonl"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", LIMITED, *arguments, "-o", "out.jsonl"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert (
         done.stderr.strip().endswith("run the same command again when it can")
