@@ -71,10 +71,12 @@ def _train_network(
 ) -> None:
     """Prepare the corpus and train; `training` holds fields of TrainOptions, None: not given."""
     from rescore.train.curve import plot_curves  # noqa: PLC0415 - torch
+    from rescore.train.speed import multiplies_bfloat16  # noqa: PLC0415
     from rescore.train.start import find_start, sizes_of  # noqa: PLC0415
     from rescore.train.trainer import prepare, train  # noqa: PLC0415
 
     fields = {name: value for name, value in training.items() if value is not None}
+    fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
     if start_from is not None:
         start = find_start(start_from)
         tokenizer = tokenizer or start / "tokenizer.model"

@@ -65,7 +65,8 @@ _START = [
     click.option(
         "--tokenizer",
         type=_FILE,
-        help="A SentencePiece model; default: that of --start-from, or train one.",
+        help="A SentencePiece model (embeddings of --start-from are moved to it); "
+        "default: that of --start-from, or train one.",
     ),
     click.option(
         "--vocab-size",
@@ -101,7 +102,7 @@ _TRAINING = [
         type=click.Choice(["adamw", "muon"]),
         default="adamw",
         show_default=True,
-        help="muon needs torch 2.9.",
+        help="muon learns in fewer steps.",
     ),
     click.option(
         "--learning-rate",
@@ -149,9 +150,8 @@ _SIZES = [
 _RUN = [
     click.option(
         "--bf16/--float32",
-        default=True,
-        show_default=True,
-        help="Arithmetic of the network's body.",
+        default=None,
+        help="Arithmetic of the network. Default: bf16 where the device has instructions for it.",
     ),
     click.option("--device", default="cpu", show_default=True, help="torch device."),
     click.option(
@@ -163,6 +163,13 @@ _RUN = [
         default=250,
         show_default=True,
         help="Steps between two validations, each with a saved state.",
+    ),
+    click.option(
+        "--save-minutes",
+        type=click.FloatRange(0, min_open=True),
+        default=5.0,
+        show_default=True,
+        help="Most minutes between two saved states.",
     ),
     click.option(
         "--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise."

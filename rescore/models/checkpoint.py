@@ -4,7 +4,7 @@ Data only, no code. config.json:
 
     {"format": "dlmrescore-model", "version": 1,
      "objective": "mdlm",             a name of rescore.models.objectives
-     "prediction": "masked",          what the output means: masked, leave_one_out, posterior, causal
+     "prediction": "masked",          what the output means: one of the objective's predictions
      "normalizer": "librispeech",     what a text goes through before the tokenizer
      "network": {...},                the fields of NetworkConfig
      "card": {...}}                   free text and figures: training text, licence, quality

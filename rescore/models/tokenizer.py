@@ -74,6 +74,18 @@ class Tokenizer:
         """
         return int(self._starts[tokens].sum())
 
+    @property
+    def special(self) -> tuple[int, int, int, int]:
+        """The ids of padding, unknown, BOS and EOS."""
+        return self.pad_id, self.unk_id, self.bos_id, self.eos_id
+
+    def scores(self) -> list[tuple[str, float]]:
+        """Every piece as the vocabulary spells it, with its log-probability there."""
+        return [
+            (self._processor.id_to_piece(number), self._processor.get_score(number))
+            for number in range(self.size)
+        ]
+
     def pieces(self, tokens: Sequence[int]) -> list[str]:
         """Each token as the vocabulary spells it, a word's first piece with its mark."""
         return [self._processor.id_to_piece(int(token)) for token in tokens]

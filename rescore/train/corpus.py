@@ -172,9 +172,9 @@ def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:
 def batches(corpus: Corpus, tokens_per_batch: int, seed: int) -> list[np.ndarray]:
     """One epoch: arrays of sentence numbers, each with at most `tokens_per_batch` padded tokens.
 
-    The sentences of a batch have nearly equal length; `seed` shuffles sentences and batches. A
-    sentence longer than `tokens_per_batch` is a batch of its own. Raises TrainError if the corpus
-    does not fill one batch.
+    Nearly all batches have sentences of one length, so no padding; `seed` shuffles sentences and
+    batches. A sentence longer than `tokens_per_batch` is a batch of its own. Raises TrainError if
+    the corpus does not fill one batch.
     """
     total = int(corpus.lengths.sum())
     if total < tokens_per_batch:
@@ -184,12 +184,11 @@ def batches(corpus: Corpus, tokens_per_batch: int, seed: int) -> list[np.ndarray
         )
     chance = np.random.default_rng(seed)
     order = chance.permutation(len(corpus))
-    # Sort by length in steps of four tokens, so that sentences meet others than in the last epoch.
-    order = order[np.argsort((corpus.lengths[order] + 3) // 4, kind="stable")]
+    order = order[np.argsort(corpus.lengths[order], kind="stable")]
     lengths = corpus.lengths[order]
     epoch, start = [], 0
     while start < len(order):
-        # The next sentences may be up to three tokens longer than the first of them.
+        # The sentences that would fit may be longer than the first of them.
         most = max(1, tokens_per_batch // int(lengths[start]))
         size = max(1, tokens_per_batch // int(lengths[start : start + most].max()))
         epoch.append(order[start : start + size])

@@ -1,6 +1,6 @@
 """The training losses: nats summed over a batch, and the bounds that validation reports.
 
-Shapes: B sentences, L positions, n positions that are read out, V rows of the vocabulary. Tokens
+Shapes: B sentences, L positions, n positions that are read out, D width. Tokens
 (B, L) int64 have BOS first and EOS last; padding (B, L) bool, True = padding. Both stay on the CPU,
 where the noise is drawn, so that every device sees the same noise. BOS is neither noised nor
 scored. Noise levels have low discrepancy: one uniform number per batch, shifted by i / B for
@@ -15,12 +15,12 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rescore.diffusion.uniform import leave_one_out, token_loss
 from rescore.models.network import Network
 from rescore.models.objectives import ModelPrediction, objective_named
 from rescore.registry import resolve
+from rescore.train.readout import by_rows, cross_entropy
 
 __all__ = [
     "Loss",
@@ -56,8 +56,9 @@ def ar_loss(
     """
     del generator
     where = (~padding[:, 1:]).flatten().nonzero().squeeze(1)
-    logits = _read_out(network, tokens[:, :-1], None, padding[:, :-1], where)
-    return _cross_entropy(logits, tokens[:, 1:], where), len(where)
+    hidden = _encode(network, tokens[:, :-1], None, padding[:, :-1], where)
+    targets = tokens[:, 1:].flatten()[where].to(hidden.device)
+    return cross_entropy(hidden, network.embedding.weight, targets), len(where)
 
 
 def mdlm_loss(
@@ -78,14 +79,11 @@ def mdlm_loss(
     noisy = tokens.masked_fill(is_hidden, network.config.vocab_size - 1)
     where = is_hidden.flatten().nonzero().squeeze(1)
     noise = count / size if network.config.time_input else None
-    logits = _read_out(network, noisy, noise, padding, where)
-    losses = functional.cross_entropy(
-        logits[:, :-1],  # the mask symbol is never predicted
-        tokens.flatten()[where].to(logits.device),
-        reduction="none",
-    )
-    weight = (size / count)[:, None].expand_as(tokens).flatten()[where]
-    return (weight.to(logits.device) * losses).sum(), len(where)
+    hidden = _encode(network, noisy, noise, padding, where)
+    targets = tokens.flatten()[where].to(hidden.device)
+    scale = (size / count)[:, None].expand_as(tokens).flatten()[where].to(hidden.device)
+    pieces = network.embedding.weight[:-1]  # the mask symbol is never predicted
+    return cross_entropy(hidden, pieces, targets, scale), len(where)
 
 
 def usdm_loss(
@@ -98,7 +96,12 @@ def usdm_loss(
     Exact check: tests/train/test_losses.py::test_the_usdm_loss_averages_to_the_uniform_nelbo.
     """
     sample = _corrupted(network, tokens, padding, generator)
-    return _uniform_nelbo(sample, sample.logits.log_softmax(-1), tokens)
+
+    def predictive(logits: Tensor, part: slice) -> Tensor:
+        del part
+        return logits.log_softmax(-1)
+
+    return _uniform_nelbo(network, sample, predictive)
 
 
 def posterior_nelbo(
@@ -110,10 +113,11 @@ def posterior_nelbo(
     test_the_posterior_bound_equals_the_leave_one_out_bound_of_the_same_model in tests/train.
     """
     sample = _corrupted(network, tokens, padding, generator)
-    corrupted = sample.at_scored(sample.noisy)
-    levels = sample.at_scored(sample.t[:, None].expand_as(tokens))
-    predictive = leave_one_out(sample.logits.log_softmax(-1), corrupted, levels)
-    return _uniform_nelbo(sample, predictive, tokens)
+
+    def predictive(logits: Tensor, part: slice) -> Tensor:
+        return leave_one_out(logits.log_softmax(-1), sample.noisy[part], sample.levels[part])
+
+    return _uniform_nelbo(network, sample, predictive)
 
 
 def posterior_loss(
@@ -124,30 +128,28 @@ def posterior_loss(
     Trains the posterior p(x_i | z); it bounds nothing.
     """
     sample = _corrupted(network, tokens, padding, generator)
-    return _cross_entropy(sample.logits, tokens, sample.where), len(sample.where)
+    loss = cross_entropy(sample.hidden, network.embedding.weight, sample.clean)
+    return loss, len(sample.clean)
 
 
 class _Corrupted(NamedTuple):
-    """A batch of which each scored token was redrawn uniformly with probability t.
+    """The n scored positions of a batch in which tokens were redrawn uniformly.
 
-    u (B,), t = u^2 (B,), noisy (B, L), `where` the n scored positions of the flattened batch, and
-    the raw logits there (n, V).
+    Tokens `clean` and `noisy` (n,), noise levels t `levels` (n,), the weight dt/du of each `weight`
+    (n,), and the hidden states there, `hidden` (n, D).
     """
 
-    u: Tensor
-    t: Tensor
+    clean: Tensor
     noisy: Tensor
-    where: Tensor
-    logits: Tensor
-
-    def at_scored(self, values: Tensor) -> Tensor:
-        """(B, L) values at the scored positions, (n,), on the device of the logits."""
-        return values.flatten()[self.where].to(self.logits.device)
+    levels: Tensor
+    weight: Tensor
+    hidden: Tensor
 
 
 def _corrupted(
     network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
 ) -> _Corrupted:
+    """Redraw each scored token with probability t = u^2, u even over the batch, and encode."""
     scored = _scored(padding)
     u = _even_levels(len(tokens), generator)
     t = (u**2).clamp(EPS, 1 - EPS)
@@ -155,16 +157,34 @@ def _corrupted(
     drawn = torch.randint(network.config.vocab_size, tokens.shape, generator=generator)
     noisy = torch.where(is_redrawn, drawn, tokens)
     where = scored.flatten().nonzero().squeeze(1)
-    return _Corrupted(u, t, noisy, where, _read_out(network, noisy, t, padding, where))
+    hidden = _encode(network, noisy, t, padding, where)
+
+    def at_scored(values: Tensor) -> Tensor:
+        return values.expand_as(tokens).flatten()[where].to(hidden.device)
+
+    return _Corrupted(
+        clean=at_scored(tokens),
+        noisy=at_scored(noisy),
+        levels=at_scored(t[:, None]),
+        weight=at_scored((2 * u)[:, None]),
+        hidden=hidden,
+    )
 
 
-def _uniform_nelbo(sample: _Corrupted, predictive: Tensor, tokens: Tensor) -> tuple[Tensor, int]:
-    """The bound of one draw from the leave-one-out log-probabilities (n, V)."""
-    clean, corrupted = sample.at_scored(tokens), sample.at_scored(sample.noisy)
-    levels = sample.at_scored(sample.t[:, None].expand_as(tokens))
-    weight = sample.at_scored((2 * sample.u)[:, None].expand_as(tokens))
-    losses = token_loss(predictive, corrupted, clean, levels)
-    return (weight * losses).sum(), len(sample.where)
+def _uniform_nelbo(
+    network: Network, sample: _Corrupted, predictive: Callable[[Tensor, slice], Tensor]
+) -> tuple[Tensor, int]:
+    """The bound of one draw.
+
+    `predictive` makes leave-one-out log-probabilities (rows, V) of raw logits (rows, V).
+    """
+
+    def loss(logits: Tensor, part: slice) -> Tensor:
+        log_probs = predictive(logits, part)
+        losses = token_loss(log_probs, sample.noisy[part], sample.clean[part], sample.levels[part])
+        return (sample.weight[part] * losses).sum()
+
+    return by_rows(sample.hidden, network.embedding.weight, loss), len(sample.clean)
 
 
 def _scored(padding: Tensor) -> Tensor:
@@ -180,19 +200,12 @@ def _even_levels(batch: int, generator: torch.Generator) -> Tensor:
     return ((torch.randperm(batch, generator=generator) + shift) / batch).clamp(1e-6, 1 - 1e-6)
 
 
-def _read_out(
+def _encode(
     network: Network, noisy: Tensor, noise: Tensor | None, padding: Tensor, where: Tensor
 ) -> Tensor:
-    """Raw float32 logits (n, V) at the positions `where` (n,) of the flattened batch."""
+    """Hidden states (n, D) at the positions `where` (n,) of the flattened batch."""
     device = network.embedding.weight.device
     hidden = network.encode(
         noisy.to(device), None if noise is None else noise.to(device), padding.to(device)
     )
-    return network.readout(hidden.flatten(0, 1)[where.to(device)]).float()
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor, where: Tensor) -> Tensor:
-    """The summed cross-entropy of logits (n, V) and the (B, L) targets at `where` (n,)."""
-    return functional.cross_entropy(
-        logits, targets.flatten()[where].to(logits.device), reduction="sum"
-    )
+    return hidden.flatten(0, 1)[where.to(device)]

@@ -44,6 +44,7 @@ class TrainOptions:
     weights, which is what is validated and saved (0: none). `time_input` None: only where the
     objective needs it. `start_from` is a checkpoint directory whose weights the run starts with,
     of any objective with the same sizes. `evaluate_every` and `save_every` are in steps.
+    `save_minutes`: a state is saved at least this often, too; None: by steps alone.
     """
 
     objective: str
@@ -70,3 +71,4 @@ class TrainOptions:
     start_from: str | None = None
     evaluate_every: int = 250
     save_every: int = 250
+    save_minutes: float | None = None

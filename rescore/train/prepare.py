@@ -29,7 +29,7 @@ def prepare(options: CorpusOptions) -> None:
     directory = options.directory
     settings, ready = _settings(options), directory / "ready.json"
     if ready.exists():
-        _check_settings(ready, settings)
+        _check_settings(ready, settings, options)
         return
     directory.mkdir(parents=True, exist_ok=True)
     normalize = normalizer(options.normalizer)
@@ -59,8 +59,11 @@ def _settings(options: CorpusOptions) -> dict[str, Any]:
     return settings
 
 
-def _check_settings(ready: Path, settings: dict[str, Any]) -> None:
-    """Raise TrainError if `ready.json` is not ours, cannot be read or has other settings."""
+def _check_settings(ready: Path, settings: dict[str, Any], options: CorpusOptions) -> None:
+    """Raise TrainError if `ready.json` is not ours, cannot be read or has other settings.
+
+    A given tokenizer with the same pieces as the corpus's is the same, wherever it lies.
+    """
     try:
         prepared = json.loads(ready.read_text(encoding="utf-8"))
     except OSError as error:
@@ -77,8 +80,12 @@ def _check_settings(ready: Path, settings: dict[str, Any]) -> None:
             f"{ready}: not the settings of a corpus that dlmrescore prepared; "
             "give another --corpus folder"
         )
-    names = sorted(prepared.keys() | settings.keys())
-    changed = [name for name in names if prepared.get(name) != settings.get(name)]
+    names = prepared.keys() | settings.keys()
+    if options.tokenizer is not None:
+        corpus_tokenizer = read_tokenizer(ready.with_name("tokenizer.model"))
+        if read_tokenizer(options.tokenizer).serialized == corpus_tokenizer.serialized:
+            names -= {"tokenizer", "vocab_size"}
+    changed = [name for name in sorted(names) if prepared.get(name) != settings.get(name)]
     if changed:
         raise TrainError(
             f"{ready}: the corpus was prepared from other text or settings "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 
 from rescore.models.network import Network
 from rescore.train.options import TrainOptions
 
-__all__ = ["SpeedMeter", "matmul_peak", "step_flops"]
+__all__ = ["SpeedMeter", "matmul_peak", "multiplies_bfloat16", "step_flops"]
 
 
 class SpeedMeter:
@@ -48,6 +49,17 @@ def matmul_peak(device: str, dtype: torch.dtype, seconds: float = 0.3) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best
+
+
+def multiplies_bfloat16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether bfloat16 products are fast on a device.
+
+    A CPU without instructions for them takes 10 to 100 times as long as for float32.
+    """
+    if torch.device(device).type != "cpu":
+        return not device.startswith("cuda") or torch.cuda.is_bf16_supported()
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.is_file() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def step_flops(network: Network, batch: int, length: int, read_out: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
@@ -13,8 +14,11 @@ from rescore.models.network import Network, NetworkConfig
 from rescore.models.objectives import objective_named
 from rescore.models.tokenizer import Tokenizer
 from rescore.train.options import NETWORK_SIZES, TrainOptions
+from rescore.train.vocabulary import transplanted
 
 __all__ = ["build_network", "copy_weights", "find_start", "sizes_of"]
+
+logger = logging.getLogger("rescore")
 
 
 def build_network(options: TrainOptions, tokenizer: Tokenizer) -> Network:
@@ -59,15 +63,10 @@ def copy_weights(network: Network, directory: Path, tokenizer: Tokenizer) -> Non
     """Copy into `network` every weight that it shares with the checkpoint in `directory`.
 
     The row of a mask symbol is dropped where `network` has none and stays fresh where the
-    checkpoint has none; so does a time input. Raises ModelError if the checkpoint's sizes or its
-    vocabulary differ, for then the same numbers mean something else.
+    checkpoint has none; so does a time input. Embeddings of another vocabulary are moved to
+    `tokenizer` (rescore.train.vocabulary). Raises ModelError if the checkpoint's sizes differ.
     """
     checkpoint = load(directory)
-    if checkpoint.tokenizer.serialized != tokenizer.serialized:
-        raise ModelError(
-            f"{directory}: its vocabulary is not the corpus's; prepare the corpus with "
-            f"--tokenizer {directory / 'tokenizer.model'}"
-        )
     for name in NETWORK_SIZES:
         size, expected = getattr(checkpoint.network.config, name), getattr(network.config, name)
         if size != expected:
@@ -76,8 +75,13 @@ def copy_weights(network: Network, directory: Path, tokenizer: Tokenizer) -> Non
                 "start from a model of the same size"
             )
     weights, loaded = network.state_dict(), checkpoint.network.state_dict()
-    rows = min(len(weights["embedding.weight"]), len(loaded["embedding.weight"]))
-    weights["embedding.weight"][:rows] = loaded.pop("embedding.weight")[:rows]
+    embedding, old = loaded.pop("embedding.weight"), checkpoint.tokenizer
+    if old.serialized != tokenizer.serialized:
+        logger.info("%s: its embeddings are moved to the vocabulary of the corpus", directory)
+        mask_row = embedding[old.size :]
+        embedding = torch.cat((transplanted(embedding, old, tokenizer), mask_row))
+    rows = min(len(weights["embedding.weight"]), len(embedding))
+    weights["embedding.weight"][:rows] = embedding[:rows]
     for name, weight in loaded.items():
         if name in weights:
             weights[name] = weight

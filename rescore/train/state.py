@@ -23,7 +23,7 @@ from rescore.train.options import TrainOptions
 __all__ = ["Progress", "load_state", "save_state", "writing_to"]
 
 #: Options that may change on the way: they say when and where things are done, not what is done.
-_FREE_OPTIONS = frozenset({"evaluate_every", "save_every", "compile"})
+_FREE_OPTIONS = frozenset({"evaluate_every", "save_every", "save_minutes", "compile"})
 
 
 @dataclass

@@ -17,6 +17,7 @@ corpus.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -113,6 +114,7 @@ class Run:
             return
         speed = SpeedMeter(options)
         unchecked: list[Tensor] = []
+        next_save = self._next_save()
         with self._progress_bar() as bar:
             for rows in self.remaining_batches():
                 tokens, padding = collate(self._corpus, rows, self._tokenizer)
@@ -124,7 +126,7 @@ class Run:
                 bar.update()
 
                 is_validated = self._is_due(options.evaluate_every)
-                is_saved = self._is_due(options.save_every)
+                is_saved = self._is_due(options.save_every) or time.monotonic() >= next_save
                 if is_validated or is_saved or progress.step % _CHECK_EVERY == 0:
                     self._check_losses(torch.stack(unchecked).tolist())
                     unchecked = []
@@ -136,6 +138,7 @@ class Run:
                     speed.restart()  # the time of validation does not count
                 if is_saved:
                     self._save()
+                    next_save = self._next_save()
 
     def remaining_batches(self) -> Iterator[np.ndarray]:
         """The batches from the current step to the last, each an array of sentence numbers."""
@@ -173,6 +176,11 @@ class Run:
         """Whether something that is done every so many steps, and after the last, is due."""
         step = self.progress.step
         return step % every == 0 or step == self._options.steps
+
+    def _next_save(self) -> float:
+        """When the next state is due at the latest, by the monotonic clock in seconds."""
+        minutes = self._options.save_minutes
+        return math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def _progress_bar(self) -> Any:
         return tqdm(

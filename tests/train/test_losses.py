@@ -20,6 +20,7 @@ from rescore.scorers.sequences import Sequencer
 from rescore.text import identity
 from rescore.train import losses
 from rescore.train.corpus import Corpus, collate
+from rescore.train.readout import by_rows
 from rescore.types import Hypothesis, NBest
 
 LENGTHS = [3, 4, 2]  # scored tokens; the batch is padded
@@ -65,48 +66,47 @@ def mean_of(loss, network, tokens, padding, count):
 
 
 def test_the_posterior_bound_equals_the_leave_one_out_bound_of_the_same_model(monkeypatch):
-    network, (tokens, padding, _), corrupted = (
-        opinionated(6, time_input=True),
-        batch(6),
-        losses._corrupted,
-    )
-
-    def as_posterior(*arguments):
-        """The same model as posterior: p(v | z) is proportional to p(v | z without z_i) q(z_i | v)."""
-        sample = corrupted(*arguments)
-        noisy, where, t = sample.noisy, sample.where, sample.t
-        z, level = noisy.flatten()[where], t[:, None].expand_as(tokens).flatten()[where]
-        own = torch.log1p(6 * (1 - level) / level)[:, None]
-        return sample._replace(logits=sample.logits.scatter_add(-1, z[:, None], own))
-
+    network, (tokens, padding, _) = opinionated(6, time_input=True), batch(6)
     for seed in range(5):
         expected, read_out = losses.usdm_loss(
             network, tokens, padding, torch.Generator().manual_seed(seed)
         )
+        sample = losses._corrupted(network, tokens, padding, torch.Generator().manual_seed(seed))
+        ratio = torch.log1p(6 * (1 - sample.levels) / sample.levels)[:, None]
+        likelihood = torch.zeros(len(ratio), 6).scatter(-1, sample.noisy[:, None], ratio)
+
+        def as_posterior(hidden, weight, loss, added=likelihood):
+            """The same model as posterior: p(v | z) ~ p(v | z without z_i) q(z_i | v)."""
+            return by_rows(hidden, weight, lambda logits, part: loss(logits + added[part], part))
+
         with monkeypatch.context() as patch:
-            patch.setattr(losses, "_corrupted", as_posterior)
-            found = losses.posterior_nelbo(
+            patch.setattr(losses, "by_rows", as_posterior)
+            bound, count = losses.posterior_nelbo(
                 network, tokens, padding, torch.Generator().manual_seed(seed)
             )
-        assert float(found[0].detach()) == pytest.approx(float(expected.detach()), rel=2e-4)
-        assert found[1] == read_out == sum(LENGTHS)
+        assert float(bound.detach()) == pytest.approx(float(expected.detach()), rel=2e-4)
+        assert count == read_out == sum(LENGTHS)
 
 
-def test_the_posterior_loss_is_cross_entropy_over_all_scored_tokens():
+def test_the_posterior_loss_is_cross_entropy_over_all_scored_tokens(monkeypatch):
     network = opinionated(6, time_input=True)
     tokens, padding, _ = batch(6)
     loss, read_out = losses.posterior_loss(
         network, tokens, padding, torch.Generator().manual_seed(1)
     )
-    u, t, noisy, where, logits = losses._corrupted(
-        network, tokens, padding, torch.Generator().manual_seed(1)
-    )
-    clean = tokens.flatten()[where]
-    expected = -logits.detach().log_softmax(-1)[torch.arange(len(clean)), clean].sum()
+    seen, encode = [], network.encode
+    monkeypatch.setattr(network, "encode", lambda *args: (seen.append(args[0]), encode(*args))[1])
+    sample = losses._corrupted(network, tokens, padding, torch.Generator().manual_seed(1))
+    log_probs = network.readout(sample.hidden).detach().log_softmax(-1)
+    expected = -log_probs.gather(-1, sample.clean[:, None]).sum()
     assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-6)
-    assert read_out == sum(LENGTHS) == len(where)
-    assert torch.allclose(t, u**2)
-    assert ((noisy != tokens).flatten().nonzero().squeeze(1)[:, None] == where[None]).any(1).all()
+    assert read_out == sum(LENGTHS) == len(sample.clean)
+    assert torch.allclose(sample.levels, (sample.weight / 2) ** 2)  # t = u^2, weighed by 2u
+    scored = ~padding
+    scored[:, 0] = False
+    assert torch.equal(sample.clean, tokens[scored])
+    assert torch.equal(sample.noisy, seen[0][scored])
+    assert torch.equal(seen[0][~scored], tokens[~scored])
 
 
 def test_the_ar_loss_is_minus_the_score():

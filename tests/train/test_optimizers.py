@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
-from small_runs import TINY, opinionated
+from small_runs import opinionated
 
-from rescore.errors import TrainError
-from rescore.train.optimizers import Average, Optimizers, schedule
-from rescore.train.speed import matmul_peak, step_flops
-from rescore.train.trainer import train
+from rescore.train.optimizers import Average, Muon, Optimizers, orthogonal, schedule
+from rescore.train.speed import matmul_peak, multiplies_bfloat16, step_flops
 
 
-def test_without_muon_one_line_says_so(corpus, tmp_path, monkeypatch):
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(TrainError, match="has no Muon optimiser; use --optimizer adamw"):
-        train(corpus, tmp_path, replace(TINY, optimizer="muon"), {})
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has none to compare with")
+@pytest.mark.parametrize("shape", [(24, 16), (16, 24), (16, 16)])
+def test_muon_takes_the_steps_of_torchs_own(shape):
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    settings = {"lr": 1e-2, "weight_decay": 0.1, "momentum": 0.95}
+    reference = torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **settings)
+    muon = Muon([ours], 1e-2, 0.1)
+    for _ in range(10):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        muon.step()
+        reference.step()
+    assert (ours - 1).norm() > 0.2
+    assert (ours - theirs).norm() < 0.02 * (ours - 1).norm()  # theirs multiplies in bfloat16
 
 
-def test_muon_moves_the_matrices_inside_the_blocks_and_adamw_the_rest(corpus, tmp_path):
+def test_an_orthogonal_step_has_singular_values_near_one_and_no_other_directions():
+    torch.manual_seed(0)
+    matrix = torch.randn(24, 16)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    stretched = left.T @ orthogonal(matrix) @ right.T
+    assert torch.allclose(stretched, stretched.diag().diag(), atol=1e-5)
+    assert 0.5 < stretched.diag().min() <= stretched.diag().max() < 1.3
+
+
+def test_muon_moves_the_matrices_inside_the_blocks_and_adamw_the_rest():
     network = opinionated(7, time_input=True)
-    if not hasattr(torch.optim, "Muon"):
-        pytest.skip("this torch has no Muon")
     adamw, muon = Optimizers(network, "muon", 1e-3, 0.1)._parts
     moved = {id(p) for group in muon.param_groups for p in group["params"]}
     assert {name for name, p in network.named_parameters() if id(p) in moved} == {
@@ -69,3 +83,18 @@ def test_flops_are_those_of_the_matrix_products():
     attention = 2 * 10 * 16  # queries x keys and weights x values, ten keys each
     assert step_flops(network, 3, 10, 5) == 6 * (30 * (weights + attention) + 5 * 16 * 7)
     assert 1e8 < matmul_peak("cpu", torch.float32, 0.01) < 1e14
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_fast"),
+    [
+        ("fpu avx2", False),
+        ("avx2 avx512_bf16", True),
+        ("avx512f amx_bf16 amx_tile", True),
+        (None, False),
+    ],
+)
+def test_a_cpu_multiplies_bfloat16_if_it_has_instructions_for_it(flags, is_fast, tmp_path):
+    if flags is not None:
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
+    assert multiplies_bfloat16("cpu", tmp_path / "cpuinfo") is is_fast

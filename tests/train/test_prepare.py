@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from small import LINES, small_tokenizer
 from small_runs import TEXT, Killed, prepared
 
 from rescore.errors import RescoreError, TrainError
+from rescore.models.tokenizer import train_tokenizer
 from rescore.train import prepare as prepare_module
 from rescore.train.corpus import open_corpus
 from rescore.train.options import CorpusOptions
@@ -104,7 +104,7 @@ def test_a_given_vocabulary_is_used(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"join": 0.5}, {"vocab_size": 65}, {"seed": 1}, {"normalizer": "none"}, {"tokenizer": Path()}],
+    [{"join": 0.5}, {"vocab_size": 65}, {"seed": 1}, {"normalizer": "none"}],
 )
 def test_a_prepared_corpus_is_not_taken_for_another(change, tmp_path):
     prepared(tmp_path)
@@ -160,3 +160,14 @@ def test_a_damaged_corpus_is_one_line(file, damage, tmp_path):
     with pytest.raises(TrainError, match=r"train: .*delete the corpus folder") as caught:
         open_corpus(part, small_tokenizer())
     assert "\n" not in str(caught.value)
+
+
+def test_a_prepared_corpus_serves_every_run_of_its_vocabulary(tmp_path):
+    corpus = prepared(tmp_path / "own")
+    (tmp_path / "copy.model").write_bytes((corpus / "tokenizer.model").read_bytes())
+    # as a run does that starts from a model of this corpus
+    prepared(tmp_path / "own", tokenizer=tmp_path / "copy.model")
+    prepared(tmp_path / "own")
+    (tmp_path / "other.model").write_bytes(train_tokenizer(LINES, 48).serialized)
+    with pytest.raises(TrainError, match="prepared from other text or settings"):
+        prepared(tmp_path / "own", tokenizer=tmp_path / "other.model")

@@ -136,7 +136,16 @@ def test_a_run_whose_learning_rate_has_not_begun_to_fall_may_end_at_another_step
         train(corpus, tmp_path / "changed", options, {})
 
 
-@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
+def test_a_state_is_saved_every_few_minutes_too(corpus, tmp_path, monkeypatch):
+    steps, save = [], Run._save
+    monkeypatch.setattr(Run, "_save", lambda run: (steps.append(run.progress.step), save(run)))
+    train(corpus, tmp_path, replace(TINY, save_every=1000, save_minutes=1e-9), {})
+    assert steps == list(range(1, TINY.steps + 1))
+    # not an option that decides the run
+    train(corpus, tmp_path, replace(TINY, save_every=1000, save_minutes=60), {})
+    assert steps == list(range(1, TINY.steps + 1))
+
+
 def test_muon_learns_and_resumes_to_the_same_bits(corpus, tmp_path, monkeypatch):
     options, whole = replace(TINY, optimizer="muon"), Run._save
     finished = train(corpus, tmp_path / "whole", options, {})

@@ -199,6 +199,8 @@ def test_the_recipe_of_the_twins_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     made = [load(tmp_path / "runs" / objective, objective) for objective in ("ar", "mdlm")]
     assert made[0].tokenizer.serialized == made[1].tokenizer.serialized
+    assert [checkpoint.card["training"]["steps"] for checkpoint in made] == [2, 1]
+    assert made[1].card["training"]["start_from"] == "runs/ar"
     assert (
         "name the training files"
         in subprocess.run(["bash", recipe], capture_output=True, text=True, check=False).stderr
