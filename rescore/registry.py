@@ -12,8 +12,9 @@ give your own code a name. Other packages add names by entry points (docs/adding
 
 Names with few fixed values stay in their rooms: estimators (`--scorer mlm:NAME`) in the scorer's
 own module, units of errors in `rescore.wer.evaluation.UNITS`, ways to take hypotheses from a
-lattice in `rescore.lattice.lists.METHODS`, embedded models in `rescore.models.embedded`. Commands
-are files: `dlmrescore score` is `rescore/cli/score_command.py`.
+lattice in `rescore.lattice.lists.METHODS`, training objectives (`train NAME`) in
+`rescore.models.objectives.OBJECTIVES`, embedded models in `rescore.models.embedded`. Commands are
+files: `dlmrescore score` is `rescore/cli/score_command.py`.
 
 Nothing is imported before it is used: a missing optional library or a broken plug-in affects only
 those who ask for it.

@@ -1,4 +1,4 @@
-"""The one-way flow of imports, and what the package never uses, read from the source.
+"""The one-way flow of imports, what the package never uses, and sizes, read from the source.
 
 A room is a module or a folder of `rescore`. It imports only from rooms in rows above its own, or
 from earlier in its own row (docs/architecture.md).
@@ -41,6 +41,29 @@ PLACE = {room: place for place, room in enumerate(room for row in ROWS for room 
 
 #: What a module may use because users ask for it by name: `--shard env`.
 ASKED_FOR = {"rescore.pipeline.shards": "a setting read from the environment"}
+
+#: The most lines of a module and of a function's body; more parameters take a record.
+MODULE_LINES, BODY_LINES, PARAMETERS = 400, 40, 7
+
+#: Functions that may have more parameters, and why. click's commands are not counted.
+WIDE = {
+    "rescore.cli.train_network._train_network": "the body of the commands train mdlm, usdm, ar",
+    "rescore.formats.mapped_jsonl.read": "keywords are the options of the format",
+    "rescore.lattice.formats.openfst.read": "keywords are the options of the format",
+    "rescore.lattice.lattice.Lattice.from_arcs": "public: the columns of a lattice",
+    "rescore.pipeline.scoring.score": "public: rescore.score of the README",
+}
+
+#: Modules that are still too long, or have functions that are. None may be added.
+TO_CUT = {
+    "rescore.experiment",
+    "rescore.lattice.formats.base",
+    "rescore.lattice.formats.k2_tensors",
+    "rescore.lattice.formats.openfst",
+    "rescore.lattice.formats.slf",
+    "rescore.report.sweep",
+    "rescore.report.systems",
+}
 
 #: Modules whose import targets are data: the names in the registry, and the public names that
 #: `rescore` imports when they are used.
@@ -328,6 +351,83 @@ def test_no_room_is_called_by_what_it_is_not():
         "common",
         "misc",
     }
+
+
+def oversized(source: str, module: str) -> list[str]:
+    """One line for each module, body or list of parameters that is too long to read at once."""
+    lines = source.count("\n")
+    found = [f"{module} has {lines} lines"] if lines > MODULE_LINES else []
+    for name, node in functions(ast.parse(source), module):
+        length = body_lines(node)
+        if length > BODY_LINES:
+            found.append(f"{name} has a body of {length} lines")
+        count = parameters(node)
+        if count > PARAMETERS and name not in WIDE and not is_command(node):
+            found.append(f"{name} has {count} parameters")
+    return found
+
+
+def functions(tree: ast.AST, name: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """(dotted name, function) of every function, also in classes and in functions."""
+    for node in ast.iter_child_nodes(tree):
+        inner = f"{name}.{node.name}" if isinstance(node, ast.ClassDef | ast.FunctionDef) else name
+        if isinstance(node, ast.FunctionDef):
+            yield inner, node
+        yield from functions(node, inner)
+
+
+def body_lines(node: ast.FunctionDef) -> int:
+    """The lines of a function's body without its docstring."""
+    body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def parameters(node: ast.FunctionDef) -> int:
+    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+def is_command(node: ast.FunctionDef) -> bool:
+    return any("command" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in TO_CUT])
+def test_every_module_and_function_can_be_read_at_once(module):
+    assert oversized(MODULES[module].read_text(encoding="utf-8"), module) == []
+
+
+def test_every_function_that_may_be_wide_is_there():
+    names = {
+        name
+        for module, path in MODULES.items()
+        for name, _ in functions(ast.parse(path.read_text(encoding="utf-8")), module)
+    }
+    assert set(WIDE) <= names
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        ("x = 1\n" * 401, "m has 401 lines"),
+        ("def f():\n" + "    x = 1\n" * 41, "m.f has a body of 41 lines"),
+        ("class C:\n    def f(self, a, b, c, d, *, e, f, g, h): pass", "m.C.f has 8 parameters"),
+    ],
+)
+def test_the_checker_finds_what_is_too_long(source, complaint):
+    assert oversized(source, "m") == [complaint]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x = 1\n" * 400,
+        'def f():\n    """A.\n\n    B.\n    """\n' + "    x = 1\n" * 40,
+        "def f(self, a, b, c, d, e, f, g): pass\n",
+        "@click.command('x')\ndef f(a, b, c, d, e, f, g, h): pass\n",
+    ],
+)
+def test_the_checker_lets_what_is_short_enough_pass(source):
+    assert oversized(source, "m") == []
 
 
 @pytest.mark.parametrize("kind", registry.KINDS)
