@@ -1,4 +1,7 @@
-"""Damaged lattice files: a whole lattice or a RescoreError of one line that begins with the file, within seconds; nothing else."""
+"""Damaged lattice files give a whole lattice or a RescoreError, within seconds; nothing else.
+
+The error is one line that begins with the file.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,11 @@ from rescore.lattice import Lattice, lattice_format_of, read_lattices
 from rescore.registry import LATTICE_FORMATS
 
 CASES = 150
-WORDS_ON_ARCS = 'VERSION=1.1\nbase=10\nN=2 L=2\nI=0\nI=1\nJ=0 S=0 E=1 W="two words" a=-1 l=-2\nJ=1 S=0 E=1 W=caf\\303\\251 a=-3 l=-4\n'
+WORDS_ON_ARCS = (
+    "VERSION=1.1\nbase=10\nN=2 L=2\nI=0\nI=1\n"
+    'J=0 S=0 E=1 W="two words" a=-1 l=-2\n'
+    "J=1 S=0 E=1 W=caf\\303\\251 a=-3 l=-4\n"
+)
 TIMED = "u\n0 1 a 1,-10,2_1\n0 2 b 1,-10,2\n2 1 c 0,0,5\n1 0,0,4_4\n\nv\n\n"
 #: Format -> valid files of it with their options.
 SAMPLES: dict[str, list[tuple[bytes, dict[str, object]]]] = {
@@ -47,7 +54,7 @@ SAMPLES: dict[str, list[tuple[bytes, dict[str, object]]]] = {
 
 
 def incomplete(lattice: Lattice) -> str | None:
-    """What the guarantees of Lattice promise that this one does not keep."""
+    """Name a guarantee of Lattice that this one breaks, None if it keeps them all."""
     if not lattice.id.strip():
         return "no id"
     floats = [lattice.am, lattice.lm, *lattice.scores.values()]
@@ -69,7 +76,7 @@ def incomplete(lattice: Lattice) -> str | None:
 
 
 def fault(path: Path, name: str, options: dict[str, object]) -> str | None:
-    """What is wrong with how a damaged file is read."""
+    """Say what is wrong with how a damaged file is read, None if nothing is."""
     try:
         with limited(5.0):
             for lattice in read_lattices(path, name, **options):
@@ -84,7 +91,7 @@ def fault(path: Path, name: str, options: dict[str, object]) -> str | None:
             if message.startswith(str(path)) and "\n" not in message
             else f"a message that does not begin with the file: {message}"
         )
-    except (Exception, Hung) as error:  # noqa: BLE001 - anything else is what this looks for
+    except (Exception, Hung) as error:  # noqa: BLE001 - a fault is any other error
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -93,7 +100,7 @@ def test_every_format_is_fuzzed() -> None:
     assert set(SAMPLES) == set(LATTICE_FORMATS)
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch warns of what damage makes of its files
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns about damaged files
 @pytest.mark.parametrize(
     ("name", "number"),
     [(name, i) for name, samples in SAMPLES.items() for i in range(len(samples))],

@@ -1,4 +1,8 @@
-"""HTK's Standard Lattice Format: the conventions of HTK, pocketsphinx and word-on-arc writers; directories and tars; what is refused."""
+"""HTK's Standard Lattice Format.
+
+The conventions of HTK, of pocketsphinx and of writers with words on arcs; directories and tars;
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,8 @@ J=2     S=1    E=3    a=-21   l=-2.0   r=0.0
 J=3     S=2    E=4    a=-5   l=-1.0   r=0.0
 J=4     S=3    E=4    a=-6   l=-1.5   r=0.0
 """
-#: As pocketsphinx writes it: words belong to the arcs that leave their nodes, times are their beginnings, nodes are numbered from the end.
+#: As pocketsphinx writes it: words belong to the arcs that leave their nodes, times are their
+#: beginnings, nodes are numbered from the end.
 POCKETSPHINX = """VERSION=1.0
 UTTERANCE=u1
 base=2.718281828
@@ -61,7 +66,7 @@ def saved(folder: Path, text: str, name: str = "x.slf") -> Path:
     return path
 
 
-def one(path: Path, **options: object) -> Lattice:
+def read_one(path: Path, **options: object) -> Lattice:
     [lattice] = read_lattices(path, "slf", **options)
     return lattice
 
@@ -69,7 +74,7 @@ def one(path: Path, **options: object) -> Lattice:
 @pytest.mark.parametrize("name", ["x.slf", "x.slf.gz"])
 def test_htk_words_belong_to_the_arcs_that_enter_their_node(tmp_path: Path, name: str) -> None:
     path = saved(tmp_path, HTK, name)
-    lattice = one(path)
+    lattice = read_one(path)
     assert lattice.id == "u1"
     assert paths(lattice) == [("'CAUSE", -37.5, -3.5), ("ISN'T", -35.5, -4.0)]
     assert lattice.times is not None
@@ -78,14 +83,14 @@ def test_htk_words_belong_to_the_arcs_that_enter_their_node(tmp_path: Path, name
     assert lattice_format_of(path) is SLF
 
 
-def test_the_scales_of_the_header_are_not_multiplied_in_but_there(tmp_path: Path) -> None:
+def test_the_scales_of_the_header_are_returned_and_not_multiplied_in(tmp_path: Path) -> None:
     [(name, fields)] = header(saved(tmp_path, HTK))
     assert name.endswith("x.slf")
     assert (fields["lmscale"], fields["wdpenalty"], fields["acscale"]) == ("14.00", "-2.50", "1.00")
 
 
 def test_pocketsphinx_words_belong_to_the_arcs_that_leave_their_node(tmp_path: Path) -> None:
-    lattice = one(saved(tmp_path, POCKETSPHINX))
+    lattice = read_one(saved(tmp_path, POCKETSPHINX))
     assert paths(lattice) == [("isn't", -6.0, 0.0), ("it", -8.0, 0.0)]
     assert lattice.times is not None
     by_word = {
@@ -102,15 +107,19 @@ def test_pocketsphinx_words_belong_to_the_arcs_that_leave_their_node(tmp_path: P
 
 
 def test_a_last_word_without_an_arc_is_kept(tmp_path: Path) -> None:
-    lattice = one(saved(tmp_path, POCKETSPHINX.replace("!SENT_END", "end")))
+    lattice = read_one(saved(tmp_path, POCKETSPHINX.replace("!SENT_END", "end")))
     assert [text for text, _, _ in paths(lattice)] == ["isn't end", "it end"]
     assert lattice.times is not None
     assert lattice.times[-2:].tolist() == [1.0, 1.0]
 
 
 def test_words_on_arcs_and_long_names(tmp_path: Path) -> None:
-    text = 'VERSION=1.1\nNODES=2 LINKS=2\nI=0\nI=1\nJ=0 START=0 END=1 WORD="two words" acoustic=-1 language=-2\nJ=1 S=0 E=1 W=caf\\303\\251 a=-3 l=-4\n'
-    lattice = one(saved(tmp_path, text), nonwords=["x"])
+    text = (
+        "VERSION=1.1\nNODES=2 LINKS=2\nI=0\nI=1\n"
+        'J=0 START=0 END=1 WORD="two words" acoustic=-1 language=-2\n'
+        "J=1 S=0 E=1 W=caf\\303\\251 a=-3 l=-4\n"
+    )
+    lattice = read_one(saved(tmp_path, text), nonwords=["x"])
     assert (paths(lattice), lattice.id, lattice.times) == (
         [("café", -3.0, -4.0), ("two words", -1.0, -2.0)],
         "x",
@@ -128,17 +137,22 @@ def test_words_on_arcs_and_long_names(tmp_path: Path) -> None:
     ],
 )
 def test_logs_become_natural(tmp_path: Path, base: str, am: float) -> None:
-    lattice = one(saved(tmp_path, HTK.replace("VERSION=1.0", f"VERSION=1.0\nbase={base}")))
+    lattice = read_one(saved(tmp_path, HTK.replace("VERSION=1.0", f"VERSION=1.0\nbase={base}")))
     assert paths(lattice)[1][1] == pytest.approx(am, rel=1e-15)
 
 
 def test_probabilities_become_logs(tmp_path: Path) -> None:
     text = "VERSION=1.0\nbase=0\nN=2 L=1\nI=0\nI=1 W=a\nJ=0 S=0 E=1 a=0.25 l=0.5\n"
-    assert paths(one(saved(tmp_path, text))) == [("a", math.log(0.25), math.log(0.5))]
+    assert paths(read_one(saved(tmp_path, text))) == [("a", math.log(0.25), math.log(0.5))]
     with pytest.raises(
         FormatError, match=r"base=0 says that scores are probabilities, but one is 0.0"
     ):
-        one(saved(tmp_path, text.replace("0.25", "0")))
+        read_one(saved(tmp_path, text.replace("0.25", "0")))
+
+
+def test_probabilities_without_a_language_model_have_lm_0(tmp_path: Path) -> None:
+    text = "VERSION=1.0\nbase=0\nN=2 L=1\nI=0\nI=1 W=a\nJ=0 S=0 E=1 a=0.25\n"
+    assert paths(read_one(saved(tmp_path, text))) == [("a", math.log(0.25), 0.0)]
 
 
 def test_a_directory_and_a_tar_are_read_by_name(tmp_path: Path) -> None:
@@ -163,25 +177,30 @@ def test_a_directory_and_a_tar_are_read_by_name(tmp_path: Path) -> None:
 
 
 def test_a_lattice_of_one_node_accepts_the_empty_text(tmp_path: Path) -> None:
-    lattice = one(saved(tmp_path, "VERSION=1.0\nUTTERANCE=u\nN=1 L=0\nI=0 t=0\n"))
+    lattice = read_one(saved(tmp_path, "VERSION=1.0\nUTTERANCE=u\nN=1 L=0\nI=0 t=0\n"))
     assert (lattice.id, lattice.arcs, lattice.states, lattice.word.tolist()) == ("u", 1, 2, [0])
+
+
+def test_a_lattice_without_nodes_has_no_path(tmp_path: Path) -> None:
+    lattice = read_one(saved(tmp_path, "VERSION=1.0\nUTTERANCE=u\nN=0 L=0\n"))
+    assert (lattice.id, lattice.arcs, lattice.states) == ("u", 0, 0)
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
     before = [
-        one(saved(tmp_path, HTK)),
-        one(saved(tmp_path, POCKETSPHINX.replace("=u1", "=u2").replace("=it", "=caf\u00e9"))),
-        one(saved(tmp_path, "N=1 L=0\nI=0\n")),
+        read_one(saved(tmp_path, HTK)),
+        read_one(saved(tmp_path, POCKETSPHINX.replace("=u1", "=u2").replace("=it", "=caf\u00e9"))),
+        read_one(saved(tmp_path, "N=1 L=0\nI=0\n")),
     ]
     assert write(before, tmp_path / "out") == 3
     again = sorted(read_lattices(tmp_path / "out"), key=lambda lattice: lattice.id)
     assert [(lattice.id, paths(lattice)) for lattice in again] == [
         (lattice.id, paths(lattice)) for lattice in before
     ]
-    for one_, two in zip(before[:2], again[:2], strict=True):
-        assert one_.times is not None
-        assert two.times is not None
-        assert one_.times.tolist() == two.times.tolist()
+    for original, copy in zip(before[:2], again[:2], strict=True):
+        assert original.times is not None
+        assert copy.times is not None
+        assert original.times.tolist() == copy.times.tolist()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +214,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         (HTK.replace("N=5 L=5\n", ""), r"does not say how many nodes there are \(N=\)"),
         (
             HTK.replace("E=4    a=-6 ", "E=4    "),
-            r"x.slf:17: the arc has the fields l=, r=, those before have a=, l=, r=; a missing score is not 0",
+            r"x.slf:17: the arc has the fields l=, r=, those before have a=, l=, r=; a missing score",
         ),
         (HTK.replace("a=", "x="), r"x.slf:13: the arc has no acoustic score \(a=\)"),
         (
@@ -230,4 +249,4 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
 )
 def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        one(saved(tmp_path, text))
+        read_one(saved(tmp_path, text))
