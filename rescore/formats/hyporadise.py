@@ -5,7 +5,7 @@ Source: Chen et al. 2023, arXiv:2309.15701, and the files of HyPoradise-v0. What
 - `id`: the item's own if it has one (ATIS), else `{file stem}-{item number from 1, six digits}`.
 - `rank`: minus the position in `input`, from 0. The files pad their lists with duplicates: only the
   first of each is kept, with its rank.
-- `am_score`, `score`: Whisper's mean log-probability of a token, natural log. They are no sums, so
+- `am_score`, `score`: Whisper's mean log-probability of a token, natural log. They are not sums, so
   they become `am_per_token` and `first_pass_per_token`.
 - Items without `input` have the older `input1` (the best text and a full stop) and `input2` (the
   others, each ended by ". ").

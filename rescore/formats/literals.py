@@ -47,7 +47,7 @@ def string_list(literal: str, at: str) -> list[str]:
         item = _ITEM.match(inside, position)
         if item is None:
             raise FormatError(
-                f"{at} is no list of strings as Python prints it: expected a string at "
+                f"{at} is not a list of strings as Python prints it: expected a string at "
                 f"{inside[position : position + 40]}"
             )
         strings.append(string_value(item[1], at))

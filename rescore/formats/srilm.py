@@ -243,7 +243,7 @@ SRILM = Format(
     ),
     proof="a file that begins with `NBestList1.0` or `NBestList2.0`",
     read_options={
-        "suffix": Option("ending of the file names, beside .gz, that is no part of the id")
+        "suffix": Option("ending of the file names, beside .gz, that is not part of the id")
     },
     write_options={
         "am": Option("the score that is written as ascore; default am", expected="a name"),

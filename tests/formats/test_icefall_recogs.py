@@ -104,14 +104,14 @@ def test_texts_that_are_no_lists_and_times_are_kept(tmp_path):
         (
             "u:\tref=[a]\nu:\thyp=[]\n",
             (
-                '1: utterance u: "ref" is no list of strings as Python prints it: expected a '
+                '1: utterance u: "ref" is not a list of strings as Python prints it: expected a '
                 "string at a"
             ),
         ),
         (
             "u:\tref=[]\nu:\thyp=['a' 'b']\n",
             (
-                '1: utterance u: "hyp" is no list of strings as Python prints it: expected a '
+                '1: utterance u: "hyp" is not a list of strings as Python prints it: expected a '
                 "string at 'a' 'b'"
             ),
         ),
