@@ -1,11 +1,14 @@
 """The best distinct word sequences of a PocketSphinx word lattice, exactly.
 
-Implements: a reader of the HTK SLF files that PocketSphinx writes, and a best-first search over word prefixes. A prefix carries every lattice node it can
-end in, with the best acoustic score into each, so two paths that spell the same words are one prefix from the start: nothing is found twice and nothing has
-to be thrown away. The potential of a node and the word before it is its exact best completion under the trigram, so only prefixes of the answer are opened.
+Implements: a reader of the HTK SLF files that PocketSphinx writes, and a best-first search over
+word prefixes. A prefix carries every lattice node it can end in, with the best acoustic score into
+each, so two paths that spell the same words are one prefix from the start: nothing is found twice
+and nothing has to be thrown away. The potential of a node and the word before it is its exact best
+completion under the trigram, so only prefixes of the answer are opened.
 
-Leaves out: acoustic or language scales read from the file, links with words, n-gram orders above three.
-Sources: Hart, Nilsson and Raphael 1968 (A*); Mohri and Riley 2002, "An efficient algorithm for the n-best-strings problem" (search on the determinised graph).
+Leaves out: acoustic or language scales read from the file, links with words, n-gram orders above
+three. Sources: Hart, Nilsson and Raphael 1968 (A*); Mohri and Riley 2002, "An efficient algorithm
+for the n-best-strings problem" (search on the determinised graph).
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ SILENT = frozenset({"!NULL", "!SENT_START", "!SENT_END"})
 START, END = "<s>", "</s>"
 
 LogProb = Callable[[str, str, str], float]
-"""log_prob(word, last, before_last): nats, at most 0. `before_last` is "" where the history is the sentence start alone."""
+"""log_prob(word, last, before_last): nats, at most 0; `before_last` is "" after the start alone."""
 
 
 class LatticeError(Exception):
@@ -31,8 +34,8 @@ class LatticeError(Exception):
 class Lattice:
     """An acyclic word graph with words on nodes.
 
-    `words[node]` is "" for a filler; the start node has "<s>" and the end node "</s>". `arcs[node]` lists (target node, acoustic score in nats of the word
-    of `node`, higher is better).
+    `words[node]` is "" for a filler; the start node has "<s>" and the end node "</s>". `arcs[node]`
+    lists (target node, acoustic score in nats of the word of `node`, higher is better).
     """
 
     words: tuple[str, ...]
@@ -43,7 +46,11 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Weights:
-    """The engine's total: am + lm_scale * ngram + word_bonus * (words + 1), in nats, higher is better; the end of the sentence counts as a word."""
+    """The engine's total:
+
+    Am + lm_scale * ngram + word_bonus * (words + 1), in nats, higher is better; the end of the
+    sentence counts as a word.
+    """
 
     lm_scale: float
     word_bonus: float
@@ -51,7 +58,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Path:
-    """One word sequence: its best acoustic score, its n-gram score with "<s>" and "</s>" (unscaled) and its total; nats, higher is better."""
+    """One word sequence:
+
+    Its best acoustic score, its n-gram score with "<s>" and "</s>" (unscaled) and its total; nats,
+    higher is better.
+    """
 
     words: tuple[str, ...]
     am: float
@@ -62,8 +73,9 @@ class Path:
 def read_slf(lines: Iterable[str]) -> Lattice:
     """Read an HTK SLF lattice with words on nodes and `a=` (nats) on links.
 
-    A file whose end node carries a word (no sentence end was found in the last frame) gets one more node, "</s>", after it.
-    Raises LatticeError for a missing start or end, an unknown node, or a link without an acoustic score.
+    A file whose end node carries a word (no sentence end was found in the last frame) gets one more
+    node, "</s>", after it. Raises LatticeError for a missing start or end, an unknown node, or a
+    link without an acoustic score.
     """
     words: dict[int, str] = {}
     links: list[tuple[int, int, float]] = []
@@ -95,7 +107,8 @@ def _build(
         not 0 <= node < len(words) for node in (start, end)
     ):
         raise LatticeError(
-            f"nodes are not numbered 0 to {len(words) - 1}, or start={start} or end={end} is not one of them"
+            f"nodes are not numbered 0 to {len(words) - 1}, or start={start} or end={end} is not "
+            "one of them"
         )
     spelled = ["" if words[node] in SILENT else words[node] for node in range(len(words))]
     arcs: list[list[tuple[int, float]]] = [[] for _ in spelled]
@@ -113,7 +126,9 @@ def _build(
 
 
 def backward_order(lattice: Lattice) -> list[int]:
-    """Order the nodes that the start reaches so that every link goes from a later to an earlier one. Raises LatticeError for a cycle."""
+    """Order the nodes that the start reaches so that every link goes from a later to an earlier
+    one. Raises LatticeError for a cycle.
+    """
     order: list[int] = []
     state = [0] * len(lattice.words)  # 1: on the stack, 2: done
     stack: list[tuple[int, Iterator[tuple[int, float]]]] = [
@@ -137,7 +152,11 @@ def backward_order(lattice: Lattice) -> list[int]:
 
 
 def word_arcs(lattice: Lattice, order: list[int]) -> list[dict[int, float]]:
-    """Skip the fillers: for each node the next nodes with a word, and the best acoustic score (nats) to each, the fillers between included."""
+    """Skip the fillers:
+
+    For each node the next nodes with a word, and the best acoustic score (nats) to each, the
+    fillers between included.
+    """
     arcs: list[dict[int, float]] = [{} for _ in lattice.words]
     for node in order:
         best = arcs[node]
@@ -160,7 +179,9 @@ def completions(
     log_prob: LogProb,
     weights: Weights,
 ) -> list[dict[str, float]]:
-    """Compute for each node and each word that may come before it the best total (nats) from the node to the end; pairs that reach no end are left out."""
+    """Compute for each node and each word that may come before it the best total (nats) from the
+    node to the end; pairs that reach no end are left out.
+    """
     before: list[set[str]] = [set() for _ in lattice.words]
     before[lattice.start].add("")
     for node in reversed(order):
@@ -194,10 +215,12 @@ class _Prefix:
 
 
 def best_paths(lattice: Lattice, log_prob: LogProb, weights: Weights) -> Iterator[Path]:
-    """Yield the word sequences of a lattice, each once, best total first; ties by the order in which they were found, which the file determines.
+    """Yield the word sequences of a lattice, each once, best total first.
 
-    Every total is exact (float64): the maximum over all paths of the lattice that spell the words, fillers and times being free.
-    Raises LatticeError if no path leads from start to end.
+    Ties by the order in which they were found, which the file determines.
+
+    Every total is exact (float64): the maximum over all paths of the lattice that spell the words,
+    fillers and times being free. Raises LatticeError if no path leads from start to end.
     """
     order = backward_order(lattice)
     arcs = word_arcs(lattice, order)
@@ -243,7 +266,9 @@ def _extend(
 
 
 def acoustic_score(lattice: Lattice, words: Iterable[str]) -> float | None:
-    """Find the best acoustic score (nats) of a given word sequence, or None if no path of the lattice spells it."""
+    """Find the best acoustic score (nats) of a given word sequence, or None if no path of the
+    lattice spells it.
+    """
     arcs = word_arcs(lattice, backward_order(lattice))
     nodes = {lattice.start: 0.0}
     for word in (*words, END):

@@ -1,7 +1,11 @@
-"""Make the demo's N-best lists: sentences -> synthetic speech -> noise -> PocketSphinx -> lattice -> the best distinct word sequences.
+"""Make the demo's N-best lists.
 
-Everything about an utterance (voice, speed, noise) follows from a hash of its id, and each utterance is decoded by a decoder of its own, because the engine
-carries state from one utterance to the next: so the same files come out whatever the order and the number of processes. README.md says what was chosen why.
+Sentences -> synthetic speech -> noise -> PocketSphinx -> lattice -> the best distinct word
+sequences.
+
+Everything about an utterance (voice, speed, noise) follows from a hash of its id, and each
+utterance has a decoder of its own, because the engine carries state from one utterance to the next.
+So the files do not depend on the order or the number of processes. README.md explains the choices.
 """
 
 from __future__ import annotations
@@ -45,7 +49,10 @@ NOISES = ("white", "pink")
 
 
 class DemoError(Exception):
-    """A missing tool, a bad line of the sentence file, or an utterance that could not be made; the message says which and what to do."""
+    """A missing tool, a bad line of the sentence file, or an utterance that could not be made.
+
+    The message says which and what to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,11 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Sound:
-    """How one utterance sounds: flite voice, duration factor (above 1 is slower), speech-to-noise power ratio in dB, noise colour, noise seed."""
+    """How one utterance sounds.
+
+    flite voice, duration factor (above 1 is slower), speech-to-noise power ratio in dB, noise
+    colour, noise seed.
+    """
 
     voice: str
     stretch: float
@@ -72,7 +83,10 @@ class Sound:
 
 
 def read_sentences(path: Path) -> list[Sentence]:
-    """Read `id<TAB>sentence` lines. Raises DemoError with the line number for anything else, and for a repeated id."""
+    """Read `id<TAB>sentence` lines.
+
+    Raises DemoError with the line number for anything else, and for a repeated id.
+    """
     sentences: list[Sentence] = []
     seen: set[str] = set()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -80,7 +94,8 @@ def read_sentences(path: Path) -> list[Sentence]:
         fields = utterance_id.split("-")
         if len(fields) != 3 or fields[1] not in PARTS or not text or utterance_id in seen:
             raise DemoError(
-                f"{path}:{number}: expected a new id such as demo-dev-0001, a tab and a sentence, got {line!r}"
+                f"{path}:{number}: expected a new id such as demo-dev-0001, a tab and a sentence, "
+                f"got {line!r}"
             )
         seen.add(utterance_id)
         sentences.append(Sentence(utterance_id, text))
@@ -100,7 +115,10 @@ def choose_sound(utterance_id: str) -> Sound:
 
 
 def synthesise(text: str, sound: Sound) -> NDArray[np.float64]:
-    """Speak a text with flite. Returns mono samples at 16 kHz, scaled to SPEECH_RMS. Raises DemoError if flite fails or gives another rate."""
+    """Speak a text with flite. Returns mono samples at 16 kHz, scaled to SPEECH_RMS.
+
+    Raises DemoError if flite fails or gives another rate.
+    """
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
         command = [
@@ -117,21 +135,26 @@ def synthesise(text: str, sound: Sound) -> NDArray[np.float64]:
         done = subprocess.run(command, capture_output=True, check=False, text=True)
         if done.returncode or not wav.exists():
             raise DemoError(
-                f"flite failed with voice {sound.voice}: {done.stderr.strip() or done.stdout.strip()}"
+                f"flite failed with voice {sound.voice}: "
+                f"{done.stderr.strip() or done.stdout.strip()}"
             )
         with wave.open(str(wav)) as stream:
             form = (stream.getnchannels(), stream.getsampwidth(), stream.getframerate())
             data = stream.readframes(stream.getnframes())
     if form != (1, 2, RATE):
         raise DemoError(
-            f"flite voice {sound.voice} gave (channels, bytes, rate) {form}, expected (1, 2, {RATE})"
+            f"flite voice {sound.voice} gave (channels, bytes, rate) {form}, "
+            f"expected (1, 2, {RATE})"
         )
     speech = np.frombuffer(data, dtype="<i2").astype(np.float64)
     return speech * (SPEECH_RMS / math.sqrt(float(np.mean(speech**2))))
 
 
 def add_noise(speech: NDArray[np.float64], sound: Sound) -> NDArray[np.int16]:
-    """Put noise around and over the speech: mean power of the whole speech over mean power of the noise is `snr_db`. Returns 16-bit samples at 16 kHz."""
+    """Put noise around and over the speech; returns 16-bit samples at 16 kHz.
+
+    The mean power of the whole speech over that of the noise is `snr_db`.
+    """
     edge = round(EDGE_SECONDS * RATE)
     padded = np.pad(speech, (edge, edge))
     noise = np.random.default_rng(sound.seed).standard_normal(len(padded))
@@ -147,7 +170,10 @@ def add_noise(speech: NDArray[np.float64], sound: Sound) -> NDArray[np.int16]:
 
 
 class Engine:
-    """One PocketSphinx decoder with its own US English models and default settings; for one utterance, since it keeps state between utterances."""
+    """One PocketSphinx decoder with its own US English models and default settings.
+
+    For one utterance, since it keeps state between utterances.
+    """
 
     def __init__(self) -> None:
         from pocketsphinx import Decoder  # noqa: PLC0415 - so that a machine without it gets one clear line
@@ -160,7 +186,10 @@ class Engine:
         self.weights = Weights(scale, scale / float(config["lw"]) * math.log(float(config["wip"])))
 
     def log_prob(self, word: str, last: str, before_last: str) -> float:
-        """The engine's trigram log-probability (nats, unscaled); its interface wants the word history backwards."""
+        """The engine's trigram log-probability (nats, unscaled).
+
+        Its interface wants the word history backwards.
+        """
         key = (word, last, before_last)
         if key not in self._cache:
             words = [word, last, before_last] if before_last else [word, last]
@@ -168,7 +197,10 @@ class Engine:
         return self._cache[key]
 
     def decode(self, samples: NDArray[np.int16]) -> tuple[str, str]:
-        """Decode a whole utterance. Returns the engine's own best text (fillers and pronunciation marks as it prints them) and its lattice as HTK SLF.
+        """Decode a whole utterance.
+
+        Returns the engine's own best text (fillers and pronunciation marks as it prints them) and
+        its lattice as HTK SLF.
 
         Raises DemoError if the engine has no lattice.
         """
@@ -188,7 +220,10 @@ class Engine:
 
 
 def list_hypotheses(lattice: Lattice, engine: Engine, depth: int) -> list[dict[str, Any]]:
-    """Take the `depth` best distinct word sequences by the engine's total; scores in nats, higher is better, rounded to 3 decimals."""
+    """Take the `depth` best distinct word sequences by the engine's total.
+
+    Scores in nats, higher is better, rounded to 3 decimals.
+    """
     return [
         {
             "text": " ".join(path.words),
@@ -200,7 +235,10 @@ def list_hypotheses(lattice: Lattice, engine: Engine, depth: int) -> list[dict[s
 
 @dataclass(frozen=True)
 class Made:
-    """One finished utterance: its record, the lattice it came from, and whether hypothesis 1 is the engine's own best."""
+    """One finished utterance:
+
+    Its record, the lattice it came from, and whether hypothesis 1 is the engine's own best.
+    """
 
     part: str
     record: dict[str, Any]
@@ -261,7 +299,9 @@ def make_all(sentences: list[Sentence], depth: int, jobs: int) -> list[Made]:
 
 
 def save(made: list[Made], out_dir: Path, slf_dir: Path | None) -> None:
-    """Write dev.jsonl and test.jsonl (those parts that have utterances), and the lattices if a folder is given."""
+    """Write dev.jsonl and test.jsonl (those parts that have utterances), and the lattices if a
+    folder is given.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         mine = [item for item in made if item.part == part]
@@ -270,7 +310,8 @@ def save(made: list[Made], out_dir: Path, slf_dir: Path | None) -> None:
                 out_dir / f"{part}.jsonl", "".join(json.dumps(item.record) + "\n" for item in mine)
             )
             click.echo(
-                f"{part}: {len(mine)} utterances; hypothesis 1 is the decoder's own in {sum(item.agrees for item in mine)}",
+                f"{part}: {len(mine)} utterances; hypothesis 1 is the decoder's own in "
+                f"{sum(item.agrees for item in mine)}",
                 err=True,
             )
     if slf_dir is not None:

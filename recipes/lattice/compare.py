@@ -1,10 +1,14 @@
-"""Rescoring a lattice against rescoring its N-best list: error rate, total reached, evaluations of the scorer.
+"""Rescoring a lattice against rescoring its N-best list:
 
-    python recipes/lattice/compare.py --dev DEV.tar --dev-lists DEV.jsonl.gz --test TEST.tar --test-lists TEST.jsonl.gz
+Error rate, total reached, evaluations of the scorer.
 
-The lattices are HTK SLF as PocketSphinx writes them, without language scores: the engine's own trigram (`pip install pocketsphinx`) is put on their
-arcs, so that both systems see the same am and ngram scores. The lists give the references. Weights are tuned on the 100-best lists of dev with
-am, ngram and the new score, and used for every system. Both systems are made from the same lattice.
+python recipes/lattice/compare.py --dev DEV.tar --dev-lists DEV.jsonl.gz --test TEST.tar
+--test-lists TEST.jsonl.gz
+
+The lattices are HTK SLF as PocketSphinx writes them, without language scores: the engine's own
+trigram (`pip install pocketsphinx`) is put on their arcs, so that both systems see the same am and
+ngram scores. The lists give the references. Weights are tuned on the 100-best lists of dev with am,
+ngram and the new score, and used for every system. Both systems are made from the same lattice.
 """
 
 from __future__ import annotations
@@ -44,7 +48,11 @@ def trigram() -> Any:
 
 
 def scored_lattice(raw: Lattice, log_prob: Any) -> Lattice:
-    """With the trigram's scores; coarse to fine: arcs that are out of the question with a shorter history are gone before states are split further."""
+    """With the trigram's scores; coarse to fine:
+
+    Arcs that are out of the question with a shorter history are gone before states are split
+    further.
+    """
     for order in (1, 2, 3):
         whole = expand(replace(raw, lm=np.zeros(raw.arcs)), order, log_prob, limit=3_000_000)
         raw = prune(whole, arc_totals(whole, 1 / ENGINE_SCALE, 1.0), posterior=1e-5)
@@ -53,7 +61,10 @@ def scored_lattice(raw: Lattice, log_prob: Any) -> Lattice:
 
 @dataclass
 class Remembering:
-    """A scorer that scores each text once, for a deterministic one. `spent` counts what the texts asked for would have cost."""
+    """A scorer that scores each text once, for a deterministic one.
+
+    `spent` counts what the texts asked for would have cost.
+    """
 
     inner: Scorer
     known: dict[str, float] = field(default_factory=dict)
@@ -116,12 +127,14 @@ def row(
     words = sum(len(one.ref.split()) for one in best)
     oracle = sum(int(list_errors(one).min()) for one in best)
     totals = [one.hyps[0].scores["total"] for one in best]
-    line = f"| {name} | {evaluations / len(best):.1f} | {100 * errors / words:.2f} | {100 * oracle / words:.2f} |"
+    line = f"| {name} | {evaluations / len(best):.1f} "
+    line += f"| {100 * errors / words:.2f} | {100 * oracle / words:.2f} |"
     if against is None:
         line += " | |"
     else:
         gains = np.array(totals) - np.array(against)
-        line += f" {gains.mean() / ENGINE_SCALE:+.3f} | {(gains > 1e-6).sum()} / {(gains < -1e-6).sum()} |"
+        better, worse = (gains > 1e-6).sum(), (gains < -1e-6).sum()
+        line += f" {gains.mean() / ENGINE_SCALE:+.3f} | {better} / {worse} |"
     click.echo(line)
     return totals
 
@@ -173,7 +186,8 @@ def main(
         start = perf_counter()
         loaded = [scored_lattice(raw, log_prob) for raw in islice(slf.read(tar), limit)]
         click.echo(
-            f"\n{part}: {len(loaded)} lattices of {np.mean([one.arcs for one in loaded]):.0f} arcs on average, {perf_counter() - start:.0f} s\n"
+            f"\n{part}: {len(loaded)} lattices of {np.mean([one.arcs for one in loaded]):.0f} arcs "
+            f"on average, {perf_counter() - start:.0f} s\n"
         )
         fusion = compare(
             loaded,
@@ -203,7 +217,8 @@ def compare(
         fusion = rescore.tune(hundred, ["am", "ngram", scorer.name])
         click.echo(f"weights: {dict(fusion.scales)}, word bonus {fusion.word_bonus:.3g}\n")
     click.echo(
-        "| system | evaluations | WER | oracle | total against 100-best | utterances better / worse |\n|---|---|---|---|---|---|"
+        "| system | evaluations | WER | oracle | total against 100-best "
+        "| utterances better / worse |\n|---|---|---|---|---|---|"
     )
     row(
         "recogniser (am + 12 ngram)",
@@ -246,7 +261,8 @@ def compare(
         )
         unstable = sum(not one.is_stable for one in done)
         click.echo(
-            f"<!-- {perf_counter() - start:.0f} s, with the scoring of new texts; {unstable} not stable -->"
+            f"<!-- {perf_counter() - start:.0f} s, with the scoring of new texts; {unstable} not "
+            "stable -->"
         )
     return fusion
 
