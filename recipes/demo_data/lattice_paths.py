@@ -46,7 +46,7 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Weights:
-    """The engine's total:
+    """The engine's total.
 
     Am + lm_scale * ngram + word_bonus * (words + 1), in nats, higher is better; the end of the
     sentence counts as a word.
@@ -58,7 +58,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Path:
-    """One word sequence:
+    """One word sequence.
 
     Its best acoustic score, its n-gram score with "<s>" and "</s>" (unscaled) and its total; nats,
     higher is better.
@@ -152,7 +152,7 @@ def backward_order(lattice: Lattice) -> list[int]:
 
 
 def word_arcs(lattice: Lattice, order: list[int]) -> list[dict[int, float]]:
-    """Skip the fillers:
+    """Skip the fillers.
 
     For each node the next nodes with a word, and the best acoustic score (nats) to each, the
     fillers between included.
