@@ -1,5 +1,6 @@
-"""The command `dlmrescore`. One file a command, imported when it is called; errors become one line and an exit status.
+"""The command `dlmrescore`: one file per command, imported when the command is called.
 
+Errors become one line and an exit status.
 Exit status: 0 success, 1 input or run error, 2 usage, 130 interrupted.
 """
 
@@ -20,26 +21,26 @@ from rescore.errors import RescoreError
 __all__ = ["main"]
 
 _COMMANDS = {
-    "convert": "Read another tool's lists, write the native JSONL.",
-    "lattice": "Make N-best lists of lattices: k2, OpenFst, Kaldi, HTK.",
-    "check": "Look at lists before a network evaluation is paid for.",
-    "score": "Add one language-model score to every hypothesis.",
+    "convert": "Convert lists from one format to another.",
+    "lattice": "Make N-best lists from lattices: k2, OpenFst, Kaldi, HTK.",
+    "check": "Inspect lists before you spend compute.",
+    "score": "Add a language-model score to every hypothesis.",
     "merge": "Join the scored shards of one run.",
     "tune": "Find the scales with the fewest errors on dev lists.",
     "sweep": "Count errors on a grid of scales: CSV, curve, heat map.",
     "fuse": "Reorder lists by the tuned total score.",
-    "eval": "Count errors: WER, oracle, interval, significance.",
-    "run": "All of it: score, tune on dev, a table and plots for test.",
+    "eval": "Evaluate lists: WER, interval, significance, oracle.",
+    "run": "Do all of it: score, tune on dev, report on test.",
     "models": "List the embedded models.",
-    "formats": "List the formats that lists are read from and written to.",
+    "formats": "List the formats of lists and lattices.",
     "train": "Train a small MDLM, USDM, AR or n-gram model on text.",
-    "plugins": "List what other packages add.",
-    "completion": "Print the script for completion with the Tab key.",
+    "plugins": "List the plug-ins that other packages provide.",
+    "completion": "Print the shell script for Tab completion.",
 }
 
 
 class _Lazy(click.Group):
-    """Finds `rescore.cli.<command>.command` when it is called, so that `--help` does not wait for torch."""
+    """Imports `rescore.cli.<name>_command` when it is called: `--help` does not wait for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of the data flow."""
@@ -61,7 +62,7 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands that begin like this, without importing any, and the options of the group."""
+        """The commands and the group's options that begin like this, without importing any."""
         commands = [
             CompletionItem(name, help=text)
             for name, text in _COMMANDS.items()
@@ -72,9 +73,8 @@ class _Lazy(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
     if is_asked and not ctx.resilient_parsing:
-        click.echo(
-            f"dlmrescore {_installed('dlmrescore')} (Python {platform.python_version()}, torch {_installed('torch')})"
-        )
+        own, torch = _installed("dlmrescore"), _installed("torch")
+        click.echo(f"dlmrescore {own} (Python {platform.python_version()}, torch {torch})")
         ctx.exit()
 
 
@@ -107,13 +107,17 @@ def cli() -> None:
     dlmrescore eval best.jsonl --baseline test.scored.jsonl
 
     \b
-    Exit status: 0 success, 1 an error in the input or the run (one line says which),
-    2 a wrong command line, 130 interrupted; without success no output file appears.
+    Exit status: 0 success; 1 an error in the input or the run, which one line explains;
+    2 a wrong command line; 130 interrupted. An output file appears only on success.
     """
 
 
 def main() -> None:
-    """Run the command line. Every RescoreError is one line on standard error and exit status 1; SIGTERM ends a run as Ctrl-C does."""
+    """Run the command line.
+
+    A RescoreError becomes one line on standard error and exit status 1. SIGTERM ends a run as
+    Ctrl-C does.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
     try:
@@ -125,9 +129,7 @@ def main() -> None:
         click.echo(" ".join(str(error).split()), err=True)
         sys.exit(1)
     except (KeyboardInterrupt, click.Abort) as error:
-        click.echo(
-            str(error.__cause__ or error)
-            or "interrupted; no output file was written; run the same command again",
-            err=True,
-        )
+        reason = str(error.__cause__ or error)
+        default = "interrupted; no output file was written; run the same command again"
+        click.echo(reason or default, err=True)
         sys.exit(130)

@@ -2,75 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import click
 from tqdm import tqdm
 
+from rescore.cli.lists import InputOptions
 from rescore.cli.options import (
-    Reader,
+    collected,
     input_options,
-    lists_argument,
     named,
-    unit_of,
+    remote_code_option,
     unit_options,
     write_json,
 )
+from rescore.wer import Unit
 
 __all__ = ["command"]
 
 
+@dataclass(frozen=True)
+class _ModelOptions:
+    """The options of a scorer that decide what its network sees of a text."""
+
+    model: str | None
+    normalizer: str | None
+    window: int | None
+    remote_code: bool
+
+
+_MODEL = [
+    click.option(
+        "--model",
+        help="Checkpoint directory or Hugging Face id, of which only the vocabulary is loaded; "
+        "default: the embedded model.",
+    ),
+    click.option(
+        "--normalizer",
+        type=named("normaliser"),
+        help="Applied to each text before the model reads it; default: the model's own.",
+    ),
+    click.option("--window", type=click.IntRange(8), help="Longest token sequence, as for score."),
+    remote_code_option,
+]
+
+
 @click.command("check")
-@lists_argument()
-@input_options
+@input_options()
 @click.option(
     "--scorer",
     type=named("scorer"),
     default="mdlm",
     show_default=True,
-    help="Whose vocabulary the texts are checked against.",
+    help="Scorer whose vocabulary the texts are checked against.",
 )
-@click.option(
-    "--model",
-    help="Checkpoint directory or Hugging Face id; default: the embedded model. Its weights are not loaded.",
-)
-@click.option(
-    "--normalizer",
-    type=named("normaliser"),
-    help="What texts would go through before the model; default: the model's own.",
-)
-@click.option("--window", type=click.IntRange(8), help="Longest token sequence, as for score.")
-@click.option(
-    "--remote-code",
-    is_flag=True,
-    help="Run code that comes with a Hub model. Only for repositories you trust.",
-)
+@collected(_ModelOptions, "model_options", _MODEL)
 @unit_options
 @click.option("--strict", is_flag=True, help="Exit with status 1 if there is a warning.")
 @click.option(
     "--json",
-    "report_path",
+    "json_path",
     type=click.Path(dir_okay=False),
-    help="Also write the report as JSON; - for JSON alone.",
+    help="Also write the results as JSON; - prints the JSON alone.",
 )
-def command(path: str, scorer: str, strict: bool, report_path: str | None, **options: Any) -> None:
-    """Say what to know about LISTS before a network evaluation is paid for: texts, tokens, unknown words, repetitions, references, scores.
+def command(
+    source: InputOptions,
+    scorer: str,
+    model_options: _ModelOptions,
+    unit: Unit,
+    strict: bool,
+    json_path: str | None,
+) -> None:
+    """Inspect LISTS before you spend compute: texts, tokens, references, scores.
+
+    No network is evaluated: of a model, only the vocabulary is loaded.
 
     \b
     Example: dlmrescore check nbest.jsonl --scorer ar --strict --json report.json
     """
     from rescore.checking import check, findings, summary  # noqa: PLC0415 - torch
 
-    reader = Reader.take(path, report_path or "-", options)
-    unit, model = (
-        unit_of(options.pop("unit"), options.pop("cer")),
-        f"{scorer}, {options['model'] or 'embedded'}",
-    )
-    with tqdm(reader, total=reader.total(), desc="check", unit="utt", disable=None) as lists:
-        report = check(lists, scorer, unit=unit, **options)
-    if report_path != "-":
-        click.echo("\n".join(summary.summary(report, model)))
-    if report_path is not None:
-        write_json(summary.to_json(report, model), report_path)
-    if strict and any(finding.level == "warning" for finding in findings.findings(report)):
+    lists = source.reader(json_path or "-")
+    model = f"{scorer}, {model_options.model or 'embedded'}"
+    with tqdm(lists, total=lists.total(), desc="check", unit="utt", disable=None) as bar:
+        inspection = check(bar, scorer, unit=unit, **vars(model_options))
+    if json_path != "-":
+        click.echo("\n".join(summary.lines(inspection, model)))
+    if json_path is not None:
+        write_json(summary.to_json(inspection, model), json_path)
+    if strict and any(finding.level == "warning" for finding in findings(inspection)):
         raise click.exceptions.Exit(1)

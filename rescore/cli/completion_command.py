@@ -12,7 +12,9 @@ __all__ = ["command"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options, their values and file names with the Tab key.
+    """Print the script that makes SHELL complete a command line with the Tab key.
+
+    It completes commands, options, their values and file names.
 
     \b
     Bash, in ~/.bashrc: eval "$(dlmrescore completion bash)"
@@ -22,7 +24,8 @@ def command(ctx: click.Context, shell: str) -> None:
     \b
     Example: dlmrescore completion bash
     """
-    found = get_completion_class(shell)
-    if found is None:
+    completion = get_completion_class(shell)
+    if completion is None:
         raise click.UsageError(f"this version of click has no completion for {shell}; update click")
-    click.echo(found(ctx.find_root().command, {}, "dlmrescore", "_DLMRESCORE_COMPLETE").source())
+    root = ctx.find_root().command
+    click.echo(completion(root, {}, "dlmrescore", "_DLMRESCORE_COMPLETE").source())

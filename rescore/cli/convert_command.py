@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from rescore.cli.options import (
-    Reader,
-    format_options,
-    input_options,
-    lists_argument,
-    named,
-    refuse_option_files,
-)
+from rescore.cli.lists import InputOptions, format_options, refuse_option_files
+from rescore.cli.options import input_options, named
 from rescore.formats import Format
 from rescore.registry import FORMATS, lookup
 from rescore.types import NBest
@@ -22,8 +14,7 @@ __all__ = ["command"]
 
 
 @click.command("convert")
-@lists_argument()
-@input_options
+@input_options()
 @click.option(
     "--to",
     "target",
@@ -38,17 +29,17 @@ __all__ = ["command"]
     "writer_options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Option of the output's format (see `dlmrescore formats`).",
+    help="Option of the output format (see `dlmrescore formats`).",
 )
 @click.option(
     "-o",
     "--output",
     default="-",
     show_default="standard output",
-    help="Where the lists go: a file, or a new directory for formats that are one.",
+    help="Output file, or a new directory for formats that are directories.",
 )
 def command(
-    path: str, output: str, target: str, writer_options: tuple[str, ...], **options: Any
+    source: InputOptions, target: str, writer_options: tuple[str, ...], output: str
 ) -> None:
     """Read LISTS in any known format and write them in the native one, or in another.
 
@@ -56,10 +47,10 @@ def command(
     Example: dlmrescore convert lists.json --from hyporadise -o nbest.jsonl
              dlmrescore convert scored.jsonl --to mlm-scoring -W score=mdlm_nelbo -o scored.json
     """
-    chosen: Format[NBest] = lookup(FORMATS, target, "format")
-    if not chosen.is_writable:
+    writer: Format[NBest] = lookup(FORMATS, target, "format")
+    if not writer.is_writable:
         raise click.BadParameter(f"{target} can be read but not written", param_hint="--to")
-    keywords = format_options(chosen.write_options, writer_options, f"--to {target}", "-W")
-    refuse_option_files(chosen.write_options, keywords, output)
-    count = chosen.write(Reader(path, output, **options), output, **keywords)
+    keywords = format_options(writer.write_options, writer_options, f"--to {target}", "-W")
+    refuse_option_files(writer.write_options, keywords, output)
+    count = writer.write(source.reader(output), output, **keywords)
     click.echo(f"{count} utterances", err=True)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import click
 
+from rescore.cli.lists import InputOptions
 from rescore.cli.options import (
-    Reader,
+    Counting,
+    counting_options,
     input_options,
-    lists_argument,
-    named,
     output_option,
-    unit_of,
-    unit_options,
     write_json,
 )
 from rescore.errors import FormatError
@@ -25,61 +22,58 @@ __all__ = ["command"]
 
 
 @click.command("eval")
-@lists_argument()
-@input_options
+@input_options()
 @output_option
 @click.option(
     "--baseline",
     type=click.Path(dir_okay=False),
-    help="Lists whose first hypotheses LISTS is compared with.",
+    help="Lists to compare with: their first hypotheses are the baseline.",
 )
-@unit_options
-@click.option(
-    "--normalizer",
-    type=named("normaliser"),
-    default="none",
-    show_default=True,
-    help="Applied to both texts before counting.",
-)
+@counting_options
 @click.option(
     "--cluster",
     metavar="FIELD",
-    help="Resample by this field of the records (for example speaker) instead of by utterance.",
+    help="Resample by this field of the records, such as speaker, instead of by utterance.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
 def command(
-    path: str,
+    source: InputOptions,
     output: str,
     baseline: str | None,
-    normalizer: str,
+    counting: Counting,
     cluster: str | None,
     seed: int,
-    **options: Any,
 ) -> None:
-    """Evaluate the first hypothesis of every list: error rate, oracle, interval; with a baseline, gain and its probability. Writes JSON.
+    """Evaluate the first hypothesis of every list: error rate, interval, oracle.
+
+    With a baseline also the gain and the probability that it is real. Writes JSON.
 
     \b
     Example: dlmrescore eval best.jsonl --baseline test.scored.jsonl
     """
-    unit = unit_of(options.pop("unit"), options.pop("cer"))
-    lists = Reader(path, output, **options)
-    other = None if baseline is None else Reader(baseline, output, on_error=options["on_error"])
-    by = None if cluster is None else _by_field(cluster)
-    result = evaluate(lists, other, unit=unit, normalizer=normalizer, cluster=by, seed=seed)
+    lists, other = source.reader(output), None
+    if baseline is not None:
+        other = InputOptions(baseline, on_error=source.on_error).reader(output)
+    field = None if cluster is None else _field(cluster)
+    result = evaluate(lists, other, cluster=field, seed=seed, **vars(counting))
     write_json(result.to_json(), output)
     if result.tuned_on:
         click.echo(
-            f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances} utterances; this is not a test result",
+            f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances}"
+            " utterances; this is not a test result",
             err=True,
         )
 
 
-def _by_field(name: str) -> Callable[[NBest], str]:
-    def cluster(nbest: NBest) -> str:
+def _field(name: str) -> Callable[[NBest], str]:
+    """The function that returns a field of a list's record."""
+
+    def value(nbest: NBest) -> str:
         if name not in nbest.raw:
             raise FormatError(
-                f'{nbest.place()}: the field "{name}" is missing; --cluster needs it in every record'
+                f'{nbest.place()}: the field "{name}" is missing;'
+                " --cluster needs it in every record"
             )
         return str(nbest.raw[name])
 
-    return cluster
+    return value

@@ -15,25 +15,31 @@ __all__ = ["command"]
 
 @click.command("formats")
 def command() -> None:
-    """List the formats of N-best lists and of lattices: read or written, what proves them, their options (-O for reading, -W for writing).
+    """List the formats of N-best lists and of lattices, with their options.
+
+    For each: whether it is read or also written, what proves it, so that --from is not needed,
+    and its options (-O for reading, -W for writing).
 
     \b
     Example: dlmrescore formats
     """
-    for title, known, kind in (
+    for title, table, kind in (
         ("N-best lists", FORMATS, "format"),
         ("Lattices (`dlmrescore lattice`)", LATTICE_FORMATS, "lattice format"),
     ):
         click.echo(f"{title}\n")
-        for name in sorted(known):
-            for line in _lines(lookup(known, name, kind)):
+        for name in sorted(table):
+            for line in _lines(lookup(table, name, kind)):
                 click.echo(line)
         click.echo()
 
 
-def _lines(known: Format[Any]) -> Iterator[str]:
-    yield f"{known.name}: {known.help}"
-    yield f"    {'read and written' if known.is_writable else 'read'}; {f'proof: {known.proof}' if known.proof else 'needs --from'}"
-    for flag, options in (("-O", known.read_options), ("-W", known.write_options)):
+def _lines(entry: Format[Any]) -> Iterator[str]:
+    access = "read and written" if entry.is_writable else "read"
+    proof = f"proof: {entry.proof}" if entry.proof else "needs --from"
+    yield f"{entry.name}: {entry.help}"
+    yield f"    {access}; {proof}"
+    for flag, options in (("-O", entry.read_options), ("-W", entry.write_options)):
         for key, option in options.items():
-            yield f"    {flag} {key}=...  {option.help}{' (required)' if option.required else ''}"
+            required = " (required)" if option.required else ""
+            yield f"    {flag} {key}=...  {option.help}{required}"

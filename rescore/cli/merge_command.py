@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from rescore.cli.options import Reader, input_options, output_option
+from rescore.cli.lists import InputOptions
+from rescore.cli.options import input_options, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.pipeline.merging import merge
@@ -21,18 +20,18 @@ __all__ = ["command"]
     "path",
     required=True,
     type=click.Path(allow_dash=True),
-    help="The lists that all shards were made from: they say the order.",
+    help="The lists that the shards were scored from; the output keeps their order.",
 )
-@input_options
+@input_options(None)
 @output_option
-def command(shards: tuple[str, ...], path: str, output: str, **options: Any) -> None:
-    """Join the outputs of `score --shard` into what one run over all lists would have written.
+def command(shards: tuple[str, ...], source: InputOptions, output: str) -> None:
+    """Join the outputs of `score --shard` into what one run over all lists writes.
 
     \b
     Example: dlmrescore merge scored.0.jsonl scored.1.jsonl --lists nbest.jsonl -o scored.jsonl
     """
-    reader = Reader.take(path, output, options)
+    lists = source.reader(output)
     for shard in shards:
         refuse_same_file(shard, output)
-    count = jsonl.write(merge(reader, shards), output)
+    count = jsonl.write(merge(lists, shards), output)
     click.echo(f"{count} utterances from {len(shards)} shards", err=True)

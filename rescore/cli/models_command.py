@@ -22,17 +22,17 @@ def command(output: str) -> None:
     \b
     Example: dlmrescore models
     """
-    write_json([_card(directory) for directory in embedded_models()], output)
+    write_json([_row(directory) for directory in embedded_models()], output)
 
 
-def _card(directory: Path) -> dict[str, Any]:
+def _row(directory: Path) -> dict[str, Any]:
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    size = sum(file.stat().st_size for file in directory.iterdir())
-    shown = {key: config[key] for key in ("objective", "prediction", "normalizer")}
     return {
         "name": directory.name,
-        **shown,
-        "bytes": size,
+        "objective": config["objective"],
+        "prediction": config["prediction"],
+        "normalizer": config["normalizer"],
+        "bytes": sum(file.stat().st_size for file in directory.iterdir()),
         "path": str(directory),
         **config["card"],
     }

@@ -16,24 +16,25 @@ __all__ = ["command"]
 @click.command("plugins")
 @output_option
 def command(output: str) -> None:
-    """List the formats, scorers, normalisers, decisions and fusions of other packages, and try each. Writes JSON.
+    """List the plug-ins of other packages and try to load each. Writes JSON.
 
-    `problem` is null, or says why a name cannot be used. How to write a plug-in: docs/adding.md.
+    `problem` is null, or the reason why a plug-in cannot be used. docs/adding.md explains how to
+    write one.
 
     \b
     Example: dlmrescore plugins
     """
-    write_json([_row(what, point) for what in KINDS for point in plugins(what)], output)
+    write_json([_row(kind, point) for kind in KINDS for point in plugins(kind)], output)
 
 
-def _row(what: str, point: EntryPoint) -> dict[str, str | None]:
+def _row(kind: str, point: EntryPoint) -> dict[str, str | None]:
     problem = None
     try:
-        lookup(KINDS[what].builtin, point.name, what)
+        lookup(KINDS[kind].builtin, point.name, kind)
     except RescoreError as error:
         problem = str(error)
     return {
-        "kind": what,
+        "kind": kind,
         "name": point.name,
         "package": package(point),
         "object": point.value,

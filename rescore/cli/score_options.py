@@ -1,0 +1,175 @@
+"""The options of `dlmrescore score`, as two records: the scorer's settings, and the run's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import click
+
+from rescore.cli.options import collected, named, remote_code_option, shard_option
+from rescore.pipeline import Shard
+from rescore.pipeline.engine import Evaluator, InProcess
+from rescore.pipeline.ray_pool import ray_pool
+from rescore.scorers import Scorer, ScorerOptions
+from rescore.scorers.options import DRAWS, DTYPES, NOISE_LEVEL, SEED
+from rescore.types import NBest, Score
+
+__all__ = ["HEADINGS", "MakeEvaluator", "RunOptions", "run_options", "scorer_options"]
+
+#: How `rescore.pipeline.score` makes the evaluator of a scorer's chunks.
+MakeEvaluator: TypeAlias = Callable[[Scorer], Evaluator[NBest, Score]]
+
+#: The option that begins a section of --help, and the heading of the section.
+HEADINGS = {
+    "--from": "Input and output",
+    "--scorer": "Model",
+    "--estimator": "Estimate",
+    "--device": "Network",
+    "--name": "New score",
+    "--dry-run": "Large runs",
+}
+
+_MODEL = [
+    click.option(
+        "--model",
+        type=click.Path(),
+        help="Checkpoint directory or Hugging Face id; for ngram also an ARPA or KenLM file. "
+        "Default: the embedded model.",
+    ),
+    click.option(
+        "--normalizer",
+        type=named("normaliser"),
+        help="Applied to each text before the model reads it; default: the model's own. "
+        "The output keeps the text.",
+    ),
+    click.option(
+        "--window",
+        type=click.IntRange(8),
+        help="Longest token sequence; longer texts are scored in overlapping windows.",
+    ),
+    remote_code_option,
+]
+_ESTIMATE = [
+    click.option(
+        "--estimator",
+        help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. "
+        "Default: nelbo for mdlm, pll for the others.",
+    ),
+    click.option(
+        "--draws",
+        type=click.IntRange(1),
+        help=f"Monte-Carlo draws of a NELBO; default: {DRAWS}.",
+    ),
+    click.option("--seed", type=int, help=f"Seed of the draws; default: {SEED}."),
+    click.option(
+        "--t",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help=f"Noise level of the one-pass PLL of usdm; default: {NOISE_LEVEL}.",
+    ),
+    click.option(
+        "--score-eos/--no-score-eos",
+        default=True,
+        show_default=True,
+        help="Whether the score includes the end of the sentence.",
+    ),
+    click.option(
+        "--per-token",
+        is_flag=True,
+        help="Also write the contribution of each token, as token_scores.",
+    ),
+]
+_NETWORK = [
+    click.option("--device", default="cpu", show_default=True, help="torch device."),
+    click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="auto",
+        show_default=True,
+        help="dtype of the network's body; auto: bfloat16 on a GPU that supports it.",
+    ),
+    click.option(
+        "--compile",
+        is_flag=True,
+        help="torch.compile the network (ours only): takes half a minute, then about 1.3 times "
+        "as fast on a CPU.",
+    ),
+]
+
+#: Add the options of a scorer; the command gets them as `settings`, `ScorerOptions`.
+scorer_options = collected(ScorerOptions, "settings", [*_MODEL, *_ESTIMATE, *_NETWORK])
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run does besides scoring: the score's name, sharding, cache, Ray."""
+
+    name: str | None
+    overwrite: bool
+    dry_run: bool
+    shard: Shard | None
+    cache: str | None
+    workers: int | None
+    ray_address: str | None
+
+    def output(self, template: str) -> str:
+        """The output of this shard: `{shard}` and `{shards}` in the name become numbers."""
+        if self.shard is None:
+            return template
+        index, count = str(self.shard.index), str(self.shard.count)
+        return template.replace("{shard}", index).replace("{shards}", count)
+
+    def device(self, device: str) -> str:
+        """The device of this shard: the processes of one machine get a GPU each for `cuda`."""
+        if self.shard is None or device != "cuda":
+            return device
+        import torch  # noqa: PLC0415 - takes seconds
+
+        return self.shard.device(device, torch.cuda.device_count())
+
+    def evaluator(self, scorer: str, settings: ScorerOptions, output: str) -> MakeEvaluator:
+        """Where chunks are evaluated: in this process, or in Ray workers."""
+        if self.workers is None:
+            if self.ray_address is not None:
+                raise click.UsageError(
+                    "--ray-address is the address of the cluster for --ray N; give --ray too"
+                )
+            return InProcess
+        if output == "-":
+            raise click.UsageError(
+                "--ray needs an output file, because Ray writes messages of its own to standard"
+                " output; give -o FILE"
+            )
+        return ray_pool(scorer, settings, self.workers, self.ray_address)
+
+
+_RUN = [
+    click.option("--name", help="Name of the new score; default: scorer and estimator."),
+    click.option("--overwrite", is_flag=True, help="Replace a score of the same name."),
+    click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Report what the run would cost (tokens, evaluations, memory, time), and stop.",
+    ),
+    shard_option,
+    click.option(
+        "--cache",
+        type=click.Path(file_okay=False),
+        help="Directory of scores to reuse between runs.",
+    ),
+    click.option(
+        "--ray",
+        "workers",
+        metavar="N",
+        type=click.IntRange(1),
+        help="Number of Ray workers (docs/large_runs.md).",
+    ),
+    click.option(
+        "--ray-address",
+        help="Address of a running Ray cluster, or auto; default: start one on this machine.",
+    ),
+]
+
+#: Add the options of a run; the command gets them as `run`, `RunOptions`.
+run_options = collected(RunOptions, "run", _RUN)
