@@ -1,6 +1,7 @@
-"""What to know about lists before a network evaluation is paid for. docs/checking.md explains every figure and finding.
+"""What to know about lists before you spend compute. docs/checking.md explains every figure.
 
-Reading order: `report.py` (what is counted, one list in memory), `findings.py` (the table of what is worth saying), `summary.py` (for people).
+Reading order: `counts.py` (what is counted of one kind), `inspection.py` (all counts, list by list),
+`findings.py` (the table of what is worth saying), `summary.py` (text and JSON).
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rescore.checking.inspection import Report
+from rescore.checking.inspection import Inspection
 from rescore.scorers import ScorerOptions, Vocabulary, load_vocabulary
 from rescore.types import NBest
 from rescore.wer import Unit
 
-__all__ = ["Report", "check"]
+__all__ = ["Inspection", "check"]
 
 
 def check(
@@ -22,16 +23,22 @@ def check(
     *,
     unit: Unit = "word",
     **options: Any,
-) -> Report:
-    """Look at every list once and report what a scorer of this name, with `ScorerOptions` as keywords, would see. No network is evaluated.
+) -> Inspection:
+    """Inspect every list once, as a scorer of this name would see it. No network is evaluated.
 
-    `unit` is what errors are counted in. Memory does not grow with the input. `rescore.checking.findings.findings` says what is worth saying.
-    Raises RescoreError for an unknown scorer, ModelError for an unusable model, and whatever reading the lists raises.
+    `options` are `ScorerOptions` as keywords. `unit` is the unit in which errors are counted.
+    Memory does not grow with the input. `rescore.checking.findings.findings` lists what is worth
+    knowing.
+
+    Raises RescoreError for an unknown scorer, ModelError for an unusable model, ScoreError for a
+    scorer without a tokenizer or an option that it does not read, and whatever reading the lists
+    raises.
+    Exact check: tests/checking/test_check.py::test_a_finding_names_how_many_and_the_first.
     """
-    report = Report(
-        load_vocabulary(scorer, ScorerOptions.of(options)) if isinstance(scorer, str) else scorer,
-        unit,
+    vocabulary = (
+        load_vocabulary(scorer, ScorerOptions.of(options)) if isinstance(scorer, str) else scorer
     )
+    inspection = Inspection(vocabulary, unit)
     for nbest in lists:
-        report.add(nbest)
-    return report
+        inspection.add(nbest)
+    return inspection

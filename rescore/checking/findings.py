@@ -1,4 +1,7 @@
-"""What is worth saying about a report: the table FINDINGS, each rule a few lines. Warnings are what `check --strict` refuses."""
+"""What is worth saying about an inspection: the table FINDINGS, each rule a few lines.
+
+Warnings are what `check --strict` refuses.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,27 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rescore.checking.inspection import Report, ScoreSummary, Tally
+from rescore.checking.counts import ScoreSummary, Tally
+from rescore.checking.inspection import Inspection
 
 __all__ = ["FINDINGS", "Finding", "findings", "percent"]
 
 Level = Literal["warning", "note"]
 
 #: A message and, where it is about hypotheses or lists, how many and which is the first.
-Said: TypeAlias = Iterator[tuple[str, Tally | None]]
+Remark: TypeAlias = tuple[str, Tally | None]
+Rule: TypeAlias = Callable[[Inspection], Iterator[Remark]]
+ScoreRule: TypeAlias = Callable[[ScoreSummary, str], Remark | None]
 
 _MANY_UNKNOWN = 0.01  # share of tokens
-_MANY_TOKENS = 3.0  # a word; English words have 1.2 to 1.6 tokens of a vocabulary that fits them
+_MANY_TOKENS = 3.0  # per word; a vocabulary that fits English has 1.2 to 1.6 tokens per word
 _ENOUGH_LISTS = 20
 _ENOUGH_HYPOTHESES = 100
 _NEARLY_ALL = 0.9
 _SHOWN = 10  # unknown characters
 
-#: Names of scores that are no sums of log-probabilities: positions, totals, means, probabilities, lengths.
+#: Names of scores that are not sums of log-probabilities: positions, totals, means, probabilities,
+#: lengths.
 _NO_LOG_PROB = re.compile(
     r"^rank$|^total$|_per_token$|conf|posterior|count|word|length|duration|bonus|^(?!.*log).*prob"
 )
@@ -31,7 +38,11 @@ _NO_LOG_PROB = re.compile(
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know: `count` hypotheses or lists, the first of them at `first`; 0 and "" where it is about the whole input."""
+    """One thing to know.
+
+    It is true of `count` hypotheses or lists, the first of them at `first`; 0 and "" where it is
+    about the whole input.
+    """
 
     code: str
     level: Level
@@ -40,231 +51,252 @@ class Finding:
     first: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level}: {self.code}: {self.message}" + (
-            f" (first: {self.first})" if self.first else ""
-        )
+        place = f" (first: {self.first})" if self.first else ""
+        return f"{self.level}: {self.code}: {self.message}{place}"
 
 
-def findings(report: Report) -> list[Finding]:
+def findings(inspection: Inspection) -> list[Finding]:
     """Return what is worth saying, warnings first, in the order of FINDINGS."""
-    found = [
-        Finding(code, level, message, tally.count if tally else 0, tally.first if tally else "")
-        for code, (level, rule) in FINDINGS.items()
-        for message, tally in rule(report)
-    ]
-    return sorted(found, key=lambda one: one.level != "warning")
+    results: list[Finding] = []
+    for code, (level, rule) in FINDINGS.items():
+        for message, tally in rule(inspection):
+            count, first = (tally.count, tally.first) if tally else (0, "")
+            results.append(Finding(code, level, message, count, first))
+    return sorted(results, key=lambda finding: finding.level != "warning")
 
 
 def percent(part: float, whole: float) -> str:
-    """A share in percent: no rounding to 0 or 100 of what is not."""
+    """Return a share in percent. A small share is not rounded to 0, nor a large one to 100."""
     share = 100 * part / whole if whole else 0.0
-    return "< 0.1 %" if 0 < share < 0.1 else "> 99.9 %" if 99.9 < share < 100 else f"{share:.1f} %"
+    if 0 < share < 0.1:
+        return "< 0.1 %"
+    return "> 99.9 %" if 99.9 < share < 100 else f"{share:.1f} %"
 
 
-def _of_hypotheses(report: Report, tally: Tally) -> str:
-    return f"{tally.count:,} of {report.hypotheses:,} hypotheses ({percent(tally.count, report.hypotheses)})"
+def _of_hypotheses(inspection: Inspection, tally: Tally) -> str:
+    share = percent(tally.count, inspection.hypotheses)
+    return f"{tally.count:,} of {inspection.hypotheses:,} hypotheses ({share})"
 
 
-def _texts(name: str, message: str) -> Callable[[Report], Said]:
-    """A rule that speaks as soon as one hypothesis is counted under `name`."""
+def _texts(name: str, message: str) -> Rule:
+    """A rule that speaks as soon as one hypothesis is tallied under `name`."""
 
-    def rule(report: Report) -> Said:
-        tally = report.tally(name)
+    def rule(inspection: Inspection) -> Iterator[Remark]:
+        tally = inspection.tally(name)
         if tally.count:
-            yield f"{_of_hypotheses(report, tally)} {message}", tally
+            yield f"{_of_hypotheses(inspection, tally)} {message}", tally
 
     return rule
 
 
-def _scores(
-    message: Callable[[ScoreSummary, str], tuple[str, Tally | None] | None],
-) -> Callable[[Report], Said]:
+def _scores(score_rule: ScoreRule) -> Rule:
     """A rule that looks at every score."""
 
-    def rule(report: Report) -> Said:
-        for name, score in report.scores.items():
-            said = message(score, name)
-            if said is not None:
-                yield f'score "{name}" {said[0]}', said[1]
+    def rule(inspection: Inspection) -> Iterator[Remark]:
+        for name, score in inspection.scores.items():
+            remark = score_rule(score, name)
+            if remark is not None:
+                message, tally = remark
+                yield f'score "{name}" {message}', tally
 
     return rule
 
 
-def _missing(score: ScoreSummary, name: str) -> tuple[str, Tally | None] | None:
+# ---------------------------------------------------------------------------------------- scores
+
+
+def _missing(score: ScoreSummary, name: str) -> Remark | None:
+    del name
     if not score.missing.count:
         return None
+    total = score.missing.count + score.count
     return (
-        f"is missing on {score.missing.count:,} of {score.missing.count + score.count:,} hypotheses: score them, or the whole file again",
-        score.missing,
-    )
+        f"is missing on {score.missing.count:,} of {total:,} hypotheses: score them, or score the"
+        " whole file again"
+    ), score.missing
 
 
-def _zero(score: ScoreSummary, name: str) -> tuple[str, Tally | None] | None:
-    if (
-        name == "rank"
-        or not score.zero.count
-        or score.negative <= _NEARLY_ALL * (score.count - score.zero.count)
-    ):
+def _zero(score: ScoreSummary, name: str) -> Remark | None:
+    if name == "rank" or not score.zero.count:
+        return None
+    if score.negative <= _NEARLY_ALL * (score.count - score.zero.count):
         return None
     share = percent(score.zero.count, score.count)
     return (
-        f"is 0 on {share} of the hypotheses and negative on others: 0 is the best log-probability there is; did something fail to score them?",
-        score.zero,
-    )
+        f"is 0 on {share} of the hypotheses and negative on others: 0 is the highest possible"
+        " log-probability; did something fail to score them?"
+    ), score.zero
 
 
-def _positive(score: ScoreSummary, name: str) -> tuple[str, Tally | None] | None:
+def _positive(score: ScoreSummary, name: str) -> Remark | None:
     if _NO_LOG_PROB.search(name) or score.positive.count <= score.count / 2:
         return None
     share = percent(score.positive.count, score.count)
     return (
-        f"is positive on {share} of the hypotheses: scores are log-probabilities, higher is better; negate it if it is a cost",
-        score.positive,
-    )
+        f"is positive on {share} of the hypotheses: scores are log-probabilities, higher is better;"
+        " negate it if it is a cost"
+    ), score.positive
 
 
-def _upside_down(score: ScoreSummary, name: str) -> tuple[str, Tally | None] | None:
+def _upside_down(score: ScoreSummary, name: str) -> Remark | None:
+    del name
     if score.varied < _ENOUGH_LISTS or score.first_lowest <= _NEARLY_ALL * score.varied:
         return None
     share = percent(score.first_lowest, score.varied)
     return (
-        f"is lowest on the first hypothesis in {share} of the lists: higher is better here; negate it if it is a cost",
-        None,
-    )
-
-
-def _constant(score: ScoreSummary, name: str) -> tuple[str, Tally | None] | None:
-    if score.varied or not score.lists:
-        return None
-    return (
-        f"is the same for all hypotheses of every list ({score.low:.6g} to {score.high:.6g} over the lists): it cannot change their order",
-        None,
-    )
-
-
-def _per_token(score: ScoreSummary, name: str) -> tuple[str, Tally | None] | None:
-    correlation = score.length_correlation
-    if (
-        _NO_LOG_PROB.search(name)
-        or score.count < _ENOUGH_HYPOTHESES
-        or correlation is None
-        or correlation < -0.15
-        or not score.varied
-    ):
-        return None
-    if score.negative <= score.count / 2:
-        return None
-    return (
-        f"does not fall with the length of the text (correlation with its words {correlation:.2f}): "
-        "scores are sums over tokens; if it is a mean, multiply it or name it ..._per_token"
+        f"is lowest on the first hypothesis in {share} of the lists: higher is better here; negate"
+        " it if it is a cost"
     ), None
 
 
-def _incomplete_references(report: Report) -> Said:
-    tally = report.tally("no_reference")
-    if tally.count and report.references:
+def _constant(score: ScoreSummary, name: str) -> Remark | None:
+    del name
+    if score.varied or not score.lists:
+        return None
+    return (
+        "is the same for all hypotheses of every list"
+        f" ({score.low:.6g} to {score.high:.6g} over the lists): it cannot change their order"
+    ), None
+
+
+def _per_token(score: ScoreSummary, name: str) -> Remark | None:
+    correlation = score.length_correlation
+    if _NO_LOG_PROB.search(name) or score.count < _ENOUGH_HYPOTHESES or not score.varied:
+        return None
+    if correlation is None or correlation < -0.15 or score.negative <= score.count / 2:
+        return None
+    return (
+        "does not fall with the length of the text (correlation with the number of words"
+        f" {correlation:.2f}): scores are sums over tokens; if it is a mean, multiply it by the"
+        " number of tokens or name it ..._per_token"
+    ), None
+
+
+# ------------------------------------------------------------------------------------ references
+
+
+def _incomplete_references(inspection: Inspection) -> Iterator[Remark]:
+    tally = inspection.tally("no_reference")
+    if tally.count and inspection.references:
         yield (
-            f"{tally.count:,} of {report.utterances:,} lists have no reference: tune and eval stop there",
+            (
+                f"{tally.count:,} of {inspection.utterances:,} lists have no reference: tune and eval"
+                " will stop there"
+            ),
             tally,
         )
 
 
-def _no_references(report: Report) -> Said:
-    if not report.references:
+def _no_references(inspection: Inspection) -> Iterator[Remark]:
+    if not inspection.references:
         yield (
-            "no list has a reference: tune and eval need them (--refs), score and fuse do not",
+            ("no list has a reference: tune and eval need them (--refs), score and fuse do not"),
             None,
         )
 
 
-def _empty_references(report: Report) -> Said:
-    tally = report.tally("empty_reference")
+def _empty_references(inspection: Inspection) -> Iterator[Remark]:
+    tally = inspection.tally("empty_reference")
     if tally.count:
         yield (
-            f"{tally.count:,} of {report.utterances:,} references hold no words: all that is recognised there is an insertion",
+            (
+                f"{tally.count:,} of {inspection.utterances:,} references have no words: every word"
+                " recognised there is an insertion"
+            ),
             tally,
         )
 
 
-def _style(report: Report) -> Said:
-    written, normalized = report.as_written.wer, report.normalized.wer
-    if (
-        written
-        and normalized is not None
-        and normalized < 0.8 * written
-        and written - normalized > 0.01
-    ):
-        rates = f"error rate {100 * written:.1f} % as they are, {100 * normalized:.1f} % with --normalizer librispeech"
+def _style(inspection: Inspection) -> Iterator[Remark]:
+    written, normalized = inspection.as_written.wer, inspection.normalized.wer
+    if not written or normalized is None:
+        return
+    if normalized < 0.8 * written and written - normalized > 0.01:
         yield (
-            f"references and hypotheses are written differently: {rates}; give tune and eval a normaliser",
+            (
+                "references and hypotheses are written in different styles: error rate"
+                f" {100 * written:.1f} % as they are, {100 * normalized:.1f} % with --normalizer"
+                " librispeech; use a normaliser with tune and eval"
+            ),
             None,
         )
 
 
-def _no_gain(report: Report) -> Said:
-    if (
-        report.as_written.first
-        and report.as_written.first == report.as_written.oracle
-        and report.normalized.first == report.normalized.oracle
-    ):
+def _no_gain(inspection: Inspection) -> Iterator[Remark]:
+    written, normalized = inspection.as_written, inspection.normalized
+    if written.first and written.first == written.oracle and normalized.first == normalized.oracle:
         yield "no list holds a hypothesis better than its first: rescoring cannot help", None
 
 
-def _one_hypothesis(report: Report) -> Said:
-    tally = report.tally("one_hypothesis")
+# ------------------------------------------------------------------------------ lists and tokens
+
+
+def _one_hypothesis(inspection: Inspection) -> Iterator[Remark]:
+    tally = inspection.tally("one_hypothesis")
     if tally.count:
         yield (
-            f"{tally.count:,} of {report.utterances:,} lists have one hypothesis: rescoring cannot change them",
+            (
+                f"{tally.count:,} of {inspection.utterances:,} lists have one hypothesis: rescoring"
+                " cannot change them"
+            ),
             tally,
         )
 
 
-def _no_scores(report: Report) -> Said:
-    if report.hypotheses and not report.scores:
+def _no_scores(inspection: Inspection) -> Iterator[Remark]:
+    if inspection.hypotheses and not inspection.scores:
         yield "there are no scores: the order of the lists is the score `rank`", None
 
 
-def _unknown(report: Report, many: bool) -> Said:
-    tally = report.tally("unknown")
-    if tally.count and (report.unknown_tokens > _MANY_UNKNOWN * report.tokens) == many:
-        shown = " ".join(char for char, _ in report.unknown_characters.most_common(_SHOWN))
-        share = percent(report.unknown_tokens, report.tokens)
-        what = f"; characters it does not know: {shown}" if shown else ""
+def _unknown(inspection: Inspection, many: bool) -> Iterator[Remark]:
+    tally = inspection.tally("unknown")
+    is_many = inspection.unknown_tokens > _MANY_UNKNOWN * inspection.tokens
+    if not tally.count or is_many != many:
+        return
+    share = percent(inspection.unknown_tokens, inspection.tokens)
+    characters = [char for char, _ in inspection.ranked_unknown_characters[:_SHOWN]]
+    examples = f"; unknown characters: {' '.join(characters)}" if characters else ""
+    yield (
+        (
+            f"{share} of the tokens, in {_of_hypotheses(inspection, tally)}, are not in the model's"
+            f" vocabulary{examples}"
+        ),
+        tally,
+    )
+
+
+def _upper_case(inspection: Inspection) -> Iterator[Remark]:
+    tally = inspection.tally("upper")
+    if tally.count > inspection.hypotheses / 2:
         yield (
-            f"{share} of the tokens, in {_of_hypotheses(report, tally)}, are unknown to the model's vocabulary{what}",
+            (
+                f"{_of_hypotheses(inspection, tally)} reach the model in upper case, which it has"
+                " rarely seen: use --normalizer librispeech with score"
+            ),
             tally,
         )
 
 
-def _upper_case(report: Report) -> Said:
-    tally = report.tally("upper")
-    if tally.count > report.hypotheses / 2:
-        yield (
-            f"{_of_hypotheses(report, tally)} reach the model in capitals, which it has seldom seen: give score --normalizer librispeech",
-            tally,
-        )
-
-
-def _rewritten(report: Report) -> Said:
-    tally = report.tally("rewritten")
+def _rewritten(inspection: Inspection) -> Iterator[Remark]:
+    tally = inspection.tally("rewritten")
     if tally.count:
-        how = f"are seen by the model through its normaliser {report.normalizer}"
         yield (
-            f"{_of_hypotheses(report, tally)} {how}; the texts in the output stay as they are",
+            (
+                f"{_of_hypotheses(inspection, tally)} are changed by the normaliser"
+                f" {inspection.normalizer} before the model reads them; the output keeps their texts"
+            ),
             tally,
         )
 
 
-def _many_tokens(report: Report) -> Said:
-    if report.tokens > _MANY_TOKENS * report.words:
-        yield (
-            f"{report.tokens / max(1, report.words):.1f} tokens a word: this vocabulary was not made for these texts",
-            None,
-        )
+def _many_tokens(inspection: Inspection) -> Iterator[Remark]:
+    if inspection.tokens > _MANY_TOKENS * inspection.words:
+        per_word = inspection.tokens / max(1, inspection.words)
+        yield f"{per_word:.1f} tokens per word: this vocabulary does not fit these texts", None
 
 
-#: code -> level and rule. docs/checking.md explains each; tests/checking/test_check.py shows each.
-FINDINGS: Mapping[str, tuple[Level, Callable[[Report], Said]]] = {
+#: code -> level and rule. docs/checking.md explains each; tests/checking/test_findings.py shows it.
+FINDINGS: Mapping[str, tuple[Level, Rule]] = {
     "score_missing": ("warning", _scores(_missing)),
     "score_zero": ("warning", _scores(_zero)),
     "score_positive": ("warning", _scores(_positive)),
@@ -272,19 +304,21 @@ FINDINGS: Mapping[str, tuple[Level, Callable[[Report], Said]]] = {
     "score_constant": ("warning", _scores(_constant)),
     "references_missing": ("warning", _incomplete_references),
     "references_style": ("warning", _style),
-    "tokens_unknown": ("warning", lambda report: _unknown(report, many=True)),
+    "tokens_unknown": ("warning", lambda inspection: _unknown(inspection, many=True)),
     "texts_upper_case": ("warning", _upper_case),
     "texts_tags": (
         "warning",
         _texts(
             "tag",
-            "hold tags or pieces (<unk>, [noise], \u2581, @@, ##), no words: the model scores them as text",
+            "contain tags or word pieces (<unk>, [noise], \u2581, @@, ##), not words: the model"
+            " scores them as text",
         ),
     ),
     "texts_replacement": (
         "warning",
         _texts(
-            "replacement", "hold U+FFFD, the replacement character: an encoding was broken earlier"
+            "replacement",
+            "contain U+FFFD, the replacement character: an earlier step broke the encoding",
         ),
     ),
     "score_per_token": ("note", _scores(_per_token)),
@@ -299,13 +333,14 @@ FINDINGS: Mapping[str, tuple[Level, Callable[[Report], Said]]] = {
     ),
     "texts_duplicate": (
         "note",
-        _texts("duplicate", "stand in their list before: each is scored again"),
+        _texts("duplicate", "repeat an earlier hypothesis of their list: each is scored again"),
     ),
     "texts_alike": (
         "note",
         _texts(
             "alike",
-            "differ from another of their list only in what the normaliser removes: equal scores",
+            "differ from another hypothesis of their list only in what the normaliser removes:"
+            " equal scores",
         ),
     ),
     "texts_rewritten": ("note", _rewritten),
@@ -313,16 +348,18 @@ FINDINGS: Mapping[str, tuple[Level, Callable[[Report], Said]]] = {
         "note",
         _texts(
             "unspaced",
-            "hold CJK characters without spaces: count errors with --unit mixed, and expect no use of a word bonus",
+            "contain CJK characters without spaces: count errors with --unit mixed; a word bonus"
+            " will not help",
         ),
     ),
-    "tokens_unknown_few": ("note", lambda report: _unknown(report, many=False)),
+    "tokens_unknown_few": ("note", lambda inspection: _unknown(inspection, many=False)),
     "tokens_many": ("note", _many_tokens),
     "tokens_over_long": (
         "note",
         _texts(
             "over_long",
-            "are longer than the window: they are scored in windows that overlap by half, at about twice the cost",
+            "are longer than the window: they are scored in half-overlapping windows, at about"
+            " twice the cost",
         ),
     ),
 }

@@ -1,173 +1,69 @@
-"""What `check` counts: texts, tokens, repetitions, references and scores, added up list by list."""
+"""All that `check` counts, added up list by list: texts, tokens, repetitions, references, scores."""
 
 from __future__ import annotations
 
-import random
 import re
 import unicodedata
-from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf
-from statistics import StatisticsError, correlation, median_low
 
+from rescore.checking.counts import ErrorRates, ScoreSummary, Tally
 from rescore.scorers import Vocabulary
 from rescore.scorers.sequences import cut
 from rescore.text import identity, librispeech
 from rescore.types import NBest
-from rescore.wer import Unit, edit_distances, reference_length, units
+from rescore.wer import Unit, units
 
-__all__ = ["Rates", "Report", "ScoreSummary", "Tally"]
+__all__ = ["Inspection"]
 
-_SAMPLE = 100_000  # values of a score that are kept for its median: 0.8 MB
-
-#: What recognisers write that is no word: <unk>, [noise], and pieces that were not joined, as in SentencePiece, WordPiece and BPE.
+#: What recognisers write that is not a word: <unk>, [noise], and pieces that were not joined, as
+#: in SentencePiece, BPE and WordPiece.
 _TAG = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|\u2581|@@(?:\s|$)|(?:^|\s)##\w")
 
 
-@dataclass
-class Tally:
-    """How many hypotheses (or lists) something is true of, and the place of the first."""
+class _CharacterKinds(dict[str, str]):
+    """The kind of each character, computed once: digit, punctuation, cjk or other.
 
-    count: int = 0
-    first: str = ""
-
-    def add(self, nbest: NBest, index: int | None = None) -> None:
-        """Count one."""
-        if not self.count:
-            self.first = nbest.place(index)
-        self.count += 1
-
-
-@dataclass
-class Rates:
-    """Errors of the first hypotheses and of the best ones, against `reference_length` words or other units."""
-
-    reference_length: int = 0
-    first: int = 0
-    oracle: int = 0
-
-    def add(self, ref: str, texts: Sequence[str], unit: Unit) -> None:
-        """Count one list."""
-        errors = edit_distances([ref] * len(texts), texts, unit)
-        self.reference_length += reference_length(ref, unit)
-        self.first += int(errors[0])
-        self.oracle += int(errors.min())
-
-    @property
-    def wer(self) -> float | None:
-        """The error rate of the first hypotheses, a fraction; None without reference words."""
-        return self.first / self.reference_length if self.reference_length else None
-
-    @property
-    def oracle_wer(self) -> float | None:
-        """The error rate of the best hypotheses, a fraction; None without reference words."""
-        return self.oracle / self.reference_length if self.reference_length else None
-
-
-@dataclass
-class ScoreSummary:
-    """The values of one named score.
-
-    `missing` counts hypotheses without it, `lists` lists of at least two values, `varied` those among them whose values differ, `first_highest`
-    and `first_lowest` those of the last whose first hypothesis has the highest or the lowest value. `sample` holds all values, or a random
-    100,000 of them; `words` says how many words each of the texts has.
+    Symbols are punctuation; apostrophes are not.
     """
 
-    count: int = 0
-    low: float = inf
-    high: float = -inf
-    positive: Tally = field(default_factory=Tally)
-    zero: Tally = field(default_factory=Tally)
-    missing: Tally = field(default_factory=Tally)
-    lists: int = 0
-    varied: int = 0
-    first_highest: int = 0
-    first_lowest: int = 0
-    sample: array[float] = field(default_factory=lambda: array("d"))
-    words: array[float] = field(default_factory=lambda: array("d"))
-    _random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - chooses what is kept
-
-    def add(self, nbest: NBest, name: str, words: Sequence[int]) -> None:
-        """Count the values of one list, whose texts have this many words."""
-        values = []
-        for index, hyp in enumerate(nbest.hyps):
-            value = hyp.scores.get(name)
-            if value is None:
-                self.missing.add(nbest, index)
-                continue
-            values.append(value)
-            self._keep(value, words[index])
-            if value >= 0:
-                (self.positive if value > 0 else self.zero).add(nbest, index)
-        if values:
-            self._compare(values, nbest.hyps[0].scores.get(name))
-
-    def _keep(self, value: float, words: int) -> None:
-        """Add to the sample; once it is full, every value so far has the same chance to be in it (reservoir sampling)."""
-        self.count += 1
-        if len(self.sample) < _SAMPLE:
-            self.sample.append(value)
-            self.words.append(words)
-        elif (place := self._random.randrange(self.count)) < _SAMPLE:
-            self.sample[place], self.words[place] = value, words
-
-    def _compare(self, values: Sequence[float], first: float | None) -> None:
-        low, high = min(values), max(values)
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.lists += len(values) > 1
-        if low < high:
-            self.varied += 1
-            self.first_highest += first == high
-            self.first_lowest += first == low
-
-    @property
-    def negative(self) -> int:
-        """How many values are below 0."""
-        return self.count - self.positive.count - self.zero.count
-
-    @property
-    def median(self) -> float:
-        """The median of the sample, of two in the middle the lower."""
-        return median_low(self.sample)
-
-    @property
-    def length_correlation(self) -> float | None:
-        """Pearson's correlation of the sample with its numbers of words; None where one of them never changes."""
-        largest = max(abs(self.low), abs(self.high)) or 1.0  # so that no square overflows
-        try:
-            return correlation([value / largest for value in self.sample], self.words)
-        except StatisticsError:
-            return None
-
-
-class _Kinds(dict[str, str]):
-    """What a character is, looked up once: a digit, punctuation or a symbol, a CJK character, or something else."""
-
     def __missing__(self, char: str) -> str:
-        category = unicodedata.category(char)
-        is_mark = category[0] in "PS" and char not in "'\u2019"
-        self[char] = (
-            "digit"
-            if category == "Nd"
-            else "punctuation"
-            if is_mark
-            else "cjk"
-            if len(units(f"a{char}a", "mixed")) > 2
-            else "other"
-        )
-        return self[char]
+        self[char] = kind = _character_kind(char)
+        return kind
+
+
+def _character_kind(char: str) -> str:
+    category = unicodedata.category(char)
+    if category == "Nd":
+        return "digit"
+    if category[0] in "PS" and char not in "'\u2019":
+        return "punctuation"
+    is_unit_alone = len(units(f"a{char}a", "mixed")) > 2
+    return "cjk" if is_unit_alone else "other"
+
+
+def _case(text: str) -> str:
+    """lower, upper or mixed; none for a text in a script without case."""
+    if text.islower():
+        return "lower"
+    if text.isupper():
+        return "upper"
+    return "mixed" if text.lower() != text.upper() else "none"
 
 
 @dataclass
-class Report:
-    """Everything `check` counts. `sizes` maps a number of hypotheses to a number of lists; `tallies` are by name, as in `findings.py`.
+class Inspection:
+    """Everything that `check` counts.
 
-    `words` counts the words of hypotheses (every CJK character is one), `tokens` those of the model without BOS and EOS, `sequences` what the
-    network sees: the hypotheses, over-long ones cut into windows. The `raw_` figures are those of texts that skip the model's normaliser.
-    `as_written` are errors against the references as they are, `normalized` those with the normaliser `librispeech` on both sides.
+    `sizes` maps a number of hypotheses to the number of lists of that size, `cases` a case to a
+    number of hypotheses. `words` counts the words of hypotheses (each CJK character is one),
+    `tokens` those of the model without BOS and EOS, `sequences` what the network sees: the
+    hypotheses, over-long ones cut into windows. The `raw_` counts are those of texts that skip the
+    model's normaliser. `as_written` are errors against the references as they are, `normalized`
+    those with the normaliser `librispeech` on both sides. `tallies` go by name; `findings.py`
+    explains them.
     """
 
     vocabulary: Vocabulary
@@ -185,36 +81,41 @@ class Report:
     raw_unknown_tokens: int = 0
     unknown_characters: Counter[str] = field(default_factory=Counter)
     references: int = 0
-    as_written: Rates = field(default_factory=Rates)
-    normalized: Rates = field(default_factory=Rates)
+    as_written: ErrorRates = field(default_factory=ErrorRates)
+    normalized: ErrorRates = field(default_factory=ErrorRates)
     scores: dict[str, ScoreSummary] = field(default_factory=dict)
     tallies: dict[str, Tally] = field(default_factory=dict)
-    _kinds: _Kinds = field(default_factory=_Kinds)
+    _kinds: _CharacterKinds = field(default_factory=_CharacterKinds)
     _known: dict[str, bool] = field(default_factory=dict)
 
     @property
     def utterances(self) -> int:
-        """How many lists there are."""
+        """The number of lists."""
         return sum(self.sizes.values())
 
     @property
     def hypotheses(self) -> int:
-        """How many hypotheses there are."""
+        """The number of hypotheses."""
         return sum(size * lists for size, lists in self.sizes.items())
 
     @property
     def normalizer(self) -> str:
-        """The name of the model's normaliser, as the registry has it."""
+        """The registry's name of the model's normaliser."""
         name = self.vocabulary.normalize.__name__
         return "none" if name == "identity" else name.replace("_", "-")
 
     @cached_property
-    def minds_case(self) -> bool:
-        """Whether the model sees upper case as something else than lower case."""
+    def tells_case(self) -> bool:
+        """Whether the model tells upper case from lower case."""
         upper, lower = self.vocabulary.tokenizer.encode(
             [self.vocabulary.normalize("A"), self.vocabulary.normalize("a")]
         )
         return upper != lower
+
+    @property
+    def ranked_unknown_characters(self) -> list[tuple[str, int]]:
+        """The unknown characters with their counts, most frequent first; ties by character."""
+        return sorted(self.unknown_characters.items(), key=lambda entry: (-entry[1], entry[0]))
 
     def tally(self, name: str) -> Tally:
         """How many hypotheses or lists something is true of."""
@@ -242,27 +143,19 @@ class Report:
 
     def _add_text(self, nbest: NBest, index: int, text: str, seen: str) -> int:
         """Count one text, which the model sees as `seen`, and return its number of words."""
-        self.cases[
-            "lower"
-            if text.islower()
-            else "upper"
-            if text.isupper()
-            else "mixed"
-            if text.lower() != text.upper()
-            else "none"
-        ] += 1
+        self.cases[_case(text)] += 1
         characters = set(text)
-        kinds = set(map(self._kinds.__getitem__, characters))
-        of_text = {
+        kinds = {self._kinds[char] for char in characters}
+        properties = {
             "empty": not text,
             "digit": "digit" in kinds,
             "punctuation": "punctuation" in kinds,
             "tag": "punctuation" in kinds and _TAG.search(text) is not None,
             "replacement": "\ufffd" in characters,
             "rewritten": seen != text,
-            "upper": seen.isupper() and "cjk" not in kinds and self.minds_case,
+            "upper": seen.isupper() and "cjk" not in kinds and self.tells_case,
         }
-        for name, is_true in of_text.items():
+        for name, is_true in properties.items():
             if is_true:
                 self._tally(name, nbest, index)
         words = len(units(text, "mixed" if "cjk" in kinds else "word"))
@@ -273,47 +166,51 @@ class Report:
         return words
 
     def _add_repetitions(self, nbest: NBest, written: Sequence[str], seen: Sequence[str]) -> None:
-        """Count texts that stood in the list before, as they are or as the model sees them."""
+        """Count texts that repeat an earlier one, as written or as the model sees them."""
         texts: set[str] = set()
-        alike: set[str] = set()
+        model_texts: set[str] = set()
         for index, (text, model_text) in enumerate(zip(written, seen, strict=True)):
             if text in texts:
                 self._tally("duplicate", nbest, index)
-            elif model_text in alike:
+            elif model_text in model_texts:
                 self._tally("alike", nbest, index)
             texts.add(text)
-            alike.add(model_text)
+            model_texts.add(model_text)
 
     def _add_tokens(self, nbest: NBest, written: Sequence[str], seen: Sequence[str]) -> None:
+        """Count tokens, of the texts as the model sees them and as they are written."""
         encode, window = self.vocabulary.tokenizer.encode, self.vocabulary.window
-        changed = [index for index, text in enumerate(written) if text != seen[index]]
-        raw = dict(zip(changed, encode([written[index] for index in changed]), strict=True))
+        rewritten = [index for index, text in enumerate(written) if text != seen[index]]
+        raw_tokens = encode([written[index] for index in rewritten])
+        raw_by_index = dict(zip(rewritten, raw_tokens, strict=True))
         for index, tokens in enumerate(encode(seen)):
-            unknown, length = self._unknown(tokens), len(tokens) + 2
+            unknown = self._unknown_count(tokens)
+            length = len(tokens) + 2  # with BOS and EOS
             if unknown:
                 self._tally("unknown", nbest, index)
-                self.unknown_characters.update(
-                    char for char in set(seen[index]) if not self._knows(char)
-                )
+                self.unknown_characters.update(self._unknown_in(seen[index]))
             if length > window:
                 self._tally("over_long", nbest, index)
             self.sequences += len(cut(length, window))
             self.tokens += len(tokens)
             self.longest_tokens = max(self.longest_tokens, len(tokens))
             self.unknown_tokens += unknown
-            self.raw_tokens += len(raw.get(index, tokens))
-            self.raw_unknown_tokens += self._unknown(raw[index]) if index in raw else unknown
+            raw = raw_by_index.get(index, tokens)
+            self.raw_tokens += len(raw)
+            self.raw_unknown_tokens += self._unknown_count(raw)
 
-    def _unknown(self, tokens: Sequence[int]) -> int:
-        return (
-            0
-            if self.vocabulary.tokenizer.unk_id is None
-            else tokens.count(self.vocabulary.tokenizer.unk_id)
-        )
+    def _unknown_count(self, tokens: Sequence[int]) -> int:
+        unk_id = self.vocabulary.tokenizer.unk_id
+        return 0 if unk_id is None else tokens.count(unk_id)
 
-    def _knows(self, char: str) -> bool:
+    def _unknown_in(self, text: str) -> list[str]:
+        """The different characters of a text that the model does not know."""
+        return [char for char in set(text) if not self._is_known(char)]
+
+    def _is_known(self, char: str) -> bool:
         if char not in self._known:
-            self._known[char] = not self._unknown(self.vocabulary.tokenizer.encode([char])[0])
+            [tokens] = self.vocabulary.tokenizer.encode([char])
+            self._known[char] = not self._unknown_count(tokens)
         return self._known[char]
 
     def _add_reference(self, nbest: NBest, written: Sequence[str], seen: Sequence[str]) -> None:
@@ -324,16 +221,14 @@ class Report:
         if not nbest.ref.strip():
             self._tally("empty_reference", nbest)
         self.as_written.add(nbest.ref, written, self.unit)
-        plain = (
-            seen
-            if self.vocabulary.normalize is librispeech
-            else [librispeech(text) for text in written]
-        )
+        is_normalized = self.vocabulary.normalize is librispeech
+        plain = seen if is_normalized else [librispeech(text) for text in written]
         self.normalized.add(librispeech(nbest.ref), plain, self.unit)
 
     def _add_scores(self, nbest: NBest, words: Sequence[int]) -> None:
-        for name in (name for hyp in nbest.hyps for name in hyp.scores):
-            if name not in self.scores:  # the hypotheses before this list lack it
-                self.scores[name] = ScoreSummary(missing=Tally(self.hypotheses, self.first))
+        for hyp in nbest.hyps:
+            for name in hyp.scores:
+                if name not in self.scores:  # all hypotheses of earlier lists lack it
+                    self.scores[name] = ScoreSummary(missing=Tally(self.hypotheses, self.first))
         for name, score in self.scores.items():
             score.add(nbest, name, words)

@@ -1,4 +1,4 @@
-"""A report for people, and as JSON."""
+"""An inspection as text for people, and as JSON."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from rescore.checking.counts import ErrorRates, ScoreSummary
 from rescore.checking.findings import findings, percent
-from rescore.checking.inspection import Rates, Report, ScoreSummary
+from rescore.checking.inspection import Inspection
 from rescore.wer import UNIT_NAMES
 
-__all__ = ["summary", "to_json"]
+__all__ = ["summary_json", "summary_lines"]
 
-_LABEL = 13
+_LABEL = 13  # width of the first column
+_KINDS = {"digit": "digits", "punctuation": "punctuation"}
 _CASES = {
     "lower": "lower case",
     "mixed": "mixed case",
@@ -21,109 +23,125 @@ _CASES = {
 }
 
 
-def summary(report: Report, model: str, draws: int = 8) -> Iterator[str]:
-    """Yield the lines of a report: what was counted, then the findings. `model` names the model, `draws` prices a NELBO."""
+def summary_lines(inspection: Inspection, model: str, draws: int = 8) -> Iterator[str]:
+    """Yield the lines of the summary: the figures, then the findings.
+
+    `model` is shown as the model's name; `draws` are those of the NELBO whose cost is shown.
+    """
+    window = inspection.vocabulary.window
     rows = [
-        ("model", f"{model}; normaliser {report.normalizer}, window {report.vocabulary.window}"),
-        *_lists(report),
-        *_tokens(report, draws),
-        *_errors(report),
+        ("model", f"{model}; normaliser {inspection.normalizer}, window {window}"),
+        *_lists(inspection),
+        *_tokens(inspection, draws),
+        *_errors(inspection),
     ]
-    yield from (f"{label:{_LABEL}} {text}" for label, text in rows)
-    yield from _aligned(_score_rows(report))
-    yield from map(str, findings(report))
+    for label, text in rows:
+        yield f"{label:{_LABEL}} {text}"
+    yield from _aligned(_score_rows(inspection))
+    for finding in findings(inspection):
+        yield str(finding)
 
 
-def _lists(report: Report) -> Iterator[tuple[str, str]]:
-    low, middle, high = _size_quantiles(report)
+def _lists(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    low, middle, high = _size_quantiles(inspection)
+    utterances, hypotheses = inspection.utterances, inspection.hypotheses
     yield (
         "lists",
-        f"{report.utterances:,} utterances, {report.hypotheses:,} hypotheses; in a list {low:,} to {high:,}, median {middle:,}",
+        (
+            f"{utterances:,} utterances, {hypotheses:,} hypotheses; in a list {low:,} to {high:,},"
+            f" median {middle:,}"
+        ),
     )
     yield (
         "texts",
-        f"{_ratio(report.words, report.hypotheses)} words a hypothesis, {report.longest_words:,} at most",
-    )
-    yield (
-        "",
-        ", ".join(
-            f"{name} {percent(report.cases[case], report.hypotheses)}"
-            for case, name in _CASES.items()
+        (
+            f"{_ratio(inspection.words, hypotheses)} words a hypothesis,"
+            f" {inspection.longest_words:,} at most"
         ),
     )
-    yield (
-        "",
-        ", ".join(
-            f"with {name} {percent(report.tally(kind).count, report.hypotheses)}"
-            for kind, name in _KINDS.items()
-        ),
-    )
+    cases = [
+        f"{name} {percent(inspection.cases[case], hypotheses)}" for case, name in _CASES.items()
+    ]
+    yield "", ", ".join(cases)
+    kinds = [
+        f"with {name} {percent(inspection.tally(kind).count, hypotheses)}"
+        for kind, name in _KINDS.items()
+    ]
+    yield "", ", ".join(kinds)
 
 
-_KINDS = {"digit": "digits", "punctuation": "punctuation"}
-
-
-def _tokens(report: Report, draws: int) -> Iterator[tuple[str, str]]:
+def _tokens(inspection: Inspection, draws: int) -> Iterator[tuple[str, str]]:
     yield (
         "tokens",
-        f"{report.tokens:,}; {_ratio(report.tokens, report.words)} a word, in a hypothesis {report.longest_tokens:,} at most",
+        (
+            f"{inspection.tokens:,}; {_ratio(inspection.tokens, inspection.words)} a word,"
+            f" in a hypothesis {inspection.longest_tokens:,} at most"
+        ),
     )
-    raw = f"without the normaliser {percent(report.raw_unknown_tokens, report.raw_tokens)} and {_ratio(report.raw_tokens, report.words)} a word"
-    yield "", f"unknown {percent(report.unknown_tokens, report.tokens)}; {raw}"
-    cost = _evaluations(report, draws)
+    yield (
+        "",
+        (
+            f"unknown {percent(inspection.unknown_tokens, inspection.tokens)}; without the normaliser"
+            f" {percent(inspection.raw_unknown_tokens, inspection.raw_tokens)}"
+            f" and {_ratio(inspection.raw_tokens, inspection.words)} a word"
+        ),
+    )
+    cost = _evaluations(inspection, draws)
     yield (
         "evaluations",
-        f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,}; pll, chain {cost['pll']:,}",
+        (
+            f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,};"
+            f" pll, chain {cost['pll']:,}"
+        ),
     )
 
 
-def _errors(report: Report) -> Iterator[tuple[str, str]]:
-    if report.as_written.reference_length:
-        yield (
-            "errors",
-            f"{_percents(report.as_written)} of {report.as_written.reference_length:,} {UNIT_NAMES[report.unit]}",
-        )
-    if report.normalized != report.as_written and report.normalized.reference_length:
-        yield "", f"with --normalizer librispeech {_percents(report.normalized)}"
+def _errors(inspection: Inspection) -> Iterator[tuple[str, str]]:
+    written, normalized = inspection.as_written, inspection.normalized
+    if written.reference_length:
+        units = f"{written.reference_length:,} {UNIT_NAMES[inspection.unit]}"
+        yield "errors", f"{_percents(written)} of {units}"
+    if normalized != written and normalized.reference_length:
+        yield "", f"with --normalizer librispeech {_percents(normalized)}"
 
 
-def _percents(rates: Rates) -> str:
-    return f"first hypotheses {100 * (rates.wer or 0):.2f} %, oracle {100 * (rates.oracle_wer or 0):.2f} %"
+def _percents(rates: ErrorRates) -> str:
+    first, oracle = 100 * (rates.wer or 0), 100 * (rates.oracle_wer or 0)
+    return f"first hypotheses {first:.2f} %, oracle {oracle:.2f} %"
 
 
-def _score_rows(report: Report) -> Iterator[tuple[str, ...]]:
-    if report.scores:
+def _score_rows(inspection: Inspection) -> Iterator[tuple[str, ...]]:
+    if inspection.scores:
         yield "score", "values", "lowest", "median", "highest", "r(words)", "first is best"
-    for name, score in report.scores.items():
+    for name, score in inspection.scores.items():
         correlation = score.length_correlation
-        shown = "" if correlation is None else f"{correlation:.2f}"
         yield (
             name,
             f"{score.count:,}",
             f"{score.low:.6g}",
             f"{score.median:.6g}",
             f"{score.high:.6g}",
-            shown,
+            "" if correlation is None else f"{correlation:.2f}",
             percent(score.first_highest, score.varied),
         )
 
 
 def _aligned(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """The rows of a table, with all columns but the first flush right."""
     table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for name, *values in table:
-        yield f"{name:{max(_LABEL, widths[0])}} " + "  ".join(
-            f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True)
-        )
+        cells = [f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True)]
+        yield f"{name:{max(_LABEL, widths[0])}} " + "  ".join(cells)
 
 
-def _size_quantiles(report: Report) -> tuple[int, int, int]:
+def _size_quantiles(inspection: Inspection) -> tuple[int, int, int]:
     """The smallest, the (lower) median and the largest number of hypotheses in a list."""
-    passed = 0
-    for size in sorted(report.sizes):
-        passed += report.sizes[size]
-        if 2 * passed >= report.utterances:
-            return min(report.sizes), size, max(report.sizes)
+    smaller_or_equal = 0
+    for size in sorted(inspection.sizes):
+        smaller_or_equal += inspection.sizes[size]
+        if 2 * smaller_or_equal >= inspection.utterances:
+            return min(inspection.sizes), size, max(inspection.sizes)
     return 0, 0, 0
 
 
@@ -131,68 +149,69 @@ def _ratio(part: int, whole: int) -> str:
     return f"{part / max(1, whole):.2f}"
 
 
-def _evaluations(report: Report, draws: int) -> dict[str, int]:
-    """Network evaluations of the estimators: one a sequence, one a draw, or one a token with the end of the sentence."""
+def _evaluations(inspection: Inspection, draws: int) -> dict[str, int]:
+    """Network evaluations by kind of estimator.
+
+    One per sequence, one per draw, or one per token, the end of the sentence included.
+    """
     return {
-        "one_pass": report.sequences,
-        "nelbo": draws * report.sequences,
-        "pll": report.tokens + report.hypotheses,
+        "one_pass": inspection.sequences,
+        "nelbo": draws * inspection.sequences,
+        "pll": inspection.tokens + inspection.hypotheses,
     }
 
 
-def to_json(report: Report, model: str, draws: int = 8) -> dict[str, Any]:
-    """Return the report as one JSON object: counts as they are, rates as fractions, findings as objects."""
-    low, middle, high = _size_quantiles(report)
+def summary_json(inspection: Inspection, model: str, draws: int = 8) -> dict[str, Any]:
+    """Return the inspection as a JSON object: counts, rates as fractions, findings as objects."""
+    low, middle, high = _size_quantiles(inspection)
     return {
         "model": model,
-        "normalizer": report.normalizer,
-        "window": report.vocabulary.window,
-        "unit": report.unit,
-        "utterances": report.utterances,
-        "hypotheses": report.hypotheses,
+        "normalizer": inspection.normalizer,
+        "window": inspection.vocabulary.window,
+        "unit": inspection.unit,
+        "utterances": inspection.utterances,
+        "hypotheses": inspection.hypotheses,
         "hypotheses_per_list": {"min": low, "median": middle, "max": high},
-        "words": report.words,
-        "longest_words": report.longest_words,
-        "case": {case: report.cases[case] for case in _CASES},
-        "tallies": {name: asdict(tally) for name, tally in sorted(report.tallies.items())},
-        "tokens": report.tokens,
-        "longest_tokens": report.longest_tokens,
-        "unknown_tokens": report.unknown_tokens,
-        "unknown_characters": dict(report.unknown_characters.most_common()),
+        "words": inspection.words,
+        "longest_words": inspection.longest_words,
+        "case": {case: inspection.cases[case] for case in _CASES},
+        "tallies": {name: asdict(tally) for name, tally in sorted(inspection.tallies.items())},
+        "tokens": inspection.tokens,
+        "longest_tokens": inspection.longest_tokens,
+        "unknown_tokens": inspection.unknown_tokens,
+        "unknown_characters": dict(inspection.ranked_unknown_characters),
         "without_normalizer": {
-            "tokens": report.raw_tokens,
-            "unknown_tokens": report.raw_unknown_tokens,
+            "tokens": inspection.raw_tokens,
+            "unknown_tokens": inspection.raw_unknown_tokens,
         },
-        "sequences": report.sequences,
-        "evaluations": _evaluations(report, draws),
-        "references": report.references,
+        "sequences": inspection.sequences,
+        "evaluations": _evaluations(inspection, draws),
+        "references": inspection.references,
         "errors": {
-            "as_written": _rates(report.as_written),
-            "librispeech": _rates(report.normalized),
+            "as_written": _rates(inspection.as_written),
+            "librispeech": _rates(inspection.normalized),
         },
-        "scores": {name: _score(score) for name, score in report.scores.items()},
-        "findings": [asdict(finding) for finding in findings(report)],
+        "scores": {name: _score(score) for name, score in inspection.scores.items()},
+        "findings": [asdict(finding) for finding in findings(inspection)],
     }
 
 
-def _rates(rates: Rates) -> dict[str, Any]:
+def _rates(rates: ErrorRates) -> dict[str, Any]:
     return {**asdict(rates), "wer": rates.wer, "oracle_wer": rates.oracle_wer}
 
 
 def _score(score: ScoreSummary) -> dict[str, Any]:
-    counts = ("count", "lists", "varied", "first_highest", "first_lowest")
     return {
-        **{name: getattr(score, name) for name in counts},
+        "count": score.count,
+        "lists": score.lists,
+        "varied": score.varied,
+        "first_highest": score.first_highest,
+        "first_lowest": score.first_lowest,
         "min": score.low,
         "median": score.median,
         "max": score.high,
         "length_correlation": score.length_correlation,
-        **{
-            name: asdict(tally)
-            for name, tally in (
-                ("positive", score.positive),
-                ("zero", score.zero),
-                ("missing", score.missing),
-            )
-        },
+        "positive": asdict(score.positive),
+        "zero": asdict(score.zero),
+        "missing": asdict(score.missing),
     }

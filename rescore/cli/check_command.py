@@ -80,15 +80,17 @@ def command(
     \b
     Example: dlmrescore check nbest.jsonl --scorer ar --strict --json report.json
     """
-    from rescore.checking import check, findings, summary  # noqa: PLC0415 - torch
+    from rescore.checking import check  # noqa: PLC0415 - torch
+    from rescore.checking.findings import findings  # noqa: PLC0415
+    from rescore.checking.summary import summary_json, summary_lines  # noqa: PLC0415
 
     lists = source.reader(json_path or "-")
     model = f"{scorer}, {model_options.model or 'embedded'}"
     with tqdm(lists, total=lists.total(), desc="check", unit="utt", disable=None) as bar:
         inspection = check(bar, scorer, unit=unit, **vars(model_options))
     if json_path != "-":
-        click.echo("\n".join(summary.lines(inspection, model)))
+        click.echo("\n".join(summary_lines(inspection, model)))
     if json_path is not None:
-        write_json(summary.to_json(inspection, model), json_path)
+        write_json(summary_json(inspection, model), json_path)
     if strict and any(finding.level == "warning" for finding in findings(inspection)):
         raise click.exceptions.Exit(1)

@@ -22,6 +22,8 @@ from rescore.registry import names
 from rescore.wer import UNITS, Unit
 
 __all__ = [
+    "NORMALIZER_OPTION",
+    "UNIT_OPTIONS",
     "Counting",
     "Sections",
     "collected",
@@ -88,9 +90,10 @@ def names_in_list(value: str, expected: str) -> tuple[str, ...]:
 
 
 def collected(record: type[Any], keyword: str, options: Sequence[_Decorator]) -> Callable[[_F], _F]:
-    """A decorator that adds `options` and passes them on as one `record` called `keyword`.
+    """A decorator that adds options and hands them to the command as one record.
 
-    The options are called like the fields of the record, a dataclass.
+    `record` is a dataclass whose fields are called like the options; the command gets it as the
+    parameter `keyword`.
     """
     names_of_options = [field.name for field in fields(record)]
 
@@ -100,12 +103,14 @@ def collected(record: type[Any], keyword: str, options: Sequence[_Decorator]) ->
             values = {name: parameters.pop(name) for name in names_of_options}
             return command(**parameters, **{keyword: record(**values)})
 
-        return _add(options, with_record)
+        decorated: _F = _add(options, with_record)
+        return decorated
 
     return decorate
 
 
 def _add(options: Iterable[_Decorator], command: Any) -> Any:
+    """Apply decorators so that --help shows the options in this order."""
     return reduce(lambda wrapped, option: option(wrapped), reversed([*options]), command)
 
 
@@ -198,7 +203,7 @@ def _cer(context: click.Context, _parameter: click.Parameter, is_char: bool) -> 
     context.params["unit"] = "char" if is_char else unit or "word"
 
 
-_UNIT = [
+UNIT_OPTIONS = [
     click.option(
         "--unit",
         type=click.Choice(UNITS),
@@ -213,7 +218,7 @@ _UNIT = [
         help="Short for --unit char.",
     ),
 ]
-_NORMALIZER = click.option(
+NORMALIZER_OPTION = click.option(
     "--normalizer",
     type=named("normaliser"),
     default="none",
@@ -224,7 +229,7 @@ _NORMALIZER = click.option(
 
 def unit_options(command: _F) -> _F:
     """Add --unit and --cer; the command gets them as `unit`."""
-    decorated: _F = _add(_UNIT, command)
+    decorated: _F = _add(UNIT_OPTIONS, command)
     return decorated
 
 
@@ -237,7 +242,7 @@ class Counting:
 
 
 #: Add --unit, --cer and --normalizer; the command gets them as `counting`, a `Counting`.
-counting_options = collected(Counting, "counting", [*_UNIT, _NORMALIZER])
+counting_options = collected(Counting, "counting", [*UNIT_OPTIONS, NORMALIZER_OPTION])
 
 
 def _folds(_context: click.Context, _parameter: click.Parameter, value: int | None) -> int:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from rescore.cli.options import named, names_in_list, unit_of, unit_options
-from rescore.experiment import FAST, FAST_DEPTH, SCORERS, run
+from rescore.cli.options import (
+    NORMALIZER_OPTION,
+    UNIT_OPTIONS,
+    collected,
+    named,
+    names_in_list,
+)
+from rescore.experiment import FAST, FAST_DEPTH, SCORERS, Inputs, Options, run_experiment
 from rescore.scorers.options import DTYPES
-from rescore.wer import Unit
 
 __all__ = ["command"]
 
@@ -23,103 +29,114 @@ def _names(
     return None if value is None else names_in_list(value, "names")
 
 
+_INPUTS = [
+    click.option("--dev", required=True, type=click.Path(), help="Lists to tune on."),
+    click.option(
+        "--test",
+        required=True,
+        type=click.Path(),
+        help="Lists to report on, of other utterances.",
+    ),
+    click.option(
+        "--from",
+        "format_name",
+        type=named("format"),
+        help="Format of both inputs; by default recognised by content, where that is certain. "
+        "Use `convert` first for a format that needs options.",
+    ),
+    click.option(
+        "--refs-dev",
+        type=click.Path(dir_okay=False),
+        help="References of DEV: Kaldi text, .trn or .jsonl.",
+    ),
+    click.option("--refs-test", type=click.Path(dir_okay=False), help="References of TEST."),
+]
+_OPTIONS = [
+    click.option(
+        "--scorers",
+        callback=_names,
+        metavar="SPECS",
+        help="[NAME=]SCORER[:ESTIMATOR][@MODEL], separated by commas. "
+        f"Default: {','.join(SCORERS)}.",
+    ),
+    click.option(
+        "--base",
+        callback=_names,
+        metavar="NAMES",
+        help="The recogniser's own scores. Default: those that every hypothesis has, or rank.",
+    ),
+    click.option(
+        "--depth",
+        metavar="N",
+        type=click.IntRange(1),
+        help="Use only the first N hypotheses of each list.",
+    ),
+    click.option(
+        "--draws",
+        type=click.IntRange(1),
+        default=8,
+        show_default=True,
+        help="Monte-Carlo draws of a NELBO.",
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Seed of draws, tuning and the sweep's intervals.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="torch device."),
+    click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default="auto",
+        show_default=True,
+        help="dtype of the networks' bodies; auto: bfloat16 on a GPU that supports it.",
+    ),
+    *UNIT_OPTIONS,
+    NORMALIZER_OPTION,
+]
+
+
 @click.command("run")
-@click.option("--dev", required=True, type=click.Path(), help="Lists to tune on.")
-@click.option(
-    "--test", required=True, type=click.Path(), help="Lists to report on: other utterances."
-)
+@collected(Inputs, "inputs", _INPUTS)
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(file_okay=False),
-    help="Folder of this experiment; the same command goes on in it.",
-)
-@click.option(
-    "--from",
-    "format_name",
-    type=named("format"),
-    help="Format of both, if not proved by content; `convert` one that needs options.",
-)
-@click.option(
-    "--refs-dev",
-    type=click.Path(dir_okay=False),
-    help="References of DEV: Kaldi text, .trn or .jsonl.",
-)
-@click.option("--refs-test", type=click.Path(dir_okay=False), help="References of TEST.")
-@click.option(
-    "--scorers",
-    callback=_names,
-    metavar="SPECS",
-    help=f"[NAME=]SCORER[:ESTIMATOR][@MODEL], separated by commas. Default: {','.join(SCORERS)}.",
+    help="Folder of this experiment, in which the same command resumes.",
 )
 @click.option(
     "--fast",
     is_flag=True,
-    help=f"Only scores of one network evaluation ({','.join(FAST)}), and --depth {FAST_DEPTH} unless given.",
+    help=f"Only scores with one network evaluation per hypothesis ({','.join(FAST)}), and "
+    f"--depth {FAST_DEPTH} unless given.",
 )
-@click.option(
-    "--base",
-    callback=_names,
-    metavar="NAMES",
-    help="The recogniser's own scores. Default: those that all hypotheses have, or else rank.",
-)
-@click.option(
-    "--depth", type=click.IntRange(1), help="Use only the first N hypotheses of every list."
-)
-@click.option(
-    "--draws",
-    type=click.IntRange(1),
-    default=8,
-    show_default=True,
-    help="Monte-Carlo draws of a NELBO.",
-)
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Seed of draws, tuning and intervals of the sweep.",
-)
-@click.option("--device", default="cpu", show_default=True, help="torch device.")
-@click.option(
-    "--dtype",
-    type=click.Choice(DTYPES),
-    default="auto",
-    show_default=True,
-    help="Of the networks' bodies; auto: bfloat16 on a GPU that has it.",
-)
-@unit_options
-@click.option(
-    "--normalizer",
-    type=named("normaliser"),
-    default="none",
-    show_default=True,
-    help="Applied to both texts before counting.",
-)
-def command(
-    dev: str, test: str, output: str, fast: bool, unit: Unit | None, cer: bool, **options: Any
-) -> None:
-    """Score DEV and TEST, tune on DEV, evaluate on TEST: scored lists, weights, a table and plots in one folder, resumable.
+@collected(Options, "options", _OPTIONS)
+def command(inputs: Inputs, output: str, fast: bool, options: Options) -> None:
+    """Score DEV and TEST, tune on DEV, evaluate on TEST.
+
+    Scored lists, weights, a table and plots go into one folder. A run that was stopped resumes
+    there.
 
     \b
     Example: dlmrescore run --dev dev.jsonl --test test.jsonl -o results
     """
-    if fast and options["scorers"]:
-        raise click.UsageError("--fast and --scorers both say what is scored; give one of them")
-    options["scorers"] = options["scorers"] or (FAST if fast else SCORERS)
-    options["depth"] = options["depth"] or (FAST_DEPTH if fast else None)
+    if fast:
+        options = _fast(options)
     try:
-        found = run(
-            dev,
-            test,
-            output,
-            unit=unit_of(unit, cer),
-            say=partial(tqdm.write, file=sys.stderr),
-            **options,
+        results = run_experiment(
+            inputs, options, Path(output), say=partial(tqdm.write, file=sys.stderr)
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted; what was scored is in {output}; run the same command again to go on"
+            f"interrupted; the scores so far are in {output}; run the same command again to resume"
         ) from None
-    click.echo(found.table, nl=False)
+    click.echo(results.table, nl=False)
+
+
+def _fast(options: Options) -> Options:
+    if options.scorers is not None:
+        raise click.UsageError("--fast and --scorers both say what is scored; give one of them")
+    return replace(options, scorers=FAST, depth=options.depth or FAST_DEPTH)

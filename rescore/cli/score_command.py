@@ -13,7 +13,13 @@ from tqdm import tqdm
 
 from rescore.cli.lists import InputOptions, ListReader
 from rescore.cli.options import Sections, input_options, named, output_option
-from rescore.cli.score_options import HEADINGS, MakeEvaluator, RunOptions, run_options, scorer_options
+from rescore.cli.score_options import (
+    HEADINGS,
+    MakeEvaluator,
+    RunOptions,
+    run_options,
+    scorer_options,
+)
 from rescore.formats import jsonl
 from rescore.pipeline import Journal, Progress, forecast, score
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
@@ -83,9 +89,7 @@ def _score(
 
 
 @contextmanager
-def _reported(
-    name: str, total: int | None, journal: Journal[Score] | None
-) -> Iterator[Progress]:
+def _reported(name: str, total: int | None, journal: Journal[Score] | None) -> Iterator[Progress]:
     """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed.
 
     The journal is deleted once the output is complete.

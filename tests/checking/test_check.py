@@ -17,9 +17,9 @@ from small import LINES, save_small, small_tokenizer
 
 import rescore
 from rescore.checking import check
-from rescore.checking import inspection as report
+from rescore.checking import counts
 from rescore.checking.findings import FINDINGS, findings
-from rescore.checking.summary import summary, to_json
+from rescore.checking.summary import summary_json, summary_lines
 from rescore.cli import main
 from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.scorers import ScorerFamily, ScorerOptions, Vocabulary, load_scorer, load_vocabulary
@@ -399,15 +399,15 @@ def test_the_price_is_what_the_scorer_pays(scorer, estimator, price, tmp_path):
     paid = sum(score.evaluations for score in load_scorer(scorer, options).score(lists))
     found = check(lists, load_vocabulary(scorer, options))
     assert found.tally("over_long").count > 1
-    assert to_json(found, "small", draws=3)["evaluations"][price] == paid
+    assert summary_json(found, "small", draws=3)["evaluations"][price] == paid
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_medians_and_correlations_are_numpys_or_those_of_a_sample(monkeypatch, size):
-    monkeypatch.setattr(report, "_SAMPLE", min(size, 500))
+    monkeypatch.setattr(counts, "_SAMPLE", min(size, 500))
     random = np.random.default_rng(0)
     values, words = random.normal(-50, 20, 6_000), random.integers(1, 30, 6_000)
-    score = report.ScoreSummary()
+    score = counts.ScoreSummary()
     for k, (value, count) in enumerate(zip(values.tolist(), words.tolist(), strict=True)):
         if size > 10 or k < 10:
             score.add(nbest(k, "x", am=[value - 3.0 * count]), "am", [count])
@@ -459,8 +459,8 @@ any_list = st.builds(
 @settings(max_examples=300, deadline=None)
 def test_any_lists_have_a_summary_and_a_json(lists, vocabulary):
     found = check(lists, vocabulary)
-    assert all(isinstance(line, str) for line in summary(found, "small"))
-    assert json.loads(json.dumps(to_json(found, "small"), allow_nan=False))["hypotheses"] == sum(
+    assert all(isinstance(line, str) for line in summary_lines(found, "small"))
+    assert json.loads(json.dumps(summary_json(found, "small"), allow_nan=False))["hypotheses"] == sum(
         len(one.hyps) for one in lists
     )
 
@@ -617,6 +617,6 @@ def test_an_unknown_normaliser_is_a_usage_error(run):
 
 def test_lists_of_no_references_or_scores_have_a_summary():
     [bare] = [nbest(1, "", ref=None)]
-    lines = list(summary(check([bare], LETTERS), "small"))
+    lines = list(summary_lines(check([bare], LETTERS), "small"))
     assert [line for line in lines if line.startswith(("errors", "score"))] == []
-    assert to_json(check([bare], LETTERS), "small")["errors"]["as_written"]["wer"] is None
+    assert summary_json(check([bare], LETTERS), "small")["errors"]["as_written"]["wer"] is None

@@ -1,4 +1,4 @@
-"""The whole experiment: the same numbers as its steps one by one, the same files after a kill -9, and what it refuses."""
+"""The whole experiment: the numbers of its steps, the files after a kill -9, and refusals."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import pytest
 from small import LINES, save_small
 
 import rescore
-from rescore import experiment
 from rescore.cli import main
 from rescore.errors import FormatError, RescoreError, ScoreError
+from rescore.experiment.results import axis as sweep_axis
 from rescore.fusion import load
 from rescore.report.systems import plot_systems
 
@@ -271,7 +271,7 @@ def test_a_scorer_warns_once_for_all_chunks(specs, monkeypatch, caplog):
     [(0, 1), (1, 1), (1.01, 2), (37.4, 40), (61, 80), (0.013, 0.02), (99, 100), (2.2e-8, 4e-8)],
 )
 def test_an_axis_ends_at_a_round_number(top, end):
-    axis = experiment._axis(top)
+    axis = sweep_axis(top)
     assert (axis[0], axis[-1], len(axis)) == (0, pytest.approx(end), 41)
 
 
@@ -279,11 +279,11 @@ def test_an_axis_ends_at_a_round_number(top, end):
 
 KILL = """
 import os, signal, sys
-from rescore import experiment
+from importlib import import_module
 from rescore.cli import main
 where, count = sys.argv.pop(1), int(sys.argv.pop(1))
 module, name = where.rsplit(":", 1)
-owner = experiment
+owner = import_module(module)
 for part in name.split(".")[:-1]:
     owner = getattr(owner, part)
 whole, seen = getattr(owner, name.split(".")[-1]), []
@@ -344,11 +344,11 @@ def shared():
 @pytest.mark.parametrize(
     ("where", "count", "chunks"),
     [
-        ("rescore.experiment:Journal.add", 1, 0),
-        ("rescore.experiment:Journal.add", 3, 2),
-        ("rescore.experiment:Journal.add", 10, 9),
-        ("rescore.experiment:jsonl.write", 1, 26),
-        ("rescore.experiment:plot_systems", 1, 26),
+        ("rescore.experiment.scoring:Journal.add", 1, 0),
+        ("rescore.experiment.scoring:Journal.add", 3, 2),
+        ("rescore.experiment.scoring:Journal.add", 10, 9),
+        ("rescore.experiment.scoring:jsonl.write", 1, 26),
+        ("rescore.experiment.results:plot_systems", 1, 26),
     ],
 )
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(command, whole, where, count, chunks):
@@ -447,7 +447,7 @@ def test_utterances_in_both_sets_are_refused(specs):
     write("test.jsonl", [record("test", 0), record("dev", 3), record("dev", 5)])
     with pytest.raises(
         FormatError,
-        match=r"^test.jsonl:2: utterance dev-3: this utterance is among the dev lists too, as 2 of 3 are;",
+        match=r"^test.jsonl:2: utterance dev-3: this utterance is also in the dev lists, as are 2 of the 3 test utterances;",
     ):
         rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1])
     assert not Path("out").exists()
@@ -478,7 +478,7 @@ def test_lists_that_were_scored_before_keep_their_scores_apart(specs):
     rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1])
     halves = ("out/dev.scored.jsonl", "out/test.scored.jsonl")
     with pytest.raises(
-        ScoreError, match=r'out/dev.scored.jsonl:1: utterance dev-0: score "ar" is there already'
+        ScoreError, match=r'out/dev.scored.jsonl:1: utterance dev-0: score "ar" already exists'
     ):
         rescore.run(*halves, "more", scorers=specs[:2])
     assert rescore.run(*halves, "more", scorers=specs[1:2]).base == ("am", "ngram")

@@ -1,0 +1,129 @@
+"""The folder of an experiment: whose it is, and that one process at a time works in it.
+
+`run.json` holds the settings of the experiment. It is written first and never changed; a run locks
+it while it works.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from rescore.errors import FormatError
+from rescore.experiment.inputs import Halves
+from rescore.experiment.options import Options, ScorePlan
+from rescore.formats import jsonl
+from rescore.formats.files import atomic_writer, try_lock
+from rescore.types import NBest
+
+__all__ = ["Clock", "claimed", "identity"]
+
+
+def identity(
+    halves: Halves, base: Sequence[str], plans: Sequence[ScorePlan], options: Options
+) -> dict[str, Any]:
+    """What tells one experiment from another: its settings, and digests of its lists."""
+    settings = {
+        **asdict(options),
+        "base": base,
+        "scorers": {plan.name: plan.scorer.signature for plan in plans},
+        **{f"{half} lists": _digest(lists) for half, lists in halves},
+    }
+    as_read_back: dict[str, Any] = json.loads(json.dumps(settings))
+    return as_read_back
+
+
+def _digest(lists: Sequence[NBest]) -> str:
+    lines = b"\n".join(jsonl.encode(nbest) for nbest in lists)
+    return blake2b(lines, digest_size=16).hexdigest()
+
+
+@contextmanager
+def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the folder for the experiment of these settings; make it if it does not exist.
+
+    Raises FormatError if it holds other files, belongs to another experiment, or another process
+    works in it.
+    """
+    card = folder / "run.json"
+    if not card.exists():
+        _make(folder, card, settings)
+    with card.open("rb") as file:
+        if not try_lock(file.fileno()):
+            raise FormatError(
+                f"{folder}: another run is at work in this folder; wait for it or use another"
+                " folder"
+            )
+        _check_same(folder, card, file.read(), settings)
+        for part in folder.glob(".*.part"):  # left by a run that was killed
+            part.unlink()
+        yield
+
+
+def _make(folder: Path, card: Path, settings: Mapping[str, Any]) -> None:
+    if folder.exists() and not _is_free(folder):
+        raise FormatError(
+            f"{folder}: holds other files and no run.json; name a new or an empty folder"
+        )
+    (folder / "scores").mkdir(parents=True, exist_ok=True)
+    with atomic_writer(card) as output:
+        output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether it is a directory that holds nothing but halves of files of a killed run."""
+    return folder.is_dir() and all(file.name.endswith(".part") for file in folder.iterdir())
+
+
+def _check_same(folder: Path, card: Path, content: bytes, settings: Mapping[str, Any]) -> None:
+    try:
+        earlier = json.loads(content)
+    except ValueError as error:
+        raise FormatError(
+            f"{card}: broken JSON; it tells experiments apart, so use a new folder"
+        ) from error
+    is_object = isinstance(earlier, dict)
+    for name, value in settings.items():
+        earlier_value = earlier.get(name) if is_object else None
+        if not is_object or earlier_value != value:
+            raise FormatError(
+                f"{folder}: belongs to another experiment, with {name} {_short(earlier_value)}"
+                f" and not {_short(value)}; use another folder"
+            )
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
+class Clock:
+    """The seconds that each stage took, over all processes of the experiment: `seconds.json`.
+
+    No other file depends on it, so a damaged one counts as empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "seconds.json"
+        self._seconds: dict[str, float] = {}
+        try:
+            content = json.loads(self._path.read_bytes()) if self._path.exists() else {}
+        except ValueError:
+            content = {}
+        if isinstance(content, dict):
+            self._seconds = content
+
+    def seconds(self, stage: str) -> float | None:
+        """The seconds of a stage; None for one that was not measured."""
+        return self._seconds.get(stage)
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Write how long a stage has taken so far."""
+        self._seconds[stage] = round(seconds, 3)
+        with atomic_writer(self._path) as output:
+            output.write(json.dumps(self._seconds, indent=2).encode() + b"\n")

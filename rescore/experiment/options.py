@@ -1,0 +1,86 @@
+"""What is run: the files, the options that decide the numbers, the scores to add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rescore.formats.files import PathLike
+from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.scorers.loading import read_options
+from rescore.scorers.options import DType, parse_spec
+from rescore.types import NBest
+from rescore.wer import Unit
+
+__all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Inputs", "Options", "ScorePlan"]
+
+#: The scorers of an experiment by default.
+SCORERS = ("ar", "mdlm:nelbo", "usdm:pll", "usdm:nelbo")
+#: Those with one network evaluation per hypothesis, and the depth of the lists with `--fast`.
+FAST = ("ar", "usdm:pll")
+FAST_DEPTH = 20
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of an experiment: lists for dev and test, perhaps with references of their own.
+
+    `format_name` is the format of both lists; None: the content decides.
+    """
+
+    dev: PathLike
+    test: PathLike
+    format_name: str | None = None
+    refs_dev: PathLike | None = None
+    refs_test: PathLike | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the numbers of an experiment, besides the lists.
+
+    `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.options.parse_spec`,
+    where NAME becomes the name of the score; None stands for SCORERS. `base` names the recogniser's
+    scores, the first with scale 1; None stands for `rescore.fusion.recogniser_scores`. `depth`
+    limits the hypotheses of each list to the first ones. `unit` and `normalizer` say how errors are
+    counted; `draws`, `seed`, `device` and `dtype` apply to every scorer.
+    """
+
+    scorers: tuple[str, ...] | None = None
+    base: tuple[str, ...] | None = None
+    depth: int | None = None
+    unit: Unit = "word"
+    normalizer: str = "none"
+    draws: int = 8
+    seed: int = 0
+    device: str = "cpu"
+    dtype: DType = "auto"
+
+    def plans(self) -> list[ScorePlan]:
+        """Build the scorers, so that a broken one is refused before you spend compute."""
+        specs = SCORERS if self.scorers is None else self.scorers
+        return [ScorePlan.of(spec, self) for spec in specs]
+
+
+@dataclass(frozen=True)
+class ScorePlan:
+    """One score to add: its name, the scorer, and the family and settings it was built from."""
+
+    name: str
+    scorer: Scorer
+    family: str
+    settings: ScorerOptions
+
+    @classmethod
+    def of(cls, spec: str, options: Options) -> ScorePlan:
+        """Build the scorer of a specification."""
+        common = ScorerOptions(
+            draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
+        )
+        name, family, settings = parse_spec(spec, common)
+        settings = read_options(family, settings)
+        scorer = load_scorer(family, settings)
+        return cls(name or scorer.name, scorer, family, settings)
+
+    def evaluations(self, nbest: NBest) -> int:
+        """About how many network evaluations a list costs: the unit of the progress bar."""
+        return self.scorer.evaluations(nbest)
