@@ -1,7 +1,9 @@
 """dlmrescore: rescore ASR N-best lists with diffusion language models.
 
-The Python interface: `read`, `score`, `tune`, `fuse`, `evaluate` for lists, `sweep` for a look at the scales around the tuned ones, `run` for all
-of it at once, `tune_arrays` for people who have no files. `rescore.registry` is the map of everything else. Nothing heavy is imported before it is used.
+The Python interface: `read`, `check`, `score`, `tune`, `fuse` and `evaluate` for lists, `sweep` to
+look at the scales around the tuned ones, `run` for all of it at once, `tune_arrays` for scores in
+arrays. `rescore.registry` is the map of everything else. Nothing heavy is imported before it is
+used.
 """
 
 from __future__ import annotations
@@ -19,8 +21,21 @@ if TYPE_CHECKING:
     from rescore.wer import evaluate
 
 __all__ = [
-    "Fusion", "Hypothesis", "NBest", "ScorerOptions", "check", "evaluate", "fuse", "load_scorer", "read", "run", "score", "sweep", "tune", "tune_arrays",
-]  # fmt: skip
+    "Fusion",
+    "Hypothesis",
+    "NBest",
+    "ScorerOptions",
+    "check",
+    "evaluate",
+    "fuse",
+    "load_scorer",
+    "read",
+    "run",
+    "score",
+    "sweep",
+    "tune",
+    "tune_arrays",
+]
 
 _HOME = {
     "Fusion": "rescore.fusion",

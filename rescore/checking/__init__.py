@@ -1,7 +1,7 @@
 """What to know about lists before you spend compute. docs/checking.md explains every figure.
 
-Reading order: `counts.py` (what is counted of one kind), `inspection.py` (all counts, list by list),
-`findings.py` (the table of what is worth saying), `summary.py` (text and JSON).
+Reading order: `counts.py` (what is counted of one kind), `inspection.py` (all counts, list by
+list), `findings.py` (the table of what is worth saying), `summary.py` (text and JSON).
 """
 
 from __future__ import annotations

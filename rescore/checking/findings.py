@@ -110,10 +110,11 @@ def _missing(score: ScoreSummary, name: str) -> Remark | None:
     if not score.missing.count:
         return None
     total = score.missing.count + score.count
-    return (
+    message = (
         f"is missing on {score.missing.count:,} of {total:,} hypotheses: score them, or score the"
         " whole file again"
-    ), score.missing
+    )
+    return message, score.missing
 
 
 def _zero(score: ScoreSummary, name: str) -> Remark | None:
@@ -122,20 +123,22 @@ def _zero(score: ScoreSummary, name: str) -> Remark | None:
     if score.negative <= _NEARLY_ALL * (score.count - score.zero.count):
         return None
     share = percent(score.zero.count, score.count)
-    return (
+    message = (
         f"is 0 on {share} of the hypotheses and negative on others: 0 is the highest possible"
         " log-probability; did something fail to score them?"
-    ), score.zero
+    )
+    return message, score.zero
 
 
 def _positive(score: ScoreSummary, name: str) -> Remark | None:
     if _NO_LOG_PROB.search(name) or score.positive.count <= score.count / 2:
         return None
     share = percent(score.positive.count, score.count)
-    return (
+    message = (
         f"is positive on {share} of the hypotheses: scores are log-probabilities, higher is better;"
         " negate it if it is a cost"
-    ), score.positive
+    )
+    return message, score.positive
 
 
 def _upside_down(score: ScoreSummary, name: str) -> Remark | None:
@@ -143,20 +146,22 @@ def _upside_down(score: ScoreSummary, name: str) -> Remark | None:
     if score.varied < _ENOUGH_LISTS or score.first_lowest <= _NEARLY_ALL * score.varied:
         return None
     share = percent(score.first_lowest, score.varied)
-    return (
+    message = (
         f"is lowest on the first hypothesis in {share} of the lists: higher is better here; negate"
         " it if it is a cost"
-    ), None
+    )
+    return message, None
 
 
 def _constant(score: ScoreSummary, name: str) -> Remark | None:
     del name
     if score.varied or not score.lists:
         return None
-    return (
+    message = (
         "is the same for all hypotheses of every list"
         f" ({score.low:.6g} to {score.high:.6g} over the lists): it cannot change their order"
-    ), None
+    )
+    return message, None
 
 
 def _per_token(score: ScoreSummary, name: str) -> Remark | None:
@@ -165,11 +170,12 @@ def _per_token(score: ScoreSummary, name: str) -> Remark | None:
         return None
     if correlation is None or correlation < -0.15 or score.negative <= score.count / 2:
         return None
-    return (
+    message = (
         "does not fall with the length of the text (correlation with the number of words"
         f" {correlation:.2f}): scores are sums over tokens; if it is a mean, multiply it by the"
         " number of tokens or name it ..._per_token"
-    ), None
+    )
+    return message, None
 
 
 # ------------------------------------------------------------------------------------ references
@@ -178,33 +184,27 @@ def _per_token(score: ScoreSummary, name: str) -> Remark | None:
 def _incomplete_references(inspection: Inspection) -> Iterator[Remark]:
     tally = inspection.tally("no_reference")
     if tally.count and inspection.references:
-        yield (
-            (
-                f"{tally.count:,} of {inspection.utterances:,} lists have no reference: tune and eval"
-                " will stop there"
-            ),
-            tally,
+        message = (
+            f"{tally.count:,} of {inspection.utterances:,} lists have no reference: tune and eval"
+            " will stop there"
         )
+        yield message, tally
 
 
 def _no_references(inspection: Inspection) -> Iterator[Remark]:
     if not inspection.references:
-        yield (
-            ("no list has a reference: tune and eval need them (--refs), score and fuse do not"),
-            None,
-        )
+        message = "no list has a reference: tune and eval need them (--refs), score and fuse do not"
+        yield message, None
 
 
 def _empty_references(inspection: Inspection) -> Iterator[Remark]:
     tally = inspection.tally("empty_reference")
     if tally.count:
-        yield (
-            (
-                f"{tally.count:,} of {inspection.utterances:,} references have no words: every word"
-                " recognised there is an insertion"
-            ),
-            tally,
+        message = (
+            f"{tally.count:,} of {inspection.utterances:,} references have no words: every word"
+            " recognised there is an insertion"
         )
+        yield message, tally
 
 
 def _style(inspection: Inspection) -> Iterator[Remark]:
@@ -212,14 +212,12 @@ def _style(inspection: Inspection) -> Iterator[Remark]:
     if not written or normalized is None:
         return
     if normalized < 0.8 * written and written - normalized > 0.01:
-        yield (
-            (
-                "references and hypotheses are written in different styles: error rate"
-                f" {100 * written:.1f} % as they are, {100 * normalized:.1f} % with --normalizer"
-                " librispeech; use a normaliser with tune and eval"
-            ),
-            None,
+        message = (
+            "references and hypotheses are written in different styles: error rate"
+            f" {100 * written:.1f} % as they are, {100 * normalized:.1f} % with --normalizer"
+            " librispeech; use a normaliser with tune and eval"
         )
+        yield message, None
 
 
 def _no_gain(inspection: Inspection) -> Iterator[Remark]:
@@ -234,13 +232,11 @@ def _no_gain(inspection: Inspection) -> Iterator[Remark]:
 def _one_hypothesis(inspection: Inspection) -> Iterator[Remark]:
     tally = inspection.tally("one_hypothesis")
     if tally.count:
-        yield (
-            (
-                f"{tally.count:,} of {inspection.utterances:,} lists have one hypothesis: rescoring"
-                " cannot change them"
-            ),
-            tally,
+        message = (
+            f"{tally.count:,} of {inspection.utterances:,} lists have one hypothesis: rescoring"
+            " cannot change them"
         )
+        yield message, tally
 
 
 def _no_scores(inspection: Inspection) -> Iterator[Remark]:
@@ -256,37 +252,31 @@ def _unknown(inspection: Inspection, many: bool) -> Iterator[Remark]:
     share = percent(inspection.unknown_tokens, inspection.tokens)
     characters = [char for char, _ in inspection.ranked_unknown_characters[:_SHOWN]]
     examples = f"; unknown characters: {' '.join(characters)}" if characters else ""
-    yield (
-        (
-            f"{share} of the tokens, in {_of_hypotheses(inspection, tally)}, are not in the model's"
-            f" vocabulary{examples}"
-        ),
-        tally,
+    message = (
+        f"{share} of the tokens, in {_of_hypotheses(inspection, tally)}, are not in the model's"
+        f" vocabulary{examples}"
     )
+    yield message, tally
 
 
 def _upper_case(inspection: Inspection) -> Iterator[Remark]:
     tally = inspection.tally("upper")
     if tally.count > inspection.hypotheses / 2:
-        yield (
-            (
-                f"{_of_hypotheses(inspection, tally)} reach the model in upper case, which it has"
-                " rarely seen: use --normalizer librispeech with score"
-            ),
-            tally,
+        message = (
+            f"{_of_hypotheses(inspection, tally)} reach the model in upper case, which it has"
+            " rarely seen: use --normalizer librispeech with score"
         )
+        yield message, tally
 
 
 def _rewritten(inspection: Inspection) -> Iterator[Remark]:
     tally = inspection.tally("rewritten")
     if tally.count:
-        yield (
-            (
-                f"{_of_hypotheses(inspection, tally)} are changed by the normaliser"
-                f" {inspection.normalizer} before the model reads them; the output keeps their texts"
-            ),
-            tally,
+        message = (
+            f"{_of_hypotheses(inspection, tally)} are changed by the normaliser"
+            f" {inspection.normalizer} before the model reads them; the output keeps their texts"
         )
+        yield message, tally
 
 
 def _many_tokens(inspection: Inspection) -> Iterator[Remark]:

@@ -1,4 +1,4 @@
-"""All that `check` counts, added up list by list: texts, tokens, repetitions, references, scores."""
+"""All that `check` counts, list by list: texts, tokens, repetitions, references, scores."""
 
 from __future__ import annotations
 

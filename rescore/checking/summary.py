@@ -45,20 +45,16 @@ def summary_lines(inspection: Inspection, model: str, draws: int = 8) -> Iterato
 def _lists(inspection: Inspection) -> Iterator[tuple[str, str]]:
     low, middle, high = _size_quantiles(inspection)
     utterances, hypotheses = inspection.utterances, inspection.hypotheses
-    yield (
-        "lists",
-        (
-            f"{utterances:,} utterances, {hypotheses:,} hypotheses; in a list {low:,} to {high:,},"
-            f" median {middle:,}"
-        ),
+    text = (
+        f"{utterances:,} utterances, {hypotheses:,} hypotheses; in a list {low:,} to {high:,},"
+        f" median {middle:,}"
     )
-    yield (
-        "texts",
-        (
-            f"{_ratio(inspection.words, hypotheses)} words a hypothesis,"
-            f" {inspection.longest_words:,} at most"
-        ),
+    yield "lists", text
+    text = (
+        f"{_ratio(inspection.words, hypotheses)} words a hypothesis,"
+        f" {inspection.longest_words:,} at most"
     )
+    yield "texts", text
     cases = [
         f"{name} {percent(inspection.cases[case], hypotheses)}" for case, name in _CASES.items()
     ]
@@ -71,29 +67,23 @@ def _lists(inspection: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def _tokens(inspection: Inspection, draws: int) -> Iterator[tuple[str, str]]:
-    yield (
-        "tokens",
-        (
-            f"{inspection.tokens:,}; {_ratio(inspection.tokens, inspection.words)} a word,"
-            f" in a hypothesis {inspection.longest_tokens:,} at most"
-        ),
+    text = (
+        f"{inspection.tokens:,}; {_ratio(inspection.tokens, inspection.words)} a word,"
+        f" in a hypothesis {inspection.longest_tokens:,} at most"
     )
-    yield (
-        "",
-        (
-            f"unknown {percent(inspection.unknown_tokens, inspection.tokens)}; without the normaliser"
-            f" {percent(inspection.raw_unknown_tokens, inspection.raw_tokens)}"
-            f" and {_ratio(inspection.raw_tokens, inspection.words)} a word"
-        ),
+    yield "tokens", text
+    text = (
+        f"unknown {percent(inspection.unknown_tokens, inspection.tokens)}; without the normaliser"
+        f" {percent(inspection.raw_unknown_tokens, inspection.raw_tokens)}"
+        f" and {_ratio(inspection.raw_tokens, inspection.words)} a word"
     )
+    yield "", text
     cost = _evaluations(inspection, draws)
-    yield (
-        "evaluations",
-        (
-            f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,};"
-            f" pll, chain {cost['pll']:,}"
-        ),
+    text = (
+        f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,};"
+        f" pll, chain {cost['pll']:,}"
     )
+    yield "evaluations", text
 
 
 def _errors(inspection: Inspection) -> Iterator[tuple[str, str]]:

@@ -1,1 +1,1 @@
-"""Tables and plots for people. Every plot draws a CSV file, and nothing that is not in it."""
+"""Tables and plots for people. Each plot draws a CSV file and nothing else."""

@@ -1,4 +1,7 @@
-"""Figures without a window or global state: made, drawn, written whole or not at all. matplotlib is imported when one is made."""
+"""Figures without a window or global state, written whole or not at all.
+
+matplotlib is imported when the first figure is made.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,26 @@ if TYPE_CHECKING:
 
 __all__ = ["BLUE", "DARK", "GREY", "ORANGE", "check_plot", "new_figure", "save_figure"]
 
-# Okabe and Ito's palette, which readers with any colour vision tell apart.
+# Okabe and Ito's palette: readers with any colour vision can tell these apart.
 BLUE, ORANGE, GREY, DARK = "#0072B2", "#D55E00", "#5F5F5F", "#35456C"
 
-_SUFFIXES = {
+# Suffix of a plot -> the metadata to leave out, which would make two equal plots differ.
+_METADATA = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
-}  # and what would make two equal plots differ
+}
 
 
 def check_plot(path: PathLike) -> None:
-    """Raise before any work is done: FormatError for a name that is not a plot's, RescoreError without matplotlib."""
-    if name_of(path).rpartition(".")[2] not in _SUFFIXES:
+    """Check, before any work is done, that a plot can be written there.
+
+    Raises FormatError for a suffix that is not a plot's, RescoreError without matplotlib.
+    """
+    if name_of(path).rpartition(".")[2] not in _METADATA:
+        suffixes = ", ".join(f".{suffix}" for suffix in _METADATA)
         raise FormatError(
-            f"{name_of(path)}: not a name for a plot; expected one that ends in .{', .'.join(_SUFFIXES)}"
+            f"{name_of(path)}: not a name for a plot; expected one that ends in {suffixes}"
         )
     if find_spec("matplotlib") is None:
         raise RescoreError(
@@ -38,7 +46,7 @@ def check_plot(path: PathLike) -> None:
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of this size in inches with one pair of axes."""
+    """Return a figure of this size, in inches, with one pair of axes."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -48,12 +56,15 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, path: PathLike) -> None:
-    """Write a figure as its suffix says. Equal figures are equal bytes. Raises FormatError if it cannot be written."""
+    """Write a figure in the format of the path's suffix. Equal figures are equal bytes.
+
+    Raises FormatError if the file cannot be written.
+    """
     import matplotlib as mpl  # noqa: PLC0415
 
     suffix = name_of(path).rpartition(".")[2]
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "dlmrescore"}):
-        figure.savefig(buffer, format=suffix, dpi=150, metadata=_SUFFIXES[suffix])
+        figure.savefig(buffer, format=suffix, dpi=150, metadata=_METADATA[suffix])
     with atomic_writer(path) as output:
         output.write(buffer.getvalue())

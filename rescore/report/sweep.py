@@ -1,8 +1,9 @@
 """A sweep as CSV, and the CSV as a curve or a heat map.
 
-Columns: `point` (`grid`; `line_search`; `fold_1`, ...), one for every weight, `errors`, `reference_words`, `wer` or `cer` (a fraction), and
-`above_low`, `above_high`: the interval of the rate minus the line search's. A fold's row has the weights chosen on the other folds and the errors
-they make on this one, so that these rows sum to the held-out error rate.
+Columns: `point` (`grid`; `line_search`; `fold_1`, ...), one for each weight, `errors`,
+`reference_words`, `wer` or `cer` (a fraction), and `above_low`, `above_high`: the interval of the
+rate minus that of the line search. The row of a fold has the weights chosen on the other folds and
+the errors they make on this one, so these rows add up to the held-out error rate.
 """
 
 from __future__ import annotations
@@ -27,50 +28,45 @@ __all__ = ["plot_sweep", "sweep_csv"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-_AFTER = ("errors", "reference_words")
-
 
 def sweep_csv(result: Sweep) -> str:
-    """The sweep as CSV text, a header line first; numbers have all their digits."""
+    """Return the sweep as CSV, a header line first; numbers have all their digits."""
     rate = "wer" if result.unit == "word" else "cer"
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     every = {**result.held, **result.weights(result.best)}
     names = [*(name for name in every if name != "word_bonus"), "word_bonus"]
-    table.writerow(["point", *names, *_AFTER, rate, "above_low", "above_high"])
+    table.writerow(["point", *names, "errors", "reference_words", rate, "above_low", "above_high"])
 
-    def row(
-        point: str, weights: Mapping[str, float], errors: int, words: int, *above: float
+    def write(
+        point: str, weights: Mapping[str, float], errors: int, words: int, *interval: float
     ) -> None:
-        table.writerow(
-            [
-                point,
-                *({**result.held, **weights}[name] for name in names),
-                errors,
-                words,
-                errors / words if words else "",
-                *above,
-            ]
-        )
+        every = {**result.held, **weights}
+        values = [every[name] for name in names]
+        table.writerow([point, *values, errors, words, errors / words if words else "", *interval])
 
     for index in np.ndindex(result.errors.shape):
-        above = (
-            ()
-            if result.above_low is None or result.above_high is None
-            else (float(result.above_low[index]), float(result.above_high[index]))
-        )
-        row(
-            "grid", result.weights(index), int(result.errors[index]), result.reference_words, *above
-        )
-    row("line_search", result.optimum, result.optimum_errors, result.reference_words)
+        errors, words = int(result.errors[index]), result.reference_words
+        write("grid", result.weights(index), errors, words, *_interval(result, index))
+    write("line_search", result.optimum, result.optimum_errors, result.reference_words)
     for number, fold in enumerate(result.folds, 1):
-        row(f"fold_{number}", fold.weights, fold.errors, fold.reference_words)
+        write(f"fold_{number}", fold.weights, fold.errors, fold.reference_words)
     return out.getvalue()
+
+
+def _interval(result: Sweep, index: tuple[int, ...]) -> tuple[float, ...]:
+    """The interval at one setting; empty without resamples."""
+    if result.above_low is None or result.above_high is None:
+        return ()
+    return float(result.above_low[index]), float(result.above_high[index])
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A sweep's CSV, read: columns of floats (NaN where a cell is empty) for the grid, the line search and the folds. Rates in percent."""
+    """The CSV of a sweep as columns of floats (NaN where a cell is empty).
+
+    `grid`, `best` (the line search) and `folds` are the kinds of rows. Rates are in percent.
+    """
 
     rate: str
     weights: list[str]
@@ -85,20 +81,15 @@ class _Table:
         weights = header[1 : header.index("errors")]
 
         def columns(kind: str) -> dict[str, FloatArray]:
-            chosen = [
-                row + [""] * (len(header) - len(row))
-                for row in rows
-                if row[0].partition("_")[0] == kind
-            ]
-            found = {
-                name: np.array([float(row[k] or "nan") for row in chosen])
-                for k, name in enumerate(header)
-                if k
-            }
-            return {
-                name: 100 * values if name in (rate, "above_low", "above_high") else values
-                for name, values in found.items()
-            }
+            """The columns of the rows whose point is `kind` or begins with `kind_`."""
+            selected = [row for row in rows if row[0].partition("_")[0] == kind]
+            arrays: dict[str, FloatArray] = {}
+            for place, name in enumerate(header[1:], 1):
+                cells = [row[place] if place < len(row) else "" for row in selected]
+                values = np.array([float(cell or "nan") for cell in cells])
+                is_rate = name in (rate, "above_low", "above_high")
+                arrays[name] = 100 * values if is_rate else values
+            return arrays
 
         best = {name: float(values[0]) for name, values in columns("line").items()}
         return cls(rate, weights, columns("grid"), best, columns("fold"))
@@ -113,32 +104,32 @@ class _Table:
         best = int(self.grid["errors"].argmin())
         keep = np.ones(len(self.grid["errors"]), dtype=bool)
         for name in self.axes:
-            keep &= (name in shown) | (self.grid[name] == self.grid[name][best])
+            if name not in shown:
+                keep &= self.grid[name] == self.grid[name][best]
         return {name: values[keep] for name, values in self.grid.items()}
 
     def title(self, shown: list[str], part: dict[str, FloatArray]) -> str:
-        """What stays as it is, and the held-out error rate."""
-        held = ", ".join(
-            f"{_label(name)} {part[name][0]:.4g}" for name in self.weights if name not in shown
-        )
-        others = [name for name in self.axes if name not in shown]
-        lines = [
-            f"held: {held}"
-            + (f" (best of the grid: {', '.join(map(_label, others))})" if others else "")
-        ]
-        if len(self.folds["errors"]):
+        """The weights that are held, and the held-out error rate."""
+        held = [f"{_label(name)} {part[name][0]:.4g}" for name in self.weights if name not in shown]
+        others = [_label(name) for name in self.axes if name not in shown]
+        title = f"held: {', '.join(held)}"
+        if others:
+            title += f" (best of the grid: {', '.join(others)})"
+        folds = len(self.folds["errors"])
+        if folds:
             held_out = 100 * self.folds["errors"].sum() / self.folds["reference_words"].sum()
-            folds = len(self.folds["errors"])
-            lines.append(
-                f"choosing on the grid: {part[self.rate].min():.2f} % on these lists, {held_out:.2f} % held out ({folds} folds)"
+            title += (
+                f"\nchoosing on the grid: {part[self.rate].min():.2f} % on these lists,"
+                f" {held_out:.2f} % held out ({folds} folds)"
             )
-        return "\n".join(lines)
+        return title
 
 
 def plot_sweep(text: str, path: PathLike) -> None:
-    """Draw the CSV of a sweep: a curve with its band for one axis, a heat map for two; of more axes the best slice through the first two.
+    """Draw the CSV of a sweep: a curve with its band for one axis, a heat map for two.
 
-    Raises FormatError if the file cannot be written.
+    Of more axes it draws the best slice through the first two. Raises FormatError if the file
+    cannot be written.
     """
     table = _Table.of(text)
     shown = table.axes[:2]

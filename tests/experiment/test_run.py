@@ -101,7 +101,7 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
         for ours, theirs in zip(
             rescore.read(f"out/{half}.scored.jsonl"), halves[half], strict=True
         ):
-            assert ours.raw["meta"] == theirs.raw["meta"]
+            assert ours.provenance == theirs.provenance
             assert [hyp.scores for hyp in ours.hyps] == [hyp.scores for hyp in theirs.hyps]
             assert [hyp.raw.get("std_errors") for hyp in ours.hyps] == [
                 hyp.raw.get("std_errors") for hyp in theirs.hyps
