@@ -58,7 +58,7 @@ def test_a_range_holds_both_ends_in_decimal(text, values):
         (["--scale", "mdlm=0:2:1e-9"], "which has more than 1000000 values"),
         (["--scale", "mdlm"], "expected NAME=low:high:step"),
         (["--scale", "=0:1:1"], "expected NAME=low:high:step"),
-        (["--scale", "mdlm=0:1:1", "--scale", "mdlm=0:2:1"], "the score 'mdlm' is there twice"),
+        (["--scale", "mdlm=0:1:1", "--scale", "mdlm=0:2:1"], "the score 'mdlm' is given twice"),
         (["--scale", "mdlm=0:1:1", "--base", "am,am"], "expected different names"),
         (["--scale", "mdlm=0:1:1", "--base", "am=1,ngram"], "all with scales"),
         (["--scale", "mdlm=0:1:1", "--base", "am=one"], "a scale is not a number"),
