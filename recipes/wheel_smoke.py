@@ -1,4 +1,7 @@
-"""Build the wheel, install it into a fresh environment, and use it there: the embedded models have to be inside."""
+"""Build the wheel, install it into a fresh environment, and use it there.
+
+The embedded models have to be inside.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,13 @@ LIST = {
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command; its output, or its error and the end of this script."""
+    """Run a command and return its output; on failure print it and end this script."""
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        sys.exit(
-            f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout}{done.stderr}"
-        )
+        line = " ".join(map(str, command))
+        sys.exit(f"{line}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -72,9 +74,8 @@ def main() -> None:
                 sys.exit(f"wheel: {name} gave {scores}, expected log-probabilities")
         if {model["objective"] for model in models} != {"ar", "mdlm", "usdm"}:
             sys.exit("wheel: an embedded model is missing")
-        print(
-            f"wheel: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB, works in a fresh environment"
-        )
+        size = wheel.stat().st_size / 1e6
+        print(f"wheel: {wheel.name}, {size:.1f} MB, works in a fresh environment")
 
 
 if __name__ == "__main__":

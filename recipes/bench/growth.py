@@ -1,9 +1,11 @@
-"""How time and memory of scoring grow with the length of the lists and with their number: a CSV and a plot.
+"""How time and memory of scoring grow with the length and the number of lists: a CSV and a plot.
 
-    python recipes/bench/growth.py --output growth --hypotheses 10,100,1000 --utterances 1000,10000,30000,100000
+    python recipes/bench/growth.py --output growth --hypotheses 10,100,1000 \\
+        --utterances 1000,10000,30000,100000
 
-Each point is a process of its own: `dlmrescore score` on made-up lists with a small random network, so that what is measured is the engine and not
-the network. Peak memory is that of the process, less that of the same command on one list of one hypothesis: what grows.
+Each point is a process of its own: `dlmrescore score` on random lists with a small random network,
+so that the figures are those of the engine and not of the network. Memory is the peak of the
+process minus the peak of the same command on one list of one hypothesis: the part that grows.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ try:
     main()
 finally:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"measured {time.process_time() - started[0]:.2f} {time.time() - started[1]:.2f} {peak}", file=sys.stderr)
+    cpu, wall = time.process_time() - started[0], time.time() - started[1]
+    print(f"measured {cpu:.2f} {wall:.2f} {peak}", file=sys.stderr)
 """
 WORDS = [
     f"{first}{second}"
@@ -42,7 +45,7 @@ WORDS = [
 
 
 def write_lists(path: Path, utterances: int, hypotheses: int) -> None:
-    """Lists of different texts of 15 words, as recognisers make them: one word differs."""
+    """Write lists of texts of 15 words; neighbours differ in one word, as in a recogniser's."""
     rng = random.Random(utterances + hypotheses)
     with path.open("w", encoding="utf-8") as file:
         for number in range(utterances):
@@ -60,7 +63,7 @@ def write_lists(path: Path, utterances: int, hypotheses: int) -> None:
 
 
 def write_model(path: Path) -> None:
-    """A uniform-state network with the embedded vocabulary and next to no weights."""
+    """Write a uniform-state network with the embedded vocabulary and very few weights."""
     torch.manual_seed(0)
     tokenizer, _ = open_vocabulary(None, "usdm")
     save(
@@ -74,8 +77,8 @@ def write_model(path: Path) -> None:
     )
 
 
-def measured(folder: Path, utterances: int, hypotheses: int) -> tuple[float, float, int]:
-    """CPU seconds, wall seconds and peak bytes of one run."""
+def measure(folder: Path, utterances: int, hypotheses: int) -> tuple[float, float, int]:
+    """Return the CPU seconds, wall seconds and peak bytes of one run."""
     lists = folder / "lists.jsonl"
     write_lists(lists, utterances, hypotheses)
     command = [
@@ -91,14 +94,14 @@ def measured(folder: Path, utterances: int, hypotheses: int) -> tuple[float, flo
     done = subprocess.run(
         [sys.executable, "-c", RUN, *command], capture_output=True, text=True, check=False
     )
-    found = re.search(r"measured (\S+) (\S+) (\d+)", done.stderr)
-    if found is None or done.returncode:
+    figures = re.search(r"measured (\S+) (\S+) (\d+)", done.stderr)
+    if figures is None or done.returncode:
         sys.exit(done.stderr)
-    return float(found[1]), float(found[2]), int(found[3])
+    return float(figures[1]), float(figures[2]), int(figures[3])
 
 
 def plot(rows: list[dict[str, float]], path: Path) -> None:
-    """Time and memory against hypotheses, both on logarithmic axes."""
+    """Plot time and memory against the number of hypotheses, on logarithmic axes."""
     import matplotlib  # noqa: PLC0415 - only for the plot
 
     matplotlib.use("Agg")
@@ -141,7 +144,7 @@ def main() -> None:
         "--utterances", default="1000,10000,30000,100000", help="Numbers of lists of 10 hypotheses."
     )
     parser.add_argument(
-        "--fixed", type=int, default=300, help="Utterances where list lengths grow."
+        "--fixed", type=int, default=300, help="Number of utterances where the lists get longer."
     )
     options = parser.parse_args()
     points = [("N-best size", options.fixed, int(size)) for size in options.hypotheses.split(",")]
@@ -150,9 +153,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(folder / "model")
-        _, _, base = measured(folder, 1, 1)
+        _, _, base = measure(folder, 1, 1)
         for grows, utterances, hypotheses in points:
-            cpu, wall, peak = measured(folder, utterances, hypotheses)
+            cpu, wall, peak = measure(folder, utterances, hypotheses)
             row = {
                 "grows": grows,
                 "utterances": utterances,

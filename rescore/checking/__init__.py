@@ -33,7 +33,7 @@ def check(
     Raises RescoreError for an unknown scorer, ModelError for an unusable model, ScoreError for a
     scorer without a tokenizer or an option that it does not read, and whatever reading the lists
     raises.
-    Exact check: tests/checking/test_check.py::test_a_finding_names_how_many_and_the_first.
+    Exact check: tests/checking/test_findings.py::test_every_finding_has_an_example.
     """
     vocabulary = (
         load_vocabulary(scorer, ScorerOptions.of(options)) if isinstance(scorer, str) else scorer

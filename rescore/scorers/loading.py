@@ -66,7 +66,7 @@ def load_vocabulary(name: str, options: ScorerOptions | None = None) -> Vocabula
     Only tokenizers and configurations are read, no weights.
     Raises RescoreError for an unknown name, ModelError for an unusable model, ScoreError for a
     scorer without a tokenizer and for options that it does not read.
-    Exact check: tests/checking/test_check.py::test_the_vocabulary_is_the_scorers.
+    Exact check: tests/checking/test_inspection.py::test_the_vocabulary_is_the_scorers.
     """
     options = options or ScorerOptions()
     family = lookup(SCORERS, name, "scorer")

@@ -1,4 +1,4 @@
-"""`dlmrescore lattice`: k2, Kaldi and HTK lattices to N-best lists, with ids and references from manifests."""
+"""`dlmrescore lattice`: k2, Kaldi and HTK lattices to N-best lists, ids from manifests."""
 
 from __future__ import annotations
 
@@ -133,8 +133,9 @@ def test_bad_input_is_one_line_and_no_output(dlm, arguments, message):
 
 def diamond() -> Lattice:
     #   a -1/-0.5    c -1/-0.25
-    # 0 ---------> 1 ---------> 2      four sequences: a c -2.75, a d -5.5, b c -4.5, b d -7.25 (am + lm)
+    # 0 ---------> 1 ---------> 2
     #   \_b -3/-0.25_/\_d -4/0_/
+    # four sequences (am + lm): a c -2.75, a d -5.5, b c -4.5, b d -7.25
     source, target, word = np.array([0, 0, 1, 1]), np.array([1, 1, 2, 2]), np.array([1, 2, 3, 4])
     am, lm = np.array([-1.0, -3.0, -1.0, -4.0]), np.array([-0.5, -0.25, -0.25, 0.0])
     return Lattice.from_arcs(

@@ -1,4 +1,7 @@
-"""Names that other packages add by entry points: found without importing, loaded when asked for, refused in one line; docs/adding.md as written."""
+"""Names that other packages add by entry points, and docs/adding.md as written.
+
+They are listed without importing, loaded when asked for, and refused in one line.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ def complaint(call) -> str:
     return str(caught.value)
 
 
-# ---------------------------------------------------------------------------------------------------------------- docs/adding.md, as written
+# ---- docs/adding.md, as written
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -98,7 +101,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def documented(tmp_path_factory):
-    """The package of docs/adding.md, its format from docs/adding_a_format.md, installed into a folder."""
+    """The package of docs/adding.md and the format of docs/adding_a_format.md, installed."""
     tomllib = pytest.importorskip("tomllib")
     folder = tmp_path_factory.mktemp("site")
     [project] = blocks("adding.md", "toml")
@@ -133,7 +136,10 @@ def test_the_documented_package_works_by_the_documented_commands(documented, tmp
     )
     (data / "dev.jsonl").write_text("".join(lines[:6]), encoding="utf-8")
     [commands] = blocks("adding.md", "bash")
-    script = f'dlmrescore() {{ {sys.executable} -c "from rescore.cli import main; main()" "$@"; }}\n{commands}'
+    script = (
+        f"dlmrescore() "
+        f'{{ {sys.executable} -c "from rescore.cli import main; main()" "$@"; }}\n{commands}'
+    )
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         capture_output=True,
@@ -220,7 +226,7 @@ def test_the_documented_messages_are_the_real_ones(installed):
     assert plain == documented
 
 
-# ------------------------------------------------------------------------------------------------------------------------- finding and loading
+# ---- finding and loading
 
 
 @pytest.mark.parametrize("what", KINDS)
@@ -258,7 +264,10 @@ def test_a_plugin_that_cannot_be_imported_is_one_line_naming_package_and_entry_p
     name = re.sub(r"\W", "_", request.node.name)
     installed("broken-one", {"dlmrescore.scorers": {"broken": f"{name}:build"}}, **{name: module})
     line = complaint(lambda: load_scorer("broken"))
-    at = f"scorer 'broken' of broken-one 1.2 (entry point \"broken = {name}:build\" in dlmrescore.scorers) cannot be loaded"
+    at = (
+        f"scorer 'broken' of broken-one 1.2 (entry point \"broken = {name}:build\" in "
+        f"dlmrescore.scorers) cannot be loaded"
+    )
     assert line.startswith(f"{at} ({reason.format(module=name)}")
     assert line.endswith("; fix or uninstall that package")
     assert load_scorer("ar").name == "ar"  # the others progress
@@ -274,7 +283,8 @@ def test_an_object_of_another_type_is_refused(installed, what, source, request):
     installed("wrong-one", {KINDS[what].group: {"wrong": f"{module}:it"}}, **{module: source})
     line = complaint(lambda: lookup(KINDS[what].builtin, "wrong", what))
     assert line.startswith(
-        f"{what} 'wrong' of wrong-one 1.2 (entry point \"wrong = {module}:it\" in {KINDS[what].group}) is of type "
+        f"{what} 'wrong' of wrong-one 1.2 (entry point \"wrong = {module}:it\" in "
+        f"{KINDS[what].group}) is of type "
     )
     assert f", expected {KINDS[what].expected.partition(':')[2]}; " in line
 
@@ -287,7 +297,10 @@ def test_a_scorer_that_builds_something_else_is_refused(installed):
     )
     with pytest.raises(
         ScoreError,
-        match="scorer 'odd' was built as a int, expected an object with name, kind, signature and score",
+        match=(
+            "scorer 'odd' was built as a int, expected an object with name, kind, "
+            "signature and score"
+        ),
     ):
         load_scorer("odd")
 
@@ -297,8 +310,10 @@ def test_neither_a_built_in_name_nor_a_plugin_wins_a_clash(installed, what):
     name = next(iter(KINDS[what].builtin))
     installed("thief", {KINDS[what].group: {name: "thief_module:it"}}, thief_module="it = print")
     assert complaint(lambda: lookup(KINDS[what].builtin, name, what)) == (
-        f"{what} '{name}' is claimed by dlmrescore ({KINDS[what].builtin[name]}) and by thief 1.2 "
-        f'(entry point "{name} = thief_module:it" in {KINDS[what].group}); uninstall one of them, or rename its entry point'
+        f"{what} '{name}' is claimed by dlmrescore ({KINDS[what].builtin[name]}) and by thief 1.2 "(
+            f'(entry point "{name} = thief_module:it" in {KINDS[what].group}); '
+            f"uninstall one of them, or rename its entry point"
+        )
     )
     assert names(what) == sorted(KINDS[what].builtin)
 
@@ -310,7 +325,7 @@ def test_two_packages_with_one_name_are_both_named(installed):
     assert sorted(re.findall(r"by (\w+-package) 1\.2 \(", line)) == ["one-package", "two-package"]
 
 
-# ------------------------------------------------------------------------------------------------------------------------------ command line
+# ---- command line
 
 
 def test_a_broken_package_disturbs_no_command_that_does_not_ask_for_it(tmp_path):
@@ -347,11 +362,21 @@ def test_a_broken_package_disturbs_no_command_that_does_not_ask_for_it(tmp_path)
         )
 
     listed = json.loads(command(site, "plugins", cwd=tmp_path).stdout)
-    assert [(row["kind"], row["name"]) for row in listed] == [
-        ("format", "broken"), ("scorer", "broken"), ("scorer", "mdlm"), ("normaliser", "broken"), ("decision", "broken"), ("fusion", "broken"),
-        ("lattice format", "broken")]  # fmt: skip
-    assert [row["problem"].split(" (")[1 if "claimed" in row["problem"] else 2][:19] for row in listed] == [
-        "RuntimeError: never", "RuntimeError: never", "rescore.scorers.mdl", *(["RuntimeError: never"] * 4)]  # fmt: skip
+    reasons = []
+    for row in listed:
+        parts = row["problem"].split(" (")
+        reason = parts[1] if "claimed" in row["problem"] else parts[2]
+        reasons.append((row["kind"], row["name"], reason[:19]))
+    never = "RuntimeError: never"
+    assert reasons == [
+        ("format", "broken", never),
+        ("scorer", "broken", never),
+        ("scorer", "mdlm", "rescore.scorers.mdl"),
+        ("normaliser", "broken", never),
+        ("decision", "broken", never),
+        ("fusion", "broken", never),
+        ("lattice format", "broken", never),
+    ]
 
 
 def test_help_and_completion_offer_plugins_without_importing_them_or_torch(tmp_path):
@@ -369,7 +394,14 @@ from rescore.cli import cli
 for command in ("score", "convert", "fuse", "eval", "tune"):
     cli.main([command, "--help"], standalone_mode=False)
 complete = BashComplete(cli, {}, "dlmrescore", "_DLMRESCORE_COMPLETE").get_completions
-for words in (["score", "--scorer"], ["score", "--normalizer"], ["convert", "--from"], ["convert", "--to"], ["fuse", "--decision"], ["eval", "--normalizer"]):
+for words in (
+    ["score", "--scorer"],
+    ["score", "--normalizer"],
+    ["convert", "--from"],
+    ["convert", "--to"],
+    ["fuse", "--decision"],
+    ["eval", "--normalizer"],
+):
     assert [item.value for item in complete(words, "off")] == ["offered"], words
 assert not {"torch", "offered_module"} & set(sys.modules)
 """
@@ -386,7 +418,7 @@ assert not {"torch", "offered_module"} & set(sys.modules)
         assert "offered" in offered[: offered.index("]")], option
 
 
-# ------------------------------------------------------------------------------------------------------------------- what the kinds mean inside
+# ---- what the kinds mean inside
 
 
 def test_what_is_installed_never_changes_how_a_file_without_a_name_is_read(installed, tmp_path):
@@ -441,7 +473,10 @@ def test_the_kind_of_the_weights_names_the_fusion(installed, tmp_path):
     two = [nbest("a", "b", am=-2.0), nbest("a", am=-1.0)]
     with pytest.raises(
         FusionError,
-        match=r"the fusion returned totals of shape \(1,\), expected \(2,\): one for each hypothesis",
+        match=(
+            r"the fusion returned totals of shape \(1,\), expected \(2,\): one for "
+            r"each hypothesis"
+        ),
     ):
         list(fuse(two, Fusion({"am": 1.0}, kind="short")))
     with pytest.raises(FusionError, match="a total is not finite"):
