@@ -73,8 +73,8 @@ class _Lazy(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
     if is_asked and not ctx.resilient_parsing:
-        own, torch = _installed("dlmrescore"), _installed("torch")
-        click.echo(f"dlmrescore {own} (Python {platform.python_version()}, torch {torch})")
+        package, torch = _installed("dlmrescore"), _installed("torch")
+        click.echo(f"dlmrescore {package} (Python {platform.python_version()}, torch {torch})")
         ctx.exit()
 
 

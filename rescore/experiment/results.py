@@ -84,9 +84,7 @@ def compare(
         if retuned is None:
             retuned = best
     swept = _sweep(dev, base, names, fusions, options)
-    words = f"{first.errors.reference_words} test {UNIT_NAMES[unit]}"
-    sizes = f"{_size('dev', halves.dev)}; {_size('test', halves.test)}; {words}"
-    table = f"{sizes}; weights tuned on dev\n\n{systems_table(systems)}\n"
+    table = _table(halves, systems)
     _write(table, systems_csv(systems, dev.oracle_wer), sweep_csv(swept), folder)
     return Results(base, tuple(systems), table, swept, folder)
 
@@ -106,6 +104,14 @@ def _label(group: str, base: Sequence[str]) -> str:
     if group == "base":
         return f"{' + '.join(base)}, retuned"
     return "+ all of them" if group == "all" else f"+ {group}"
+
+
+def _table(halves: Halves, systems: Sequence[System]) -> str:
+    """The table, below a line about the sizes of the lists."""
+    test = systems[0].test
+    words = f"{test.errors.reference_words} test {UNIT_NAMES[test.unit]}"
+    sizes = f"{_size('dev', halves.dev)}; {_size('test', halves.test)}; {words}"
+    return f"{sizes}; weights tuned on dev\n\n{systems_table(systems)}\n"
 
 
 def _size(half: str, lists: Sequence[NBest]) -> str:

@@ -28,6 +28,8 @@ __all__ = ["plot_sweep", "sweep_csv"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
+_FOLD_LABEL = "chosen without one fold"
+
 
 def sweep_csv(result: Sweep) -> str:
     """Return the sweep as CSV, a header line first; numbers have all their digits."""
@@ -157,41 +159,26 @@ def _axis_label(name: str) -> str:
 
 def _curve(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
     (name,) = shown
-    at, rate = part[name], table.rate.upper()
-    axes.plot(
-        at, part[table.rate], color=BLUE, linewidth=1.5, label=f"{rate} at each setting", zorder=3
-    )
+    at, rate, best = part[name], table.rate.upper(), table.best[table.rate]
+    label = f"{rate} at each setting"
+    axes.plot(at, part[table.rate], color=BLUE, linewidth=1.5, label=label, zorder=3)
     if not np.isnan(part["above_low"]).any():
-        low, high = (table.best[table.rate] + part[end] for end in ("above_low", "above_high"))
-        axes.fill_between(
-            at,
-            low,
-            high,
-            color=BLUE,
-            alpha=0.2,
-            linewidth=0,
-            label="95 % interval of the distance to the optimum",
-        )
-    axes.axhline(table.best[table.rate], color=GREY, linewidth=0.8, linestyle=":", zorder=1)
-    axes.plot(
-        table.best[name],
-        table.best[table.rate],
-        "D",
-        color=ORANGE,
-        markersize=7,
-        zorder=5,
-        label=_optimum_label(table),
-    )
-    if len(table.folds[name]):
-        floor = np.full(len(table.folds[name]), 0.015)
+        low, high = best + part["above_low"], best + part["above_high"]
+        label = "95 % interval of the distance to the optimum"
+        axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)
+    axes.axhline(best, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    label = _optimum_label(table)
+    axes.plot(table.best[name], best, "D", color=ORANGE, markersize=7, zorder=5, label=label)
+    folds = table.folds[name]
+    if len(folds):
         axes.plot(
-            table.folds[name],
-            floor,
+            folds,
+            np.full(len(folds), 0.015),
             "^",
             color="black",
             markersize=5,
             transform=axes.get_xaxis_transform(),
-            label="chosen without one fold",
+            label=_FOLD_LABEL,
         )
     axes.set_xlabel(_axis_label(name))
     axes.set_ylabel(f"{rate} (%)")
@@ -201,11 +188,8 @@ def _curve(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArr
 def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
     x, y = (np.unique(part[name]) for name in shown)
     order = np.lexsort([part[name] for name in shown])  # the second name is the row
-
-    def image(column: str) -> FloatArray:
-        return part[column][order].reshape(len(y), len(x))
-
-    rates = image(table.rate)
+    rates = part[table.rate][order].reshape(len(y), len(x))
+    low = part["above_low"][order].reshape(len(y), len(x))
     top = float(np.quantile(rates, 0.9))
     mesh = axes.pcolormesh(
         x,
@@ -219,29 +203,32 @@ def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, Float
     )
     bar = axes.figure.colorbar(mesh, ax=axes, extend="max" if top < rates.max() else "neither")
     bar.set_label(f"{table.rate.upper()} (%)")
-    low = image("above_low")
     if not np.isnan(low).any() and low.min() <= 0 < low.max():
         axes.contour(x, y, low > 0, levels=[0.5], colors="white", linewidths=1.2)
+        label = "border of what is not told apart from the optimum (95 %)"
+        axes.plot([], [], color="white", linewidth=1.2, label=label)
+    _mark_choices(axes, table, shown)
+    axes.set_xlabel(_axis_label(shown[0]))
+    axes.set_ylabel(_axis_label(shown[1]))
+
+
+def _mark_choices(axes: Axes, table: _Table, shown: list[str]) -> None:
+    """Mark the choices of the folds with circles, the optimum with a diamond."""
+    x, y = shown
+    if len(table.folds[x]):
         axes.plot(
-            [],
-            [],
-            color="white",
-            linewidth=1.2,
-            label="border of what is not told apart from the optimum (95 %)",
-        )
-    if len(table.folds[shown[0]]):
-        places = (table.folds[name] for name in shown)
-        axes.plot(
-            *places,
+            table.folds[x],
+            table.folds[y],
             "o",
             markerfacecolor="none",
             markeredgecolor="white",
             markersize=8,
-            label="chosen without one fold",
+            label=_FOLD_LABEL,
             clip_on=False,
         )
     axes.plot(
-        *(table.best[name] for name in shown),
+        table.best[x],
+        table.best[y],
         "D",
         color=ORANGE,
         markeredgecolor="white",
@@ -249,8 +236,6 @@ def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, Float
         label=_optimum_label(table),
         clip_on=False,
     )
-    axes.set_xlabel(_axis_label(shown[0]))
-    axes.set_ylabel(_axis_label(shown[1]))
 
 
 def _optimum_label(table: _Table) -> str:
