@@ -10,7 +10,7 @@ from rescore.scorers import Vocabulary
 from rescore.text import identity, librispeech
 from rescore.types import Hypothesis, NBest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 LETTERS = Vocabulary(small_tokenizer(), librispeech, 128)
