@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from small import LINES, save_small, small_tokenizer
 
 from rescore.checking import check, counts
+from rescore.checking.findings import findings
 from rescore.checking.summary import summary_json, summary_lines
 from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.scorers import ScorerFamily, ScorerOptions, load_scorer, load_vocabulary
