@@ -37,7 +37,7 @@ __all__ = ["FAMILY", "CausalScorer", "log_prob", "token_log_probs"]
 Prepared = list[tuple[NBest, list[list[TokenSequence]]]]
 
 #: Raised whenever a number changes for equal settings.
-_VERSION = 2
+_VERSION, _HUB_VERSION = 2, 3
 
 
 def log_prob(
@@ -255,10 +255,13 @@ def _trial(model: CausalLM, tokens: Tensor, padding: Tensor) -> object:
 
 def _build(options: ScorerOptions) -> CausalScorer:
     """The scorer of a checkpoint of ours (by default the embedded one) or of a Hub causal LM."""
-    model, vocabulary, digest = _ours(options) if _is_ours(options) else _hub(options)
+    is_ours = _is_ours(options)
+    model, vocabulary, digest = _ours(options) if is_ours else _hub(options)
     sequencer = Sequencer(vocabulary, options.score_eos)
     return CausalScorer(
-        networks.network_signature("ar.log_prob", digest, {}, sequencer, options, _VERSION),
+        networks.network_signature(
+            "ar.log_prob", digest, {}, sequencer, options, _VERSION if is_ours else _HUB_VERSION
+        ),
         model,
         sequencer,
         options.device,

@@ -111,8 +111,8 @@ def plain_log_prob(directory, text: str) -> float:
 
 
 def test_a_masked_lm_scores_as_plain_transformers_does(bert):
-    (found,) = load_scorer("mlm", ScorerOptions(model=str(bert))).score([nbest(*TEXTS)])
-    for text, value in zip(TEXTS, found.values, strict=True):
+    (result,) = load_scorer("mlm", ScorerOptions(model=str(bert))).score([nbest(*TEXTS)])
+    for text, value in zip(TEXTS, result.values, strict=True):
         assert value == pytest.approx(plain_pll(bert, text), abs=1e-4)
 
 
@@ -126,35 +126,35 @@ def test_an_architecture_without_fused_attention_is_loaded_with_the_plain_one(be
     transformers.DebertaForMaskedLM(
         transformers.DebertaConfig(**sizes, num_hidden_layers=2, intermediate_size=48)
     ).save_pretrained(tmp_path)
-    (found,) = load_scorer("mlm", ScorerOptions(model=str(tmp_path))).score([nbest(*TEXTS)])
-    for text, value in zip(TEXTS, found.values, strict=True):
+    (result,) = load_scorer("mlm", ScorerOptions(model=str(tmp_path))).score([nbest(*TEXTS)])
+    for text, value in zip(TEXTS, result.values, strict=True):
         assert value == pytest.approx(plain_pll(tmp_path, text), abs=1e-4)
 
 
 def test_a_causal_lm_scores_as_plain_transformers_does(gpt2):
-    (found,) = load_scorer("ar", ScorerOptions(model=str(gpt2))).score([nbest(*TEXTS)])
-    for text, value in zip(TEXTS, found.values, strict=True):
+    (result,) = load_scorer("ar", ScorerOptions(model=str(gpt2))).score([nbest(*TEXTS)])
+    for text, value in zip(TEXTS, result.values, strict=True):
         assert value == pytest.approx(plain_log_prob(gpt2, text), abs=1e-4)
 
 
 def test_every_masked_estimator_runs_on_a_masked_lm(bert):
     tokenizer = transformers.AutoTokenizer.from_pretrained(bert)
     for estimator in ("pll", "pll_within_word", "nelbo", "chain"):
-        (found,) = load_scorer(
+        (result,) = load_scorer(
             "mlm", ScorerOptions(model=str(bert), estimator=estimator, per_token=True, window=8)
         ).score([nbest(*TEXTS)])
-        assert all(math.isfinite(value) and value < 0 for value in found.values)
-        for text, value, tokens in zip(TEXTS, found.values, found.token_scores, strict=True):
+        assert all(math.isfinite(value) and value < 0 for value in result.values)
+        for text, value, tokens in zip(TEXTS, result.values, result.token_scores, strict=True):
             assert [piece for piece, _ in tokens] == [*tokenizer.tokenize(text), "[SEP]"]
             assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
 
 
 def test_the_tokens_of_a_causal_lm_sum_to_its_score(gpt2):
     tokenizer = transformers.AutoTokenizer.from_pretrained(gpt2)
-    (found,) = load_scorer("ar", ScorerOptions(model=str(gpt2), per_token=True, window=16)).score(
+    (result,) = load_scorer("ar", ScorerOptions(model=str(gpt2), per_token=True, window=16)).score(
         [nbest(*TEXTS)]
     )
-    for text, value, tokens in zip(TEXTS, found.values, found.token_scores, strict=True):
+    for text, value, tokens in zip(TEXTS, result.values, result.token_scores, strict=True):
         assert [piece for piece, _ in tokens] == [*tokenizer.tokenize(text), "<|endoftext|>"]
         assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
 
@@ -176,8 +176,8 @@ def test_within_word_pll_differs_where_words_have_pieces(bert):
 def test_a_longer_text_than_the_positions_is_windowed(bert, gpt2):
     long = " ".join(LINES)
     for family, directory in (("mlm", bert), ("ar", gpt2)):
-        (found,) = load_scorer(family, ScorerOptions(model=str(directory))).score([nbest(long)])
-        assert math.isfinite(found.values[0])
+        (result,) = load_scorer(family, ScorerOptions(model=str(directory))).score([nbest(long)])
+        assert math.isfinite(result.values[0])
 
 
 def test_models_of_the_wrong_kind_are_refused_in_one_line(bert, gpt2, tmp_path):
@@ -259,8 +259,8 @@ def test_a_name_that_may_be_an_id_is_asked_for_once_and_the_answer_is_one_line(m
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
     with pytest.raises(ModelError) as caught:
         load_scorer("ar", ScorerOptions(model=model))
-    looked = "there is no directory of this name, and the Hugging Face Hub gave none"
+    problem = "there is no directory of this name, and the Hugging Face Hub gave none"
     assert str(caught.value).startswith(
-        f"{model}: {looked} ({model} is not a valid model identifier); give a directory with"
+        f"{model}: {problem} ({model} is not a valid model identifier); give a directory with"
     )
     assert asked == [model]

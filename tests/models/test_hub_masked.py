@@ -111,9 +111,9 @@ def test_a_worker_gets_the_network_and_its_head_once():
     whole = pickle.dumps(model)
     assert len(whole) < 1.2 * len(pickle.dumps(model.network))
     tokens, padding = batch()
-    there = pickle.loads(whole)  # noqa: S301 - bytes of this test
+    unpickled = pickle.loads(whole)  # noqa: S301 - bytes of this test
     assert torch.equal(
-        there.log_probs(tokens, torch.zeros(3), padding),
+        unpickled.log_probs(tokens, torch.zeros(3), padding),
         model.log_probs(tokens, torch.zeros(3), padding),
     )
 

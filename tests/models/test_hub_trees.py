@@ -27,8 +27,8 @@ SHORT = SIZES | {"max_position_embeddings": 96}
 GROUPED = SHORT | {"num_key_value_heads": 2}
 BLOOM = {"vocab_size": 97, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3}
 
-#: (architecture, its configuration, whether it follows a mask of ancestors, whether the output layer
-#: can be taken alone; None: not the same in all versions)
+#: (architecture, its configuration, whether it follows a mask of ancestors, whether its output
+#: layer can be taken alone; None: not the same in all versions)
 ARCHITECTURES = {
     "GPT2LMHead": (
         {

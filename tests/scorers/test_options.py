@@ -115,7 +115,10 @@ def test_python_refuses_unknown_options_and_options_of_a_scorer_that_is_built(mo
         (["score", "in.jsonl", "--t", "0.2"], "mdlm --estimator nelbo does not read --t"),
         (["check", "in.jsonl", "--remote-code"], "nelbo does not read --remote-code"),
         (
-            "lattice l.txt --from kaldi-compact --rescore ngram --new-scale 1 --device meta".split(),
+            [
+                *("lattice", "l.txt", "--from", "kaldi-compact", "--device", "meta"),
+                *("--rescore", "ngram", "--new-scale", "1"),
+            ],
             "ngram does not read --device",
         ),
     ],

@@ -62,14 +62,14 @@ def tolerance(model) -> float:
 def test_a_tree_holds_every_prefix_once_in_preorder(rows):
     tree = PrefixTree.of(rows)
     prefixes = {tuple(row[: i + 1]) for row in rows for i in range(len(row))}
-    found = [
+    prefixes_of_nodes = [
         tuple(tree.tokens[path])
         for path in (ancestors(tree.parents, node) for node in range(len(tree.tokens)))
     ]
-    assert len(found) == len(prefixes)
-    assert set(found) == prefixes
-    assert found == sorted(
-        found
+    assert len(prefixes_of_nodes) == len(prefixes)
+    assert set(prefixes_of_nodes) == prefixes
+    assert prefixes_of_nodes == sorted(
+        prefixes_of_nodes
     )  # a prefix before what continues it, and nothing else between them: preorder
     for row, path in zip(rows, tree.paths, strict=True):
         assert tree.tokens[path].tolist() == row.tolist()
@@ -116,11 +116,11 @@ def test_a_node_sees_itself_and_its_ancestors(rows, size):
         assert seen.any(axis=1).all()
     filled = np.append(parents, np.full(-len(parents) % size, -1))
     part = forest.chunks(filled, size)
-    found = [
+    pairs = [
         (a * size + i, part.keys[a, j]) for a, i, j in zip(*np.nonzero(part.seen), strict=True)
     ]
-    assert len(found) == len(set(found))
-    assert set(found) == expected | {(i, i) for i in range(len(parents), len(filled))}
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == expected | {(i, i) for i in range(len(parents), len(filled))}
     assert sorted(tuple(path) for path in forest.leaf_paths(parents)) == sorted(
         tuple(ancestors(parents, i)) for i in range(len(parents)) if i not in parents
     )
@@ -141,8 +141,8 @@ def test_values_are_those_of_single_rows(model, drawn, batch_tokens):
         row = [1, *tail, 2]
         scored = [i >= max(1, min(first, len(row) - 1)) for i in range(len(row))]
         sequences.append(sequence(row, scored))
-    found = token_log_probs(model, sequences, budget=Budget(batch_tokens))
-    for s, values in zip(sequences, found, strict=True):
+    result = token_log_probs(model, sequences, budget=Budget(batch_tokens))
+    for s, values in zip(sequences, result, strict=True):
         assert np.abs(values - by_row(model.network, s)).max() < tolerance(model)
 
 
@@ -170,7 +170,7 @@ def test_order_and_company_change_nothing(model):
         ]
         for _ in range(3)
     ]
-    alone = np.concatenate([log_prob(model, own) for own in lists])
+    alone = np.concatenate([log_prob(model, rows) for rows in lists])
     together = log_prob(model, list(itertools.chain(*lists)))
     backwards = log_prob(model, list(itertools.chain(*lists))[::-1])[::-1]
     small = log_prob(model, list(itertools.chain(*lists)), budget=Budget(50))
@@ -214,8 +214,11 @@ def test_a_list_of_ten_thousand_and_a_text_of_twenty_thousand_words(model, monke
 
 def test_the_demo_lists_save_tokens():
     tokenizer, tokens, nodes = open_vocabulary(None, "ar")[0], 0, 0
-    for one in rescore.read(DEMO):
-        rows = [np.array([1, *row, 2]) for row in tokenizer.encode([hyp.text for hyp in one.hyps])]
+    for nbest_of_demo in rescore.read(DEMO):
+        rows = [
+            np.array([1, *row, 2])
+            for row in tokenizer.encode([hyp.text for hyp in nbest_of_demo.hyps])
+        ]
         prefixes = {tuple(row[:i]) for row in rows for i in range(1, len(row))}
         tree = PrefixTree.of(rows)
         sizes = [len(batch.tokens) for batch in tree.batches(10**9)]
@@ -245,8 +248,8 @@ def test_a_nan_is_named_where_it_comes_from_and_not_where_it_spreads_to():
 
 def test_token_scores_of_windows_sum_to_the_score(model):
     texts = ["the old house stood at the end of the lane", "the old house", ""]
-    (found,) = scorer_of(model, window=8, per_token=True).score([nbest(*texts)])
-    for value, tokens in zip(found.values, found.token_scores, strict=True):
+    (result,) = scorer_of(model, window=8, per_token=True).score([nbest(*texts)])
+    for value, tokens in zip(result.values, result.token_scores, strict=True):
         assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-12)
 
 

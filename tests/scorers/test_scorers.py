@@ -86,9 +86,9 @@ def test_exact_scores_equal_the_estimators_called_alone(models, texts):
         ("usdm", "pll"): uniform.pll(uniform_lm, tokens, scored=scored, t=0.1).value,
     }
     for (family, estimator), value in expected.items():
-        (found,) = build(models, family, estimator).score([nbest(texts)])
-        assert found.values[0] == pytest.approx(value, abs=1e-9)
-        assert found.std_errors is None
+        (result,) = build(models, family, estimator).score([nbest(texts)])
+        assert result.values[0] == pytest.approx(value, abs=1e-9)
+        assert result.std_errors is None
 
 
 def test_the_ar_score_is_the_chain_rule(models):
@@ -100,9 +100,9 @@ def test_the_ar_score_is_the_chain_rule(models):
                 0
             ]
         expected = sum(float(log_probs[i, tokens[i + 1]]) for i in range(len(tokens) - 1))
-        (found,) = build(models, "ar").score([nbest(hyp.text)])
-        assert found.values[0] == pytest.approx(expected, abs=1e-9)
-        assert found.evaluations == 1
+        (result,) = build(models, "ar").score([nbest(hyp.text)])
+        assert result.values[0] == pytest.approx(expected, abs=1e-9)
+        assert result.evaluations == 1
 
 
 def test_monte_carlo_scores_lie_around_the_exact_value(models):
@@ -112,9 +112,9 @@ def test_monte_carlo_scores_lie_around_the_exact_value(models):
     exact = masked.nelbo_exact(
         NetworkDenoiser(mdlm, dtype=torch.float64), tokens, scored=scored
     ).value
-    (found,) = build(models, "mdlm", "nelbo", draws=512).score([nbest(text)])
-    assert abs(found.values[0] + exact) < 4 * found.std_errors[0]
-    assert found.evaluations == 512
+    (result,) = build(models, "mdlm", "nelbo", draws=512).score([nbest(text)])
+    assert abs(result.values[0] + exact) < 4 * result.std_errors[0]
+    assert result.evaluations == 512
 
 
 @pytest.mark.parametrize(("family", "estimator"), ALL)
@@ -122,7 +122,7 @@ def test_batches_order_and_company_change_nothing(models, family, estimator, mon
     scorer = build(models, family, estimator)
     together = [score.values for score in scorer.score(LISTS)]
     backwards = [score.values for score in scorer.score(LISTS[::-1])][::-1]
-    alone = [next(iter(scorer.score([one]))).values for one in LISTS]
+    alone = [next(iter(scorer.score([nbest_of_one]))).values for nbest_of_one in LISTS]
     monkeypatch.setattr(denoiser_module, "READOUT_ROWS", 3)
     monkeypatch.setattr("rescore.scorers.denoising.CHUNK_QUERIES", 1)
     monkeypatch.setattr("rescore.scorers.chunks.CHUNK", 1)
@@ -134,29 +134,29 @@ def test_batches_order_and_company_change_nothing(models, family, estimator, mon
 
 @pytest.mark.parametrize(("family", "estimator"), ALL)
 def test_an_empty_hypothesis_has_a_finite_score_that_is_not_zero(models, family, estimator):
-    (found,) = build(models, family, estimator).score([nbest("", "the old house")])
-    assert math.isfinite(found.values[0])
-    assert found.values[0] < -0.01
+    (result,) = build(models, family, estimator).score([nbest("", "the old house")])
+    assert math.isfinite(result.values[0])
+    assert result.values[0] < -0.01
 
 
 @pytest.mark.parametrize(("family", "estimator"), ALL)
 def test_equal_texts_have_equal_scores_and_case_is_the_normalisers_business(
     models, family, estimator
 ):
-    (found,) = build(models, family, estimator).score(
+    (result,) = build(models, family, estimator).score(
         [nbest("the old house", "The old house.", "the old horse")]
     )
-    assert found.values[0] == found.values[1]
-    assert found.values[0] != found.values[2]
+    assert result.values[0] == result.values[1]
+    assert result.values[0] != result.values[2]
 
 
 @pytest.mark.parametrize(("family", "estimator"), ALL)
 def test_an_over_long_text_is_scored_in_windows(models, family, estimator):
     text = " ".join(["the old house stood at the end of the lane"] * 8)
-    (found,) = build(models, family, estimator, window=32).score([nbest(text, "the old house")])
+    (result,) = build(models, family, estimator, window=32).score([nbest(text, "the old house")])
     (short,) = build(models, family, estimator, window=32).score([nbest("the old house")])
-    assert math.isfinite(found.values[0])
-    assert found.values[0] < 10 * short.values[0] / 2
+    assert math.isfinite(result.values[0])
+    assert result.values[0] < 10 * short.values[0] / 2
     if estimator == "pll" and family == "mdlm":
         tokens, _ = encode(small_checkpoint("mdlm"), text)
         (long,) = build(models, family, estimator, window=32).score([nbest(text)])
@@ -198,7 +198,7 @@ def test_alignment_gives_anchors_and_offsets():
 
 
 def test_common_random_numbers_shrink_the_spread_of_a_difference(models):
-    """Two hypotheses that differ in one word: their difference varies less than independent ones."""
+    """Two hypotheses that differ in one word: their difference varies little."""
     texts = (
         "she wrote a letter to her brother in the morning",
         "she wrote a letter to her brother in the evening",
@@ -218,10 +218,10 @@ def test_common_random_numbers_shrink_the_spread_of_a_difference(models):
 
 def test_unknown_script_goes_through_the_unknown_token_with_a_counted_warning(models, caplog):
     with caplog.at_level(logging.WARNING, logger="rescore"):
-        (found,) = build(models, "mdlm", "pll").score(
+        (result,) = build(models, "mdlm", "pll").score(
             [nbest("the \u0434\u043e\u043c", "\u4f60\u597d")]
         )
-    assert all(map(math.isfinite, found.values))
+    assert all(map(math.isfinite, result.values))
     assert "tokens are unknown to the model's vocabulary" in caplog.text
 
 

@@ -64,16 +64,20 @@ def test_token_scores_sum_to_the_score_and_change_nothing_else(
     )
     tokenizer = small_checkpoint("ar").tokenizer
     end = [] if options.get("score_eos") is False else ["</s>"]
-    for one, without, found in zip(LISTS, plain.score(LISTS), detailed.score(LISTS), strict=True):
+    for nbest_of, without, detail in zip(
+        LISTS, plain.score(LISTS), detailed.score(LISTS), strict=True
+    ):
         assert without.token_scores is None
-        assert (found.values, found.std_errors, found.signature, found.evaluations) == (
+        assert (detail.values, detail.std_errors, detail.signature, detail.evaluations) == (
             without.values, without.std_errors, without.signature, without.evaluations,
         )  # fmt: skip
-        for hyp, value, tokens in zip(one.hyps, found.values, found.token_scores, strict=True):
-            own = tokenizer.pieces(
+        for hyp, value, tokens in zip(
+            nbest_of.hyps, detail.values, detail.token_scores, strict=True
+        ):
+            pieces = tokenizer.pieces(
                 tokenizer.encode([detailed.sequencer.vocabulary.normalize(hyp.text)])[0]
             )
-            assert [piece for piece, _ in tokens] == own + (end or ["</s>"] * (not own))
+            assert [piece for piece, _ in tokens] == pieces + (end or ["</s>"] * (not pieces))
             assert math.fsum(x for _, x in tokens) == pytest.approx(value, rel=1e-14)
             assert not any(math.copysign(1.0, x) < 0 and x == 0 for _, x in tokens)
 
@@ -90,8 +94,8 @@ def test_the_token_scores_of_a_network_are_its_conditionals(models):
     )
     with torch.no_grad():
         log_probs = checkpoint.network.double()(torch.from_numpy(tokens)[None]).log_softmax(-1)[0]
-    [found] = build(models, "ar", None, per_token=True, dtype="float64").score([nbest(text, text)])
-    assert [x for _, x in found.token_scores[1]] == pytest.approx(
+    [detail] = build(models, "ar", None, per_token=True, dtype="float64").score([nbest(text, text)])
+    assert [x for _, x in detail.token_scores[1]] == pytest.approx(
         [float(log_probs[i, token]) for i, token in enumerate(tokens[1:])], abs=1e-9
     )
 
@@ -101,13 +105,13 @@ def test_the_token_scores_of_a_network_are_its_conditionals(models):
         ("pll", masked.plan_pll(sequence, denoiser.mask_id)),
         ("chain", masked.plan_chain(sequence, denoiser.mask_id, np.arange(len(tokens) - 1))),
     ):
-        [found] = build(models, "mdlm", estimator, per_token=True, dtype="float64").score(
+        [detail] = build(models, "mdlm", estimator, per_token=True, dtype="float64").score(
             [nbest(text)]
         )
         each = [
             float(values[0]) for values in token_values(denoiser, [plan], masked.read_token)[0]
         ]  # one query a token
-        assert [x for _, x in found.token_scores[0]] == pytest.approx(each, abs=1e-9)
+        assert [x for _, x in detail.token_scores[0]] == pytest.approx(each, abs=1e-9)
 
 
 def test_the_python_interface_writes_them_beside_the_score_and_keeps_those_of_other_scores(models):
@@ -134,8 +138,8 @@ def test_an_existing_name_is_refused_before_anything_is_evaluated(models, monkey
     for family, name in (("mdlm", "mdlm_nelbo"), ("ar", "ar")):
         passed = []
         lists = (
-            passed.append(one) or one
-            for one in [nbest("a", id="x", **{name: -1.0}), nbest("b", id="y")]
+            passed.append(nbest_of) or nbest_of
+            for nbest_of in [nbest("a", id="x", **{name: -1.0}), nbest("b", id="y")]
         )
         with pytest.raises(ScoreError, match=f'utterance x: score "{name}" is there already'):
             list(rescore.score(lists, family, model=models[family]))
