@@ -270,7 +270,7 @@ def test_what_cannot_be_is_refused(cluster, models):
                 evaluator=ray_pool("usdm", ScorerOptions(model=models["usdm"], per_token=True), 2),
             )
         )
-    with pytest.raises(ScoreError, match=r"was given a DiffusionScorer, expected a scorer's name"):
+    with pytest.raises(ScoreError, match=r"was given a DenoisingScorer, expected a scorer's name"):
         ray_pool(scorer, options, 2)
     with pytest.raises(RescoreError, match="0 workers"):
         ray_pool("usdm", options, 0)
