@@ -283,7 +283,7 @@ def test_the_checker_finds_an_import_that_goes_down(module, source, complaint):
             "rescore.wer",
             "from rescore.text import identity\nimport numpy\nfrom rescore.types import NBest",
         ),
-        ("rescore.cli.x", "from rescore import fusion\nfrom rescore.cli.options import Reader"),
+        ("rescore.cli.x", "from rescore import fusion\nfrom rescore.cli.lists import ListReader"),
         (
             "rescore.formats.x",
             "from . import strict_json\nfrom .base import Format\nfrom ..types import NBest",

@@ -46,7 +46,8 @@ def command(
 ) -> None:
     """Evaluate the first hypothesis of every list: error rate, interval, oracle.
 
-    With a baseline also the gain and the probability that it is real. Writes JSON.
+    With --baseline also the gain, and the share of bootstrap resamples that confirm it. Writes
+    JSON.
 
     \b
     Example: dlmrescore eval best.jsonl --baseline test.scored.jsonl

@@ -1,4 +1,4 @@
-"""The lists that a command reads: how the input options say it, and what was skipped."""
+"""The N-best lists that a command reads, and a report of the records that it skipped."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class InputOptions:
 
 
 class ListReader:
-    """The lists of one input, one at a time; afterwards it reports what was skipped."""
+    """The lists of one input, one at a time; at the end it reports the skipped records."""
 
     def __init__(self, source: InputOptions, output: str) -> None:
         refuse_same_file(source.path, output)

@@ -203,7 +203,7 @@ def command(
 ) -> None:
     """Count the errors on the lists DEV at every combination of scales; write CSV.
 
-    This is for looking at the neighbourhood of an optimum; to choose weights, use `tune`.
+    A sweep shows the neighbourhood of an optimum; to choose weights, use `tune`.
 
     \b
     Example: dlmrescore sweep dev.scored.jsonl --scale ar=0:40:1 -o sweep.csv --plot sweep.png

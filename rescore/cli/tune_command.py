@@ -82,9 +82,9 @@ def command(
     search: _Search,
     counting: Counting,
 ) -> None:
-    """Find the scales with the fewest errors on the lists DEV and write them as JSON.
+    """Find the scales with the fewest errors on the lists DEV, by exact line search.
 
-    The search is an exact line search.
+    Writes the weights as JSON, for `dlmrescore fuse`.
 
     \b
     Example: dlmrescore tune dev.scored.jsonl --scores am,ar,mdlm_nelbo -o fusion.json

@@ -205,7 +205,7 @@ def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, Float
     bar.set_label(f"{table.rate.upper()} (%)")
     if not np.isnan(low).any() and low.min() <= 0 < low.max():
         axes.contour(x, y, low > 0, levels=[0.5], colors="white", linewidths=1.2)
-        label = "border of what is not told apart from the optimum (95 %)"
+        label = "border of the settings that these lists cannot tell from the optimum (95 %)"
         axes.plot([], [], color="white", linewidth=1.2, label=label)
     _mark_choices(axes, table, shown)
     axes.set_xlabel(_axis_label(shown[0]))
