@@ -138,10 +138,10 @@ def test_there_is_nothing_to_say_about_clean_lists():
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_every_finding_has_an_example(code):
     lists, vocabulary, count, first = EXAMPLES[code]
-    [found] = [finding for finding in findings(check(lists, vocabulary)) if finding.code == code]
-    assert (found.level, found.count, found.first) == (FINDINGS[code][0], count, first)
-    assert str(found).startswith(f"{found.level}: {code}: ")
-    assert str(found).endswith(f" (first: {first})" if first else found.message)
+    [finding] = [finding for finding in findings(check(lists, vocabulary)) if finding.code == code]
+    assert (finding.level, finding.count, finding.first) == (FINDINGS[code][0], count, first)
+    assert str(finding).startswith(f"{finding.level}: {code}: ")
+    assert str(finding).endswith(f" (first: {first})" if first else finding.message)
 
 
 def test_the_table_the_examples_and_the_page_name_the_same_findings():
@@ -185,7 +185,7 @@ def test_names_of_log_probabilities_are_looked_at(name):
 
 
 def test_a_score_that_begins_late_is_missing_from_the_first_hypothesis_on():
-    [found] = findings(
+    [finding] = findings(
         check(
             [
                 *clean(),
@@ -194,12 +194,12 @@ def test_a_score_that_begins_late_is_missing_from_the_first_hypothesis_on():
             LETTERS,
         )
     )
-    assert (found.code, found.count, found.first) == (
+    assert (finding.code, finding.count, finding.first) == (
         "score_missing",
         120,
         "dev.jsonl:1: utterance u1, hypothesis 1",
     )
-    assert 'score "lm" is missing on 120 of 122 hypotheses' in found.message
+    assert 'score "lm" is missing on 120 of 122 hypotheses' in finding.message
 
 
 def test_a_tokenizer_without_case_does_not_mind_capitals():

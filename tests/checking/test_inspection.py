@@ -35,11 +35,15 @@ def test_figures_by_hand():
         nbest(2, "我们 no", "", ref="我们 no"),
         nbest(3, "no light.", ref=None, am=[-3.0]),
     ]
-    found = check(lists, LETTERS)
-    assert (found.utterances, found.hypotheses, dict(found.sizes)) == (3, 6, {3: 1, 2: 1, 1: 1})
-    assert dict(found.cases) == {"mixed": 1, "upper": 1, "lower": 3, "none": 1}
-    assert (found.words, found.longest_words) == (3 + 3 + 3 + 3 + 0 + 2, 3)
-    counts = {name: tally.count for name, tally in found.tallies.items()}
+    inspection = check(lists, LETTERS)
+    assert (inspection.utterances, inspection.hypotheses, dict(inspection.sizes)) == (
+        3,
+        6,
+        {3: 1, 2: 1, 1: 1},
+    )
+    assert dict(inspection.cases) == {"mixed": 1, "upper": 1, "lower": 3, "none": 1}
+    assert (inspection.words, inspection.longest_words) == (3 + 3 + 3 + 3 + 0 + 2, 3)
+    counts = {name: tally.count for name, tally in inspection.tallies.items()}
     assert counts == {
         "rewritten": 4,
         "alike": 1,
@@ -54,22 +58,30 @@ def test_figures_by_hand():
     }
     seen = [librispeech(hyp.text) for one in lists for hyp in one.hyps]
     tokens = small_tokenizer().encode(seen)
-    assert found.tokens == sum(map(len, tokens))
-    assert found.longest_tokens == max(map(len, tokens))
-    assert found.unknown_tokens == sum(row.count(1) for row in tokens) == 2
-    assert dict(found.unknown_characters) == {"3": 1, "我": 1, "们": 1}
+    assert inspection.tokens == sum(map(len, tokens))
+    assert inspection.longest_tokens == max(map(len, tokens))
+    assert inspection.unknown_tokens == sum(row.count(1) for row in tokens) == 2
+    assert dict(inspection.unknown_characters) == {"3": 1, "我": 1, "们": 1}
     raw = small_tokenizer().encode([identity(hyp.text) for one in lists for hyp in one.hyps])
-    assert (found.raw_tokens, found.raw_unknown_tokens) == (
+    assert (inspection.raw_tokens, inspection.raw_unknown_tokens) == (
         sum(map(len, raw)),
         sum(row.count(1) for row in raw),
     )
-    assert (found.as_written.first, found.as_written.oracle, found.as_written.reference_length) == (
+    assert (
+        inspection.as_written.first,
+        inspection.as_written.oracle,
+        inspection.as_written.reference_length,
+    ) == (
         2,
         2,
         5,
     )
-    assert (found.normalized.first, found.normalized.oracle, found.references) == (0, 0, 2)
-    am = found.scores["am"]
+    assert (inspection.normalized.first, inspection.normalized.oracle, inspection.references) == (
+        0,
+        0,
+        2,
+    )
+    am = inspection.scores["am"]
     assert (
         am.count,
         am.low,
@@ -90,8 +102,11 @@ def test_errors_are_those_of_eval(unit, vocabulary):
         nbest(2, "no light!", "no light", "", ref="No light"),
         nbest(3, "我 想 book", ref="我想 book"),
     ]
-    found = check(lists, vocabulary, unit=unit)
-    for rates, normalizer in ((found.as_written, "none"), (found.normalized, "librispeech")):
+    inspection = check(lists, vocabulary, unit=unit)
+    for rates, normalizer in (
+        (inspection.as_written, "none"),
+        (inspection.normalized, "librispeech"),
+    ):
         result = evaluate(lists, unit=unit, normalizer=normalizer)
         assert (rates.wer, rates.oracle_wer, rates.reference_length) == (
             result.wer,
@@ -118,9 +133,9 @@ def test_the_price_is_what_the_scorer_pays(scorer, estimator, price, tmp_path):
         window=16,
     )
     paid = sum(score.evaluations for score in load_scorer(scorer, options).score(lists))
-    found = check(lists, load_vocabulary(scorer, options))
-    assert found.tally("over_long").count > 1
-    assert summary_json(found, "small", draws=3)["evaluations"][price] == paid
+    inspection = check(lists, load_vocabulary(scorer, options))
+    assert inspection.tally("over_long").count > 1
+    assert summary_json(inspection, "small", draws=3)["evaluations"][price] == paid
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
@@ -181,9 +196,9 @@ any_list = st.builds(
 @given(st.lists(any_list, max_size=6), st.sampled_from([LETTERS, BARE]))
 @settings(max_examples=300, deadline=None)
 def test_any_lists_have_a_summary_and_a_json(lists, vocabulary):
-    found = check(lists, vocabulary)
-    assert all(isinstance(line, str) for line in summary_lines(found, "small"))
-    assert json.loads(json.dumps(summary_json(found, "small"), allow_nan=False))[
+    inspection = check(lists, vocabulary)
+    assert all(isinstance(line, str) for line in summary_lines(inspection, "small"))
+    assert json.loads(json.dumps(summary_json(inspection, "small"), allow_nan=False))[
         "hypotheses"
     ] == sum(len(one.hyps) for one in lists)
 

@@ -29,13 +29,15 @@ def run(capsys, monkeypatch, tmp_path):
 
     def call(*argv, lists=None):
         with Path("lists.jsonl").open("w", encoding="utf-8") as file:
-            for one in lists or clean():
+            for nbest in lists or clean():
                 file.write(
                     json.dumps(
                         {
-                            "id": one.id,
-                            "ref": one.ref,
-                            "hyps": [{"text": h.text, "scores": dict(h.scores)} for h in one.hyps],
+                            "id": nbest.id,
+                            "ref": nbest.ref,
+                            "hyps": [
+                                {"text": h.text, "scores": dict(h.scores)} for h in nbest.hyps
+                            ],
                         }
                     )
                     + "\n"

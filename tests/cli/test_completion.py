@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("folder")
 def completed(*words, shell=BashComplete):
     """What the Tab key offers behind these words, as click's own class for the shell finds it."""
     *arguments, incomplete = words
-    found = shell(cli, {}, "dlmrescore", "_DLMRESCORE_COMPLETE").get_completions(
+    completions = shell(cli, {}, "dlmrescore", "_DLMRESCORE_COMPLETE").get_completions(
         list(arguments), incomplete
     )
-    return [(item.type, item.value) for item in found]
+    return [(item.type, item.value) for item in completions]
 
 
 @pytest.mark.parametrize("shell", [BashComplete, ZshComplete, FishComplete])

@@ -52,7 +52,7 @@ def supervisions(path, ids, texts):
 
 def test_a_batch_of_k2_takes_ids_and_references_from_its_manifest(dlm):
     supervisions("sups.jsonl.gz", ["c1", "c2", "c3"], ["the hat", "", "cat sat"])
-    status, said = dlm(
+    status, printed = dlm(
         "batch.pt",
         "--words",
         "words.txt",
@@ -63,9 +63,9 @@ def test_a_batch_of_k2_takes_ids_and_references_from_its_manifest(dlm):
         "-o",
         "nbest.jsonl",
     )
-    assert (status, said.err) == (0, "3 utterances\n")
+    assert (status, printed.err) == (0, "3 utterances\n")
     first, second, third = rescore.read("nbest.jsonl")
-    assert [(one.id, one.ref) for one in (first, second, third)] == [
+    assert [(nbest.id, nbest.ref) for nbest in (first, second, third)] == [
         ("c1", "the hat"),
         ("c2", ""),
         ("c3", "cat sat"),
@@ -85,7 +85,7 @@ def test_lattices_with_ids_of_their_own_are_joined_by_them(dlm):
         dlm("by_cut.pt", "--words", "words.txt", "--supervisions", "text", "-o", "nbest.jsonl")[0]
         == 0
     )
-    assert [(one.id, one.ref) for one in rescore.read("nbest.jsonl")] == [
+    assert [(nbest.id, nbest.ref) for nbest in rescore.read("nbest.jsonl")] == [
         (name, f"words of {name}") for name in ids
     ]
 
@@ -123,9 +123,9 @@ def test_bad_input_is_one_line_and_no_output(dlm, arguments, message):
     supervisions("twice.jsonl.gz", "aa", "xy")
     Path("short.txt").write_text("<eps> 0\nthe 1\n")
     Path("code.pt").write_bytes(b"cos\nsystem\n(S'touch touched'\ntR.")
-    status, said = dlm(*arguments, "-o", "nbest.jsonl")
-    assert status == 1, said
-    [line] = said.err.splitlines()
+    status, printed = dlm(*arguments, "-o", "nbest.jsonl")
+    assert status == 1, printed
+    [line] = printed.err.splitlines()
     assert message in line
     assert not Path("nbest.jsonl").exists()
     assert not Path("touched").exists()
@@ -177,11 +177,11 @@ def test_every_format_and_method_goes_through_the_command(dlm, method, writer):
     name = "u.slf" if writer is slf else "lats.txt"
     known.write([diamond()], name)
     Path("text").write_text("u a d\n")
-    status, said = dlm(name, "--method", method, "--supervisions", "text", "-o", "nbest.jsonl")
-    assert status == 0, said
-    [found] = rescore.read("nbest.jsonl")
-    assert (found.id, found.ref) == ("u", "a d")
-    assert {"a c"} <= {hyp.text for hyp in found.hyps} <= {"a c", "a d", "b c", "b d"}
+    status, printed = dlm(name, "--method", method, "--supervisions", "text", "-o", "nbest.jsonl")
+    assert status == 0, printed
+    [nbest] = rescore.read("nbest.jsonl")
+    assert (nbest.id, nbest.ref) == ("u", "a d")
+    assert {"a c"} <= {hyp.text for hyp in nbest.hyps} <= {"a c", "a d", "b c", "b d"}
 
 
 @pytest.fixture(scope="module")
@@ -200,22 +200,22 @@ def test_a_lattice_is_searched_with_a_scorer(dlm, usdm):
         "--rescore",
         f"x=usdm:pll@{usdm}",
     ]
-    status, said = dlm(*command, "--new-scale", "0.5", "--lm-name", "ngram", "-o", "best.jsonl")
-    assert status == 0, said
-    found = list(rescore.read("best.jsonl"))
-    assert [(one.id, one.ref) for one in found] == [
+    status, printed = dlm(*command, "--new-scale", "0.5", "--lm-name", "ngram", "-o", "best.jsonl")
+    assert status == 0, printed
+    lists = list(rescore.read("best.jsonl"))
+    assert [(nbest.id, nbest.ref) for nbest in lists] == [
         ("c1", "the hat"),
         ("c2", ""),
         ("c3", "cat sat"),
     ]
-    for one in found:
+    for nbest in lists:
         totals = [
-            hyp.scores["am"] + hyp.scores["ngram"] + 0.5 * hyp.scores["x"] for hyp in one.hyps
+            hyp.scores["am"] + hyp.scores["ngram"] + 0.5 * hyp.scores["x"] for hyp in nbest.hyps
         ]
         assert totals == sorted(totals, reverse=True)
-        assert one.raw["meta"]["scores"]["x"]["signature"].startswith("usdm.pll|")
+        assert nbest.raw["meta"]["scores"]["x"]["signature"].startswith("usdm.pll|")
     [alone] = rescore.score(
-        [one for one in rescore.read("best.jsonl") if one.id == "c1"],
+        [nbest for nbest in rescore.read("best.jsonl") if nbest.id == "c1"],
         "usdm",
         model=usdm,
         name="again",
@@ -229,17 +229,17 @@ def test_a_lattice_is_searched_with_a_scorer(dlm, usdm):
     ("arguments", "status", "message"),
     [
         (["--rescore", "usdm"], 2, "--rescore needs --new-scale"),
-        (["--new-scale", "1"], 2, "--new-scale is of the scorer of --rescore"),
+        (["--new-scale", "1"], 2, "--new-scale is the scale of the scorer of --rescore"),
         (
             ["--rescore", "usdm", "--new-scale", "1", "--method", "cover"],
             2,
-            "goes with neither --method",
+            "works with neither --method",
         ),
         (["--rescore", "us dm!", "--new-scale", "1"], 1, "is not written as [NAME=]SCORER"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(dlm, arguments, status, message):
-    found, said = dlm("batch.pt", "--words", "words.txt", *arguments, "-o", "best.jsonl")
-    assert found == status
-    assert message in said.err
+    exit_status, printed = dlm("batch.pt", "--words", "words.txt", *arguments, "-o", "best.jsonl")
+    assert exit_status == status
+    assert message in printed.err
     assert not Path("best.jsonl").exists()

@@ -154,9 +154,9 @@ def test_the_documented_package_works_by_the_documented_commands(documented, tmp
         json.loads(line)
         for line in (tmp_path / "dev.scored.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    made = scored[0]["meta"]["scores"]["unigram"]
-    assert made["signature"].startswith("unigram|text=")
-    assert (len(scored), made["kind"], made["evaluations"]) == (6, "log_prob", 0)
+    provenance = scored[0]["meta"]["scores"]["unigram"]
+    assert provenance["signature"].startswith("unigram|text=")
+    assert (len(scored), provenance["kind"], provenance["evaluations"]) == (6, "log_prob", 0)
     assert all(hyp["scores"]["unigram"] < 0 for record in scored for hyp in record["hyps"])
     assert set(json.loads((tmp_path / "tuned.json").read_text())["signatures"]) == {"unigram"}
     best = [
@@ -437,7 +437,7 @@ GREEDY = Format("greedy", read, proven_by=lambda head: True)
     path = tmp_path / "in.jsonl"
     path.write_text('{"id": "u", "hyps": [{"text": "a"}]}\n')
     assert format_of(path).name == "jsonl"
-    assert [one.id for one in read_lists(path, "greedy")] == ["greedy"]
+    assert [nbest.id for nbest in read_lists(path, "greedy")] == ["greedy"]
     with pytest.raises(FormatError, match="name it with --from"):
         read_lists(__file__)
 

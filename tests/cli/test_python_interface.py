@@ -61,7 +61,7 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
         (test, "test.scored.jsonl"),
         (best, "best.jsonl"),
     ):
-        assert [jsonl.encode(one) for one in lists] == Path(name).read_bytes().splitlines()
+        assert [jsonl.encode(nbest) for nbest in lists] == Path(name).read_bytes().splitlines()
     assert fusion == load_fusion("fusion.json")
     assert evaluation.to_json() == result
 
@@ -70,11 +70,11 @@ def test_arrays_give_the_weights_that_lists_give():
     lists = list(rescore.read(write("dev.jsonl", RECORDS)))
     names = ["am", "ngram"]
     features = [
-        np.array([[hyp.scores[name] for name in names] for hyp in one.hyps]) for one in lists
+        np.array([[hyp.scores[name] for name in names] for hyp in nbest.hyps]) for nbest in lists
     ]
     errors, words = (
-        [list_errors(one) for one in lists],
-        [[len(hyp.words) for hyp in one.hyps] for one in lists],
+        [list_errors(nbest) for nbest in lists],
+        [[len(hyp.words) for hyp in nbest.hyps] for nbest in lists],
     )
     optimum, fusion = (
         rescore.tune_arrays(features, errors, words=words, names=names),

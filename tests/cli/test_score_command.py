@@ -75,10 +75,10 @@ def test_score_adds_one_named_score_and_leaves_the_rest(
     )
 
     for record, original in zip(read("out.jsonl"), source, strict=True):
-        made = record["meta"]["scores"].pop(name)
-        assert (made["kind"], record["meta"]["scores"]) == (kind, {})
-        assert made["signature"].startswith(f"{scorer}.")
-        assert evaluations is None or made["evaluations"] == evaluations * len(record["hyps"])
+        provenance = record["meta"]["scores"].pop(name)
+        assert (provenance["kind"], record["meta"]["scores"]) == (kind, {})
+        assert provenance["signature"].startswith(f"{scorer}.")
+        assert evaluations is None or provenance["evaluations"] == evaluations * len(record["hyps"])
         for hyp in record["hyps"]:
             value = hyp["scores"].pop(name)
             assert math.isfinite(value)
@@ -293,11 +293,11 @@ def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
     embedded = good(dlm("score", "in.jsonl")).records
     assert embedded == good(dlm("score", "in.jsonl", "--model", models["mdlm"])).records
     listed = json.loads(good(dlm("models")).out)
-    assert [(one["name"], one["objective"], one["normalizer"]) for one in listed] == [
+    assert [(row["name"], row["objective"], row["normalizer"]) for row in listed] == [
         (name, name, "librispeech") for name in ("ar", "mdlm", "usdm")
     ]
-    assert all(one["bytes"] > 10_000 and Path(one["path"]).is_dir() for one in listed)
-    assert [one["prediction"] for one in listed] == ["causal", "masked", "leave_one_out"]
+    assert all(row["bytes"] > 10_000 and Path(row["path"]).is_dir() for row in listed)
+    assert [row["prediction"] for row in listed] == ["causal", "masked", "leave_one_out"]
     good(dlm("models", "-o", "models.json"))
     assert json.loads(Path("models.json").read_text()) == listed
 

@@ -148,8 +148,8 @@ def test_the_command_is_installed():
 
 
 def test_the_version_is_the_packages(dlm):
-    found = good(dlm("--version")).out
-    assert found == (
+    output = good(dlm("--version")).out
+    assert output == (
         f"dlmrescore {version('dlmrescore')} (Python {platform.python_version()}, "
         f"torch {version('torch')})\n"
     )
@@ -217,8 +217,8 @@ def test_the_example_of_every_command_is_a_command_line_that_it_takes(dlm, comma
 
 
 def test_long_helps_have_their_options_under_headings(dlm):
-    found = good(dlm("score", "--help")).out
-    headings = re.findall(r"^(\S.*):$", found, re.MULTILINE)
+    output = good(dlm("score", "--help")).out
+    headings = re.findall(r"^(\S.*):$", output, re.MULTILINE)
     assert headings == [
         "Input and output",
         "Model",
@@ -229,7 +229,7 @@ def test_long_helps_have_their_options_under_headings(dlm):
         "Help",
     ]
     places = [
-        found.index(text)
+        output.index(text)
         for text in (
             "\nModel:",
             "\n  --scorer",

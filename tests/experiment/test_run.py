@@ -22,7 +22,7 @@ from rescore.report.systems import plot_systems
 
 def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
     said = []
-    found = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs, draws=3, say=said.append)
+    results = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs, draws=3, say=said.append)
     assert said[0] == "the recogniser's scores: am, ngram (found in the lists)"
     halves = {}
     for half in ("dev", "test"):
@@ -44,7 +44,7 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
                 hyp.raw.get("std_errors") for hyp in theirs.hyps
             ]
     retuned = None
-    assert [system.scores for system in found.systems] == [
+    assert [system.scores for system in results.systems] == [
         (),
         (),
         ("ar",),
@@ -52,9 +52,9 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
         ("again",),
         ("ar", "usdm_pll", "again"),
     ]
-    assert found.systems[0].test == rescore.evaluate(rescore.read("test.jsonl"))
+    assert results.systems[0].test == rescore.evaluate(rescore.read("test.jsonl"))
     for system, group in zip(
-        found.systems[1:], ("base", "ar", "usdm_pll", "again", "all"), strict=True
+        results.systems[1:], ("base", "ar", "usdm_pll", "again", "all"), strict=True
     ):
         fusion = rescore.tune(halves["dev"], ["am", "ngram", *system.scores])
         assert load(f"out/fusion.{group}.json") == fusion
@@ -65,7 +65,7 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
             nbest.hyps[0].text for nbest in best
         ]
         retuned = retuned or best
-    assert [system.evaluations for system in found.systems] == [None, None, 1, 1, 3, 5]
+    assert [system.evaluations for system in results.systems] == [None, None, 1, 1, 3, 5]
 
 
 def test_every_dev_list_is_aligned_once(specs, monkeypatch):
@@ -83,11 +83,11 @@ def test_every_dev_list_is_aligned_once(specs, monkeypatch):
 
 
 def test_the_table_and_the_csv_say_what_was_found(specs):
-    found = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:2])
-    assert Path("out/table.md").read_text() == found.table
+    results = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:2])
+    assert Path("out/table.md").read_text() == results.table
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in found.table.splitlines()
+        for line in results.table.splitlines()
         if line.startswith("|")
     ]
     assert rows[0] == [
@@ -108,40 +108,42 @@ def test_the_table_and_the_csv_say_what_was_found(specs):
         "oracle of the lists",
     ]
     table = list(csv.DictReader(io.StringIO(Path("out/systems.csv").read_text())))
-    for row, cells, system in zip(rows[2:], table, found.systems, strict=False):
+    for row, cells, system in zip(rows[2:], table, results.systems, strict=False):
         assert (row[1], float(cells["wer"])) == (f"{100 * system.test.wer:.2f}", system.test.wer)
         assert (float(cells["low"]), float(cells["high"])) == system.test.ci95
     assert rows[4][3:6] == [
-        f"{found.systems[2].test.comparison.probability_better:.3f}",
+        f"{results.systems[2].test.comparison.probability_better:.3f}",
         rows[4][4],
         "1.0",
     ]
-    assert float(table[-1]["wer"]) == found.systems[0].test.oracle_wer
+    assert float(table[-1]["wer"]) == results.systems[0].test.oracle_wer
     for name in ("systems.png", "sweep.png"):
         assert Path("out", name).read_bytes().startswith(b"\x89PNG")
-    assert list(found.sweep.axes) == sorted(
+    assert list(results.sweep.axes) == sorted(
         ("ar", "usdm_pll"),
-        key=lambda name: found.systems[2 + ("ar", "usdm_pll").index(name)].dev_wer,
+        key=lambda name: results.systems[2 + ("ar", "usdm_pll").index(name)].dev_wer,
     )
-    assert found.sweep.held.keys() == {"am", "ngram", "word_bonus"}
+    assert results.sweep.held.keys() == {"am", "ngram", "word_bonus"}
 
 
 def test_the_plot_of_the_systems_draws_the_csv(specs, monkeypatch):
-    found = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1], unit="char")
+    results = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1], unit="char")
     drawn = []
     monkeypatch.setattr(
         "rescore.report.systems.save_figure", lambda figure, path: drawn.append(figure)
     )
     plot_systems(Path("out/systems.csv").read_text(), "x.png")
     [axes] = drawn[0].axes
-    assert axes.lines[0].get_xdata().tolist() == [100 * system.test.wer for system in found.systems]
+    assert axes.lines[0].get_xdata().tolist() == [
+        100 * system.test.wer for system in results.systems
+    ]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        system.name for system in found.systems
+        system.name for system in results.systems
     ]
     assert axes.lines[0].get_ydata().tolist() == [2, 1, 0]  # from above
     segments = [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()]
-    assert segments == [[100 * end for end in system.test.ci95] for system in found.systems]
-    assert axes.lines[1].get_xdata() == [100 * found.systems[0].test.oracle_wer] * 2
+    assert segments == [[100 * end for end in system.test.ci95] for system in results.systems]
+    assert axes.lines[1].get_xdata() == [100 * results.systems[0].test.oracle_wer] * 2
     assert axes.get_xlabel() == "CER on the test lists (%)"
 
 
@@ -160,7 +162,7 @@ def test_lists_without_scores_have_rank_and_references_come_from_files(specs):
         FormatError, match=r'dev.jsonl:1: utterance dev-0: the reference \("ref"\) is missing'
     ):
         rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1])
-    found = rescore.run(
+    results = rescore.run(
         "dev.jsonl",
         "test.jsonl",
         "out",
@@ -169,7 +171,7 @@ def test_lists_without_scores_have_rank_and_references_come_from_files(specs):
         refs_test="test.txt",
         depth=2,
     )
-    assert found.base == ("rank",)
+    assert results.base == ("rank",)
     assert [len(nbest.hyps) for nbest in rescore.read("out/dev.scored.jsonl")] == [2] * 7
 
 
