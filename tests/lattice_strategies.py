@@ -1,4 +1,4 @@
-"""Small lattices for hypothesis."""
+"""Small lattices, as strategies of the package hypothesis."""
 
 from __future__ import annotations
 

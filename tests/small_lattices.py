@@ -36,7 +36,10 @@ def from_rows(
 def random_lattice(
     random: np.random.Generator, states: int, arcs: int, words: int = 4, span: int = 1_000_000
 ) -> Lattice:
-    """At least a chain from start to end, so that no state is lost; no arc leaps over `span` states or more, a third have no word."""
+    """A chain from start to end and `arcs` more arcs; a third of the arcs have no word.
+
+    The chain keeps every state. No arc but the chain's is longer than `span` states.
+    """
     source = np.concatenate([np.arange(states - 1), random.integers(0, states - 1, arcs)])
     jumps = random.integers(1, np.minimum(span, states - 1 - source[states - 1 :]) + 1)
     target = np.concatenate([np.arange(1, states), source[states - 1 :] + jumps])

@@ -45,36 +45,36 @@ DIAMOND = [
 ]
 
 
-def test_states_are_numbered_in_topological_order_and_dead_ones_are_gone() -> None:
-    made = lattice(DIAMOND, start=7, ends=(0,), times=[3.0, 0, 1.5, 0, 0, 9, 0, 0.25, 0, 9])
-    assert made.states == 3
-    assert (made.source.tolist(), made.target.tolist(), made.word.tolist()) == (
+def test_states_are_in_topological_order_and_dead_ones_are_removed() -> None:
+    trimmed = lattice(DIAMOND, start=7, ends=(0,), times=[3.0, 0, 1.5, 0, 0, 9, 0, 0.25, 0, 9])
+    assert trimmed.states == 3
+    assert (trimmed.source.tolist(), trimmed.target.tolist(), trimmed.word.tolist()) == (
         [0, 0, 1],
         [1, 1, 2],
         [1, 2, 3],
     )
-    assert (made.am.tolist(), made.lm.tolist()) == ([-1.0, -2.0, -3.0], [0.0, 0.0, -0.5])
-    assert made.times is not None
-    assert made.times.tolist() == [0.25, 1.5, 3.0]
+    assert (trimmed.am.tolist(), trimmed.lm.tolist()) == ([-1.0, -2.0, -3.0], [0.0, 0.0, -0.5])
+    assert trimmed.times is not None
+    assert trimmed.times.tolist() == [0.25, 1.5, 3.0]
 
 
 def test_several_ends_become_one() -> None:
-    made = lattice(
+    trimmed = lattice(
         [(0, 1, 1, -1.0, 0.0), (1, 2, 2, -1.0, 0.0), (0, 2, 3, -1.0, 0.0)],
         ends=(1, 2),
         times=[0.0, 1.0, 2.0],
     )
     assert list(
-        zip(made.source.tolist(), made.target.tolist(), made.word.tolist(), strict=True)
+        zip(trimmed.source.tolist(), trimmed.target.tolist(), trimmed.word.tolist(), strict=True)
     ) == [(0, 1, 1), (0, 2, 3), (1, 2, 2), (1, 3, 0), (2, 3, 0)]
-    assert made.times is not None
-    assert made.times.tolist() == [0.0, 1.0, 2.0, 2.0]
+    assert trimmed.times is not None
+    assert trimmed.times.tolist() == [0.0, 1.0, 2.0, 2.0]
 
 
 @pytest.mark.parametrize("arcs", [[], [(0, 1, 1, -1.0, 0.0)]])
 def test_without_a_path_there_are_no_states(arcs: list[tuple[int, int, int, float, float]]) -> None:
-    made = lattice(arcs)
-    assert (made.arcs, made.states) == (0, 0)
+    trimmed = lattice(arcs)
+    assert (trimmed.arcs, trimmed.states) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from rescore.lattice.posteriors import arc_posteriors, arc_totals, total_score
 SYMBOLS = ["", "a", "b"]
 
 
-def lattice(arcs, ends):
+def from_arcs(arcs, ends):
     """Arcs (source, target, word, am) from state 0; `ends` are final."""
     columns = np.array(arcs, dtype=float).reshape(-1, 4).T
     source, target, word = columns[:3].astype(int)
@@ -27,19 +27,19 @@ def lattice(arcs, ends):
     )
 
 
-def accepted(made):
+def accepted(lattice):
     """All word sequences by enumeration of the arcs, with the best total of each."""
-    found = {}
+    best = {}
 
     def walk(state, words, total):
-        if state == made.states - 1:
-            found[words] = max(total, found.get(words, -np.inf))
-        for row in np.flatnonzero(made.source == state).tolist():
-            word = (int(made.word[row]),) if made.word[row] else ()
-            walk(int(made.target[row]), words + word, total + float(made.am[row]))
+        if state == lattice.states - 1:
+            best[words] = max(total, best.get(words, -np.inf))
+        for row in np.flatnonzero(lattice.source == state).tolist():
+            word = (int(lattice.word[row]),) if lattice.word[row] else ()
+            walk(int(lattice.target[row]), words + word, total + float(lattice.am[row]))
 
     walk(0, (), 0.0)
-    return found
+    return best
 
 
 CASES = [
@@ -53,25 +53,25 @@ CASES = [
 
 @pytest.mark.parametrize(("arcs", "ends", "expected"), CASES)
 def test_the_empty_path_is_kept_by_every_algorithm(arcs, ends, expected):
-    made = lattice(arcs, ends)
-    assert accepted(made) == expected
-    totals = arc_totals(made)
-    assert {path.words: path.total for path in n_best(made, totals, 10)} == expected
-    assert {path.words for path in sample(made, totals, 50, seed=1)} == set(expected)
-    assert [path is not None for path in paths_of(made, totals, [(), (2, 2)])] == [True, False]
-    covered = [row for path in path_cover(made, totals) for row in path.arcs]
-    assert sorted(set(covered)) == list(range(made.arcs))
+    lattice = from_arcs(arcs, ends)
+    assert accepted(lattice) == expected
+    totals = arc_totals(lattice)
+    assert {path.words: path.total for path in n_best(lattice, totals, 10)} == expected
+    assert {path.words for path in sample(lattice, totals, 50, seed=1)} == set(expected)
+    assert [path is not None for path in paths_of(lattice, totals, [(), (2, 2)])] == [True, False]
+    covered = [row for path in path_cover(lattice, totals) for row in path.arcs]
+    assert sorted(set(covered)) == list(range(lattice.arcs))
     log_sum = float(np.logaddexp.reduce(list(expected.values())))
-    assert total_score(made, totals) == pytest.approx(log_sum)
-    assert arc_posteriors(made, totals).max() <= 1e-12
-    assert accepted(merge(made, totals)) == expected
-    assert oracle(made, []).errors.errors == 0
-    assert nbest_of(made, Choice()).hyps[0].text == ""
+    assert total_score(lattice, totals) == pytest.approx(log_sum)
+    assert arc_posteriors(lattice, totals).max() <= 1e-12
+    assert accepted(merge(lattice, totals)) == expected
+    assert oracle(lattice, []).errors.errors == 0
+    assert nbest_of(lattice, Choice()).hyps[0].text == ""
 
 
 def test_expansion_by_an_n_gram_keeps_the_empty_path():
-    made = lattice(*CASES[2].values[:2])
-    expanded = expand(made, 2, lambda history, word: -0.5 if word == "</s>" else -3.0)
+    lattice = from_arcs(*CASES[2].values[:2])
+    expanded = expand(lattice, 2, lambda history, word: -0.5 if word == "</s>" else -3.0)
     assert set(accepted(expanded)) == {(), (1,)}
     first = n_best(expanded, arc_totals(expanded), 2)
     assert [(path.words, path.lm) for path in first] == [((), -0.5), ((1,), -3.5)]

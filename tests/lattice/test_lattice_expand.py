@@ -13,14 +13,17 @@ from small_lattices import arc_paths, from_rows
 from rescore.errors import FormatError
 from rescore.lattice.expand import expand
 
-KNOWN = {"<s>": 1, "a": 2, "b": 3, "c": 4, "</s>": 5}
+NUMBERS = {"<s>": 1, "a": 2, "b": 3, "c": 4, "</s>": 5}
 
 
 def log_prob(history, word):
-    """Different for every history and word."""
+    """Return a score that differs for every history and word."""
     return -(
-        KNOWN[word]
-        + sum(KNOWN[own] * 8.0 ** -(place + 1) for place, own in enumerate(reversed(history)))
+        NUMBERS[word]
+        + sum(
+            NUMBERS[earlier] * 8.0 ** -(place + 1)
+            for place, earlier in enumerate(reversed(history))
+        )
     )
 
 
@@ -32,7 +35,10 @@ def sentence_score(words, order):
 
 
 def described(lattice, order=None):
-    """Every path as (words, am, lm, labels of arcs), sorted; lm with the n-gram's score where an order is given."""
+    """Return every path as (words, am, lm, labels of arcs), sorted.
+
+    With an order, lm includes the n-gram's score.
+    """
     rows = []
     for arcs in arc_paths(lattice):
         words = [lattice.symbols[word] for word in lattice.word[list(arcs)] if word]
@@ -57,9 +63,10 @@ def test_every_path_gets_the_score_of_its_words(lattice, order):
         return log_prob(history, word)
 
     expanded = expand(lattice, order, counted)
-    for found, expected in zip(described(expanded), described(lattice, order), strict=True):
-        assert (found[0], found[1], found[3]) == (expected[0], expected[1], expected[3])
-        assert found[2] == pytest.approx(expected[2], rel=1e-14, abs=1e-12)
+    for path, expected in zip(described(expanded), described(lattice, order), strict=True):
+        words, am, lm, labels = path
+        assert (words, am, labels) == (expected[0], expected[1], expected[3])
+        assert lm == pytest.approx(expected[2], rel=1e-14, abs=1e-12)
     assert len(asked) == len(set(asked))
     assert all(len(history) < order for history, _ in asked)
 

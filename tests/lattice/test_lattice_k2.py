@@ -1,6 +1,7 @@
-"""Random lattices through real k2: total scores, best paths, arc posteriors, pruning. Runs where k2 is installed (`make test-k2`).
+"""Random lattices through real k2: total scores, best paths, arc posteriors, pruning.
 
-k2 keeps arc scores in float32 and sums them in float64 when asked: our totals are rounded to float32 first, so that both sum the same numbers.
+Runs where k2 is installed (`make test-k2`). k2 keeps arc scores in float32 and sums them in float64
+when asked: our totals are rounded to float32 first, so that both sum the same numbers.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ torch = pytest.importorskip("torch")
 SEEDS = range(200)
 
 
-def made(seed):
-    """A random lattice of 2 to 60 states, its totals, rounded to float32, and the same as a k2.Fsa. Our arcs come first, in our order."""
+def example(seed):
+    """Return a random lattice of 2 to 60 states, its totals in float32, and the same as a k2.Fsa.
+
+    The arcs of the Fsa begin with ours, in our order.
+    """
     random = np.random.default_rng(seed)
     states = int(random.integers(2, 61))
     lattice = random_lattice(random, states, int(random.integers(0, 4 * states)), span=8)
@@ -44,13 +48,13 @@ def made(seed):
 
 
 def rounding(lattice, totals):
-    """What summing the scores of a path may round to, and what logs of sums of as many terms as arcs may."""
+    """Bound the rounding of path sums, and of logs of sums with a term for every arc."""
     return slack(lattice, totals) + 16 * np.finfo(np.float64).eps * (1 + lattice.arcs)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_scores_and_posteriors_equal_k2(seed, record_property):
-    lattice, totals, fsa = made(seed)
+    lattice, totals, fsa = example(seed)
     vector, tolerance = k2.create_fsa_vec([fsa]), rounding(lattice, totals)
     whole = vector.get_tot_scores(use_double_scores=True, log_semiring=True).item()
     best = vector.get_tot_scores(use_double_scores=True, log_semiring=False).item()
@@ -74,7 +78,7 @@ def test_scores_and_posteriors_equal_k2(seed, record_property):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_best_path_equals_k2(seed):
-    lattice, totals, fsa = made(seed)
+    lattice, totals, fsa = example(seed)
     shortest = k2.shortest_path(k2.create_fsa_vec([fsa]), use_double_scores=True)
     (best,) = n_best(lattice, totals, 1)
     assert best.words == tuple(label for label in shortest.labels.tolist() if label > 0)
@@ -83,7 +87,7 @@ def test_the_best_path_equals_k2(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pruning_equals_k2(seed):
-    lattice, totals, fsa = made(seed)
+    lattice, totals, fsa = example(seed)
     posteriors = np.exp(arc_posteriors(lattice, totals))
     threshold = 0.05
     if (
@@ -102,8 +106,8 @@ def test_pruning_equals_k2(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_sampling_finds_what_k2_samples(seed):
-    """Both draw from the same distribution: sequences of probability 5 % or more are in both lists of 500 draws."""
-    lattice, totals, fsa = made(seed)
+    """Both draw from one distribution: sequences of 5 % or more are in both lists of 500 draws."""
+    lattice, totals, fsa = example(seed)
     vector = k2.create_fsa_vec([fsa])
     paths = k2.random_paths(vector, use_double_scores=True, num_paths=500).tolist()[0]
     labels = vector.labels.numpy()

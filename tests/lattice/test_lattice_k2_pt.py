@@ -1,4 +1,8 @@
-"""k2's .pt files: those in tests/data/k2 were made by k2 1.23.4 (make_samples.py there), and paths.json by walking k2's own arcs."""
+"""k2's .pt files.
+
+Those in tests/data/k2 were made by k2 1.23.4 (make_samples.py there), and paths.json by walking
+k2's own arcs.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +42,17 @@ def bits(score: float) -> int:
 
 
 def fsa(*arcs: tuple[int, int, int, float], **attributes: Any) -> dict[str, Any]:
-    """As Fsa.as_dict() of one lattice."""
+    """Return one lattice as Fsa.as_dict() does; an attribute of None is left out."""
     table = torch.tensor([[*arc[:3], bits(arc[3])] for arc in arcs], dtype=torch.int32).reshape(
         -1, 4
     )
-    found = {
+    saved = {
         "arcs": table,
         "aux_labels": torch.zeros(len(arcs), dtype=torch.int32),
         "lm_scores": torch.zeros(len(arcs)),
         **attributes,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in saved.items() if value is not None}
 
 
 GOOD = ((0, 1, 5, -1.0), (1, 2, -1, -2.0))
@@ -223,7 +227,7 @@ def test_a_batch_by_hand(tmp_path: Path) -> None:
         ),
         (
             fsa(*GOOD, lm_scores=torch.zeros(1)),
-            r"lm_scores is a tensor of torch.float32 and shape \(1,\), expected a float for each of 2 arcs",
+            r"is a tensor of torch.float32 and shape \(1,\), expected a float for each of 2 arcs",
         ),
         (
             fsa(*GOOD, lm_scores=torch.tensor([0.0, -np.inf])),
@@ -231,7 +235,7 @@ def test_a_batch_by_hand(tmp_path: Path) -> None:
         ),
         (
             fsa((0, 1, -1, -np.inf)),
-            "utterance lats-0: score of the arc from state 0 to state 1 is -inf, expected a finite number",
+            "lats-0: score of the arc from state 0 to state 1 is -inf, expected a finite number",
         ),
         (
             fsa(*GOOD, x=torch.tensor([0.0, np.nan])),
@@ -247,7 +251,7 @@ def test_a_batch_by_hand(tmp_path: Path) -> None:
         (fsa(*GOOD, aux_labels=torch.tensor([-5, -1], dtype=torch.int32)), "label -5 is negative"),
         (
             batch(10**9, *BATCH[1:]),
-            r"the tensor arcs has the shape \(16,\), expected \(arcs, 4\), or the numbers of an FsaVec",
+            r"arcs has the shape \(16,\), expected \(arcs, 4\), or the numbers of an FsaVec",
         ),
         (batch(*BATCH[:-1]), "the tensor arcs has the shape"),
         (batch(2, 0, 0, 4, 2, *BATCH[5:]), "the row splits of the FsaVec do not fit its 2 arcs"),
@@ -266,7 +270,8 @@ def test_what_is_refused(tmp_path: Path, content: object, message: str) -> None:
 def test_a_label_that_the_table_lacks_is_named(tmp_path: Path, table: Path) -> None:
     with pytest.raises(
         FormatError,
-        match=r"lats.pt: utterance lats-0: label 9 is not in the word table .*words.txt, which has 5 symbols from 0 to 4",
+        match=r"lats.pt: utterance lats-0: label 9 is not in the word table .*words.txt, "
+        r"which has 5 symbols from 0 to 4",
     ):
         read(tmp_path, fsa(*GOOD, aux_labels=torch.tensor([9, -1], dtype=torch.int32)), words=table)
     with pytest.raises(

@@ -1,6 +1,8 @@
-"""Random lattices through OpenFst (kaldifst): shortest distance, n-best word sequences, the smallest deterministic lattice.
+"""Random lattices through OpenFst (kaldifst).
 
-OpenFst's weights are float32 and its determinisation compares them to 1/1024: scores are multiples of 1/8 here, which both add up exactly.
+Shortest distance, n-best word sequences, the smallest deterministic lattice. OpenFst's weights are
+float32 and its determinisation compares them to 1/1024: scores are multiples of 1/8 here, which
+both add up exactly.
 """
 
 from __future__ import annotations
@@ -21,23 +23,23 @@ kaldifst = pytest.importorskip(
 SEEDS = range(200)
 
 
-def made(seed: int):
-    """A random lattice of 2 to 25 states in eighths, its totals, and the same as a StdVectorFst of costs."""
+def example(seed: int):
+    """Return a random lattice of 2 to 25 states, its totals, and the same as a StdVectorFst.
+
+    Scores are multiples of 1/8, all in am: with two scores OpenFst would keep states apart that
+    have equal totals.
+    """
     random = np.random.default_rng(seed)
     states = int(random.integers(2, 26))
-    one = random_lattice(random, states, int(random.integers(0, 3 * states)), span=5)
-    am, lm = (
-        np.round(one.am * 8) / 8,
-        np.zeros(one.arcs),
-    )  # one score, as OpenFst's weights: two would keep states apart that have equal totals
+    raw = random_lattice(random, states, int(random.integers(0, 3 * states)), span=5)
     lattice = Lattice.from_arcs(
         "r",
-        one.source,
-        one.target,
-        one.word,
-        am,
-        lm,
-        one.symbols,
+        raw.source,
+        raw.target,
+        raw.word,
+        np.round(raw.am * 8) / 8,
+        np.zeros(raw.arcs),
+        raw.symbols,
         start=0,
         ends=np.array([states - 1]),
     )
@@ -56,17 +58,17 @@ def made(seed: int):
 
 
 def single_paths(fst) -> list[tuple[tuple[int, ...], float]]:
-    """The word sequences and costs of an Fst whose paths part at the start."""
-    found = []
-    for one in kaldifst.convert_nbest_to_vector(fst):
-        _, words, _, weight = kaldifst.get_linear_symbol_sequence(one)
-        found.append((tuple(words), weight.value))
-    return sorted(found, key=lambda pair: pair[1])
+    """Return the word sequences and costs of an Fst whose paths part at the start."""
+    sequences = []
+    for linear in kaldifst.convert_nbest_to_vector(fst):
+        _, words, _, weight = kaldifst.get_linear_symbol_sequence(linear)
+        sequences.append((tuple(words), weight.value))
+    return sorted(sequences, key=lambda pair: pair[1])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_shortest_path_equals_openfst(seed):
-    lattice, totals, fst = made(seed)
+    lattice, totals, fst = example(seed)
     [(words, cost)] = single_paths(kaldifst.shortest_path(fst, n=1))
     assert total_score(lattice, totals, best=True) == -cost
     best = n_best(lattice, totals, 2)
@@ -77,7 +79,7 @@ def test_the_shortest_path_equals_openfst(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_n_best_equals_openfst(seed):
     """OpenFst's n shortest paths of the determinised lattice are its n best word sequences."""
-    lattice, totals, fst = made(seed)
+    lattice, totals, fst = example(seed)
     kaldifst.rmepsilon(fst)
     theirs = single_paths(kaldifst.shortest_path(kaldifst.determinize(fst), n=50))
     ours = n_best(lattice, totals, 50)
@@ -90,9 +92,11 @@ def test_n_best_equals_openfst(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_merging_is_as_small_as_openfst(seed):
-    """Push, determinise, minimise: the smallest deterministic lattice has a number of states of its own. OpenFst's final states have weights,
-    where ours have an arc without a word into the one end."""
-    lattice, totals, fst = made(seed)
+    """After pushing, determinising and minimising, states and arcs are as many as OpenFst's.
+
+    OpenFst's final states have weights, where ours have an arc without a word into the one end.
+    """
+    lattice, totals, fst = example(seed)
     kaldifst.rmepsilon(fst)
     smallest = kaldifst.determinize(fst)
     kaldifst.minimize(smallest)

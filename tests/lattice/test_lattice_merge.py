@@ -1,4 +1,7 @@
-"""Merging time variants: the same word sequences, the same best scores, one path each, as few states as can be."""
+"""Merging time variants keeps word sequences and best scores.
+
+Each sequence has one path; states are as few as possible.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +103,7 @@ def test_time_variants_become_one_arc():
 
 
 def test_states_with_the_same_way_on_become_one():
-    """Two words, each followed by its own copy of the same two words: a minimal lattice shares them."""
+    """Two words, each with its own copy of the same two words after it, share one copy."""
     rows = [
         (0, 1, 1, -1.0, 0),
         (0, 2, 2, -2.0, 0),
@@ -110,7 +113,7 @@ def test_states_with_the_same_way_on_become_one():
     assert (merged.arcs, merged.states) == (4, 3)
 
 
-def test_merging_what_is_merged_changes_nothing():
+def test_merging_twice_changes_nothing():
     lattice = random_lattice(np.random.default_rng(2), 10, 30)
     once = merge(lattice, arc_totals(lattice))
     twice = merge(once, arc_totals(once))

@@ -1,4 +1,7 @@
-"""OpenFst text and binary: what a small FST means, archives, and the same reading as kaldifst's where that is installed."""
+"""OpenFst text and binary: what a small FST means, archives, and what is refused.
+
+The reading is kaldifst's, where that is installed.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def saved(folder: Path, content: str | bytes, name: str = "one.fst") -> Path:
     return folder / name
 
 
-def one(path: Path, **options: object) -> Lattice:
+def read_one(path: Path, **options: object) -> Lattice:
     [lattice] = read_lattices(path, "openfst", **options)
     return lattice
 
@@ -39,7 +42,7 @@ def binary(
     arc: bytes = b"standard",
     symbols: bytes = b"",
 ) -> bytes:
-    """As VectorFst::Write does: header, symbol tables, then every state with its arcs."""
+    """Write as VectorFst::Write does: header, symbol tables, every state with its arcs."""
 
     def text(value: bytes) -> bytes:
         return struct.pack("<i", len(value)) + value
@@ -53,7 +56,7 @@ def binary(
     )
     body = b"".join(
         struct.pack("<fq", final, len(arcs))
-        + b"".join(struct.pack("<iifi", *one_) for one_ in arcs)
+        + b"".join(struct.pack("<iifi", *fields) for fields in arcs)
         for final, arcs in states
     )
     return head + symbols + body
@@ -69,35 +72,37 @@ STATES = [
 
 
 def test_text_with_words_and_with_numbers(tmp_path: Path) -> None:
-    lattice = one(saved(tmp_path, TEXT))
+    lattice = read_one(saved(tmp_path, TEXT))
     assert (lattice.id, paths(lattice)) == ("one", EXPECTED)
     assert lattice.label.tolist() == [10, 0, 11, 12, 0, 0]
     table = saved(tmp_path, WORDS, "words.txt")
-    assert paths(one(saved(tmp_path, NUMBERS), words=table)) == EXPECTED
-    assert [text for text, _, _ in paths(one(tmp_path / "one.fst", words="none"))] == [
+    assert paths(read_one(saved(tmp_path, NUMBERS), words=table)) == EXPECTED
+    assert [text for text, _, _ in paths(read_one(tmp_path / "one.fst", words="none"))] == [
         "",
         "7 8",
         "9",
     ]
     assert [
-        text for text, _, _ in paths(one(tmp_path / "one.fst", words="none", side="input", id="u"))
+        text
+        for text, _, _ in paths(read_one(tmp_path / "one.fst", words="none", side="input", id="u"))
     ] == ["", "10 11", "12"]
 
 
 def test_a_cost_is_am_or_lm(tmp_path: Path) -> None:
-    assert paths(one(saved(tmp_path, TEXT), weights="lm")) == [
+    assert paths(read_one(saved(tmp_path, TEXT), weights="lm")) == [
         (text, lm, am) for text, am, lm in EXPECTED
     ]
 
 
 def test_an_acceptor_has_one_label(tmp_path: Path) -> None:
-    lattice = one(saved(tmp_path, "0 1 a 1\n0 1 b\n1\n"), acceptor=True)
+    lattice = read_one(saved(tmp_path, "0 1 a 1\n0 1 b\n1\n"), acceptor=True)
     assert paths(lattice) == [("a", -1.0, 0.0), ("b", 0.0, 0.0)]
     with pytest.raises(
         FormatError,
-        match=r"one.fst:2: utterance one: the line has 3 fields, .*if its arcs have one label, give acceptor=true",
+        match=r"one.fst:2: utterance one: the line has 3 fields, .*"
+        r"if its arcs have one label, give acceptor=true",
     ):
-        one(tmp_path / "one.fst")
+        read_one(tmp_path / "one.fst")
 
 
 def test_an_archive_has_an_id_before_each(tmp_path: Path) -> None:
@@ -112,12 +117,12 @@ def test_an_archive_has_an_id_before_each(tmp_path: Path) -> None:
 def test_binary_means_the_same(tmp_path: Path) -> None:
     table = saved(tmp_path, WORDS, "words.txt")
     path = saved(tmp_path, binary(STATES))
-    assert paths(one(path, words=table)) == EXPECTED
-    assert paths(one(path, words=table, weights="lm")) == [
+    assert paths(read_one(path, words=table)) == EXPECTED
+    assert paths(read_one(path, words=table, weights="lm")) == [
         (text, lm, am) for text, am, lm in EXPECTED
     ]
-    assert one(path, words=table).label.tolist() == [10, 0, 11, 12, 0, 0]
-    assert [text for text, _, _ in paths(one(path, words="none", side="input"))] == [
+    assert read_one(path, words=table).label.tolist() == [10, 0, 11, 12, 0, 0]
+    assert [text for text, _, _ in paths(read_one(path, words="none", side="input"))] == [
         "",
         "10 11",
         "12",
@@ -130,8 +135,8 @@ def test_binary_means_the_same(tmp_path: Path) -> None:
         + b"abc"
         + struct.pack("<q", 7)
     )
-    assert paths(one(saved(tmp_path, binary(STATES, symbols=inside)), words=table)) == EXPECTED
-    assert one(saved(tmp_path, binary([])), words=table).arcs == 0
+    assert paths(read_one(saved(tmp_path, binary(STATES, symbols=inside)), words=table)) == EXPECTED
+    assert read_one(saved(tmp_path, binary([])), words=table).arcs == 0
 
 
 @pytest.mark.parametrize(
@@ -179,13 +184,14 @@ def test_what_is_refused(tmp_path: Path, content: str | bytes, message: str) -> 
 def test_binary_without_a_table_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(
         FormatError,
-        match=r"utterance one: its labels are numbers; give the table that names them, words=words.txt, or bpe=bpe.model",
+        match=r"utterance one: its labels are numbers; give the table that names them, "
+        r"words=words.txt, or bpe=bpe.model",
     ):
-        one(saved(tmp_path, binary(STATES)))
+        read_one(saved(tmp_path, binary(STATES)))
 
 
 def test_the_same_as_kaldifst(tmp_path: Path) -> None:
-    """Random acyclic FSTs, written by kaldifst (1.8.3 when this was written): its own text and its binary file, both read here."""
+    """kaldifst (tried: 1.8.3) writes random acyclic FSTs as text and as binary; both are read."""
     kaldifst = pytest.importorskip("kaldifst")
     chance = random.Random(1)
     for number in range(200):
@@ -207,14 +213,13 @@ def test_the_same_as_kaldifst(tmp_path: Path) -> None:
         )
         fst = kaldifst.compile(text, acceptor=False)
         fst.write(str(tmp_path / "one.fst"))
-        total = one(tmp_path / "one.fst", words="none")
-        shown = one(saved(tmp_path, fst.to_str(show_weight_one=True), "text"), words="none")
+        total = read_one(tmp_path / "one.fst", words="none")
+        shown = read_one(saved(tmp_path, fst.to_str(show_weight_one=True), "text"), words="none")
         assert len(paths(total)) == len(paths(shown)), number
         for ours, theirs in zip(paths(total), paths(shown), strict=True):
             assert ours[0] == theirs[0]
-            assert ours[1] == pytest.approx(
-                theirs[1], rel=1e-4, abs=1e-4
-            )  # to_str prints six digits
+            # to_str prints six digits
+            assert ours[1] == pytest.approx(theirs[1], rel=1e-4, abs=1e-4)
         best = kaldifst.shortest_path(fst)
         cost = sum(
             arc.weight.value
@@ -226,6 +231,5 @@ def test_the_same_as_kaldifst(tmp_path: Path) -> None:
             for state in range(best.num_states)
             if best.final(state).value != INF
         )
-        assert max(am for _, am, _ in paths(total)) == pytest.approx(-cost, abs=1e-5), (
-            number
-        )  # kaldifst adds in float32
+        best_am = max(am for _, am, _ in paths(total))
+        assert best_am == pytest.approx(-cost, abs=1e-5), number  # kaldifst adds in float32

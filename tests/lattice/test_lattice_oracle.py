@@ -19,16 +19,22 @@ from rescore.wer import count_errors
 
 @given(lattices(), st.lists(st.sampled_from(["a", "b", "c", "never"]), max_size=6))
 def test_equals_enumeration(lattice, reference):
-    found = oracle(lattice, reference)
+    nearest = oracle(lattice, reference)
     language = {
         tuple(lattice.symbols[word] for word in words)
         for words in best_by_words(lattice, arc_totals(lattice))
     } or {()}
-    assert found.words in language
-    assert found.errors.errors == min(Levenshtein.distance(words, reference) for words in language)
-    assert found.errors.errors == count_errors(" ".join(reference), " ".join(found.words)).errors
-    assert found.errors.reference_words == len(reference)
-    assert len(found.words) == len(reference) + found.errors.insertions - found.errors.deletions
+    assert nearest.words in language
+    assert nearest.errors.errors == min(
+        Levenshtein.distance(words, reference) for words in language
+    )
+    assert (
+        nearest.errors.errors == count_errors(" ".join(reference), " ".join(nearest.words)).errors
+    )
+    assert nearest.errors.reference_words == len(reference)
+    assert (
+        len(nearest.words) == len(reference) + nearest.errors.insertions - nearest.errors.deletions
+    )
 
 
 def test_two_numbers_of_one_spelling_are_one_word():
@@ -48,6 +54,7 @@ def test_a_table_too_large_is_refused():
     )
     with pytest.raises(
         FormatError,
-        match="u: an oracle of 2 states and 200000000 reference words needs more than 268435456 cells; prune first",
+        match="u: an oracle of 2 states and 200000000 reference words needs more than 268435456 "
+        "cells; prune first",
     ):
         oracle(large, range(200_000_000))

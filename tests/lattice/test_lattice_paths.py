@@ -15,7 +15,7 @@ from rescore.lattice.posteriors import arc_totals, slack
 
 
 def check_path(lattice, totals, path):
-    """Its fields say what its arcs say, and the arcs are a path."""
+    """Check that the arcs are a path and that its fields are sums over them."""
     rows = list(path.arcs)
     assert path.words == words_of(lattice, path.arcs)
     assert (path.am, path.lm, path.total) == (
@@ -31,12 +31,12 @@ def check_path(lattice, totals, path):
 @given(lattices(), st.integers(1, 40), st.sampled_from([1.0, 0.5, 0.0, -1.0]))
 def test_n_best_equals_enumeration(lattice, count, lm_scale):
     totals = arc_totals(lattice, 1.0, lm_scale, 0.5)
-    found, expected = n_best(lattice, totals, count), best_by_words(lattice, totals)
-    assert [path.total for path in found] == sorted(
+    listed, expected = n_best(lattice, totals, count), best_by_words(lattice, totals)
+    assert [path.total for path in listed] == sorted(
         (total for total, _ in expected.values()), reverse=True
     )[:count]
-    assert len({path.words for path in found}) == len(found)
-    for path in found:
+    assert len({path.words for path in listed}) == len(listed)
+    for path in listed:
         check_path(lattice, totals, path)
         assert path.total == expected[path.words][0]
 
@@ -44,25 +44,25 @@ def test_n_best_equals_enumeration(lattice, count, lm_scale):
 @given(lattices(floats), st.integers(1, 40))
 def test_n_best_of_any_floats_differs_by_rounding_alone(lattice, count):
     totals = arc_totals(lattice)
-    found, expected = n_best(lattice, totals, count), best_by_words(lattice, totals)
+    listed, expected = n_best(lattice, totals, count), best_by_words(lattice, totals)
     best = sorted((total for total, _ in expected.values()), reverse=True)[:count]
     np.testing.assert_allclose(
-        [path.total for path in found], best, rtol=0, atol=slack(lattice, totals)
+        [path.total for path in listed], best, rtol=0, atol=slack(lattice, totals)
     )
 
 
 @pytest.mark.parametrize("count", [1, 5, 200, 3000])
 def test_a_search_that_drops_prefixes_finds_the_same(count):
-    """Thousands of word sequences: what is held is cut down to the number wanted again and again."""
+    """There are thousands of word sequences: the search cuts its prefixes again and again."""
     lattice = random_lattice(np.random.default_rng(3), 9, 100, words=9)
     totals = arc_totals(lattice, 0.1, 1.0)
     expected = sorted((total for total, _ in best_by_words(lattice, totals).values()), reverse=True)
     assert len(expected) > 4000
-    found = n_best(lattice, totals, count)
+    listed = n_best(lattice, totals, count)
     np.testing.assert_allclose(
-        [path.total for path in found], expected[:count], rtol=0, atol=slack(lattice, totals)
+        [path.total for path in listed], expected[:count], rtol=0, atol=slack(lattice, totals)
     )
-    assert len({path.words for path in found}) == count
+    assert len({path.words for path in listed}) == count
 
 
 @given(lattices(), st.lists(st.lists(st.integers(1, 3), max_size=4), max_size=8))
@@ -82,19 +82,17 @@ def test_the_best_path_of_given_words(lattice, sequences):
 @given(lattices(), st.integers(1, 20), st.integers(0, 3))
 def test_samples_are_different_sequences_of_the_lattice_with_their_best_paths(lattice, count, seed):
     totals = arc_totals(lattice)
-    found, expected = (
-        sample(lattice, totals, count, scale=0.5, seed=seed),
-        best_by_words(lattice, totals),
-    )
-    assert [path.total for path in found] == sorted((path.total for path in found), reverse=True)
-    assert len({path.words for path in found}) == len(found) <= count
-    assert all(path.total == expected[path.words][0] for path in found)
-    assert bool(found) == bool(expected)
-    assert found == sample(lattice, totals, count, scale=0.5, seed=seed)
+    drawn = sample(lattice, totals, count, scale=0.5, seed=seed)
+    expected = best_by_words(lattice, totals)
+    assert [path.total for path in drawn] == sorted((path.total for path in drawn), reverse=True)
+    assert len({path.words for path in drawn}) == len(drawn) <= count
+    assert all(path.total == expected[path.words][0] for path in drawn)
+    assert bool(drawn) == bool(expected)
+    assert drawn == sample(lattice, totals, count, scale=0.5, seed=seed)
 
 
-def test_paths_are_draw_as_often_as_their_scaled_totals_say():
-    """20,000 draws from a lattice of at least 50 paths: the share of each within five standard deviations of its probability."""
+def test_paths_are_drawn_as_often_as_their_scaled_totals_say():
+    """Of 20,000 draws, each path's share is within five standard deviations of its probability."""
     lattice, count = random_lattice(np.random.default_rng(1), 7, 8), 20_000
     totals = 0.2 * arc_totals(lattice)
     paths = list(arc_paths(lattice))

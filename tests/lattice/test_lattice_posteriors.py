@@ -57,9 +57,11 @@ def test_scores_and_posteriors_equal_enumeration(lattice, scale):
     )
     posteriors, through = arc_posteriors(lattice, totals), best_through(lattice, totals)
     for arc in range(lattice.arcs):
-        own = [total for arcs, total in paths.items() if arc in arcs]
-        assert posteriors[arc] == pytest.approx(log_sum(own) - whole, rel=0, abs=4 * tolerance)
-        assert through[arc] == pytest.approx(max(own), rel=0, abs=2 * tolerance)
+        totals_through = [total for arcs, total in paths.items() if arc in arcs]
+        assert posteriors[arc] == pytest.approx(
+            log_sum(totals_through) - whole, rel=0, abs=4 * tolerance
+        )
+        assert through[arc] == pytest.approx(max(totals_through), rel=0, abs=2 * tolerance)
     assert (posteriors <= 0).all()
 
 
@@ -152,7 +154,7 @@ def test_a_long_lattice_neither_overflows_nor_underflows():
     assert density(lattice, arc_totals(lattice)).log10_paths == pytest.approx(2000 * math.log10(2))
 
 
-def test_a_lattice_of_a_million_arcs_is_no_trouble():
+def test_posteriors_of_a_million_arcs_sum_to_one():
     states = np.arange(250_000)
     random = np.random.default_rng(0)
     columns = np.repeat(states, 4), np.repeat(states + 1, 4), np.tile([0, 1, 2, 3], len(states))
@@ -173,16 +175,16 @@ def test_a_lattice_of_a_million_arcs_is_no_trouble():
     ("call", "message"),
     [
         (
-            lambda one: arc_totals(one, math.nan),
+            lambda lattice: arc_totals(lattice, math.nan),
             "u: totals with scales nan, 1.0 and word bonus 0.0 are not finite",
         ),
-        (lambda one: arc_totals(one, 1e308, 1e308), "not finite"),
+        (lambda lattice: arc_totals(lattice, 1e308, 1e308), "not finite"),
         (
-            lambda one: prune(one, arc_totals(one), posterior=1.5),
+            lambda lattice: prune(lattice, arc_totals(lattice), posterior=1.5),
             r"posterior 1\.5 and beam inf, expected a posterior in \[0, 1\]",
         ),
-        (lambda one: prune(one, arc_totals(one), beam=-1.0), r"beam -1\.0"),
-        (lambda one: prune(one, arc_totals(one), beam=math.nan), "beam nan"),
+        (lambda lattice: prune(lattice, arc_totals(lattice), beam=-1.0), r"beam -1\.0"),
+        (lambda lattice: prune(lattice, arc_totals(lattice), beam=math.nan), "beam nan"),
     ],
 )
 def test_refusals(call, message):
