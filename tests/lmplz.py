@@ -1,4 +1,7 @@
-"""What KenLM's own tools make of six sentences: `lmplz -o 3 --discount_fallback`, then `build_binary trie` (KenLM 4cb443e, x86-64)."""
+"""What KenLM's own tools make of six sentences (KenLM 4cb443e, x86-64).
+
+`lmplz -o 3 --discount_fallback`, then `build_binary trie`.
+"""
 
 import base64
 import gzip

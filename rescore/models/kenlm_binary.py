@@ -24,36 +24,45 @@ def is_kenlm(path: Path) -> bool:
 
 
 class KenlmModel:
-    """The same questions as `NgramModel`, answered by KenLM, which maps the file into memory."""
+    """What `NgramModel` offers, by KenLM, which maps the file into memory."""
 
     normalizer = "none"
 
     def __init__(self, path: Path) -> None:
-        """Open a KenLM binary. Raises ModelError if the kenlm package is missing or it refuses the file."""
+        """Open a KenLM binary.
+
+        Raises ModelError if the kenlm package is missing or refuses the file.
+        """
         try:
             import kenlm  # noqa: PLC0415 - optional
         except ImportError as error:
             raise ModelError(
-                f"{path}: a KenLM binary needs the kenlm package; pip install 'dlmrescore[kenlm]', or give the ARPA file"
+                f"{path}: a KenLM binary needs the kenlm package; "
+                "pip install 'dlmrescore[kenlm]', or give the ARPA file"
             ) from error
         try:
             self._model: Any = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
             raise ModelError(
-                f"{path}: KenLM cannot read it ({error}); build it again with this machine's build_binary"
+                f"{path}: KenLM cannot read it ({error}); "
+                "build it again with this machine's build_binary"
             ) from error
         self.order = int(self._model.order)
         self.digest = _digest(path)
 
     def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Nats of every word and of `</s>`, sentence after sentence: (words + sentences,) float64; and bool, True where a word is unknown."""
-        texts = (
-            " ".join(UNK if word in (BOS, EOS) else word for word in words) for words in sentences
-        )
-        rows = [row for text in texts for row in self._model.full_scores(text)]
-        return np.array([row[0] for row in rows]) * np.log(10), np.array(
-            [row[2] for row in rows], dtype=bool
-        )
+        """Nats of every word and of `</s>`, sentence after sentence; and which words are unknown.
+
+        Both (words + sentences,), float64 and bool.
+        """
+        log10_probs: list[float] = []
+        is_unknown: list[bool] = []
+        for words in sentences:
+            text = " ".join(UNK if word in (BOS, EOS) else word for word in words)
+            for log10_prob, _, unknown in self._model.full_scores(text):
+                log10_probs.append(log10_prob)
+                is_unknown.append(unknown)
+        return np.array(log10_probs) * np.log(10), np.array(is_unknown, dtype=bool)
 
 
 def _digest(path: Path) -> str:

@@ -1,12 +1,14 @@
-"""A word n-gram model with back-off, as sorted arrays: read in place from disk, looked up for thousands of words at once.
+"""A word n-gram model with back-off, as sorted arrays: mapped from disk, looked up in bulk.
 
-An entry of order n is found by its key: (number of the entry of its first n - 1 words) * (number of words) + (number of its last word). Keys ascend.
-An entry of order 1 is its word's number. `log_probs` are nats; `backoffs` are the nats added when an n-gram with that context is not there.
+An entry of order n is found by its key: (number of the entry of its first n - 1 words) * (number of
+words) + (number of its last word). Keys ascend. An entry of order 1 is its word's number.
+`log_probs` are nats; `backoffs` are the nats added where the model lacks an n-gram of that context.
 
-The directory: `config.json`, `words.txt` (one word a line, by number) and `model.safetensors` with the tensors `keys.2`.. int64, `log_probs.1`.. and
-`backoffs.1`.. float32. config.json:
+A directory holds `config.json`, `words.txt` (one word a line, by number) and `model.safetensors`
+with the tensors `keys.2`.. int64, `log_probs.1`.. and `backoffs.1`.. float32. config.json:
 
-    {"format": "dlmrescore-model", "version": 1, "objective": "ngram", "order": 3, "normalizer": "librispeech", "digest": "...", "card": {...}}
+    {"format": "dlmrescore-model", "version": 1, "objective": "ngram", "order": 3,
+     "normalizer": "librispeech", "digest": "...", "card": {...}}
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ _FORMAT, _VERSION = "dlmrescore-model", 1
 class NgramModel:
     """p(word | the order - 1 words before it), with back-off to shorter contexts.
 
-    `words` by number; `log_probs[n - 1]` (entries,) float32 of order n; `backoffs[n - 1]` the same for orders below the highest;
-    `keys[n - 2]` (entries,) int64 for orders from 2.
+    `words` by number; `log_probs[n - 1]` (entries,) float32 of order n; `backoffs[n - 1]` the same
+    for orders below the highest; `keys[n - 2]` (entries,) int64 for orders from 2.
     """
 
     words: Sequence[str]
@@ -54,7 +56,7 @@ class NgramModel:
 
     @cached_property
     def numbers(self) -> dict[str, int]:
-        """The number of every word that a text may have, `<unk>` and the ends of sentences left out."""
+        """The number of every word that a text may have: all but `<unk>`, `<s>` and `</s>`."""
         return {
             word: number for number, word in enumerate(self.words) if word not in (UNK, BOS, EOS)
         }
@@ -70,7 +72,7 @@ class NgramModel:
 
     @cached_property
     def digest(self) -> str:
-        """16 hex digits over every number and every word: the model's part of a score's signature."""
+        """16 hex digits over all numbers and words: the model's part of a score's signature."""
         whole = hashlib.blake2b("\n".join(self.words).encode(), digest_size=8)
         for name, array in _tensors(self).items():
             whole.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -78,68 +80,62 @@ class NgramModel:
         return whole.hexdigest()
 
     def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Nats of every word and of `</s>`, sentence after sentence: (words + sentences,) float64; and bool, True where a word is unknown.
+        """Nats of every word and of `</s>`, sentence after sentence; and which words are unknown.
 
-        An unknown word is `<unk>`; where the model has none its value is -inf.
+        Both (words + sentences,), float64 and bool. An unknown word is scored as `<unk>`; where
+        the model has none its value is -inf.
         """
-        (unknown, bos, eos), known = self.special, self.numbers
-        tokens = np.array(
-            [
-                n
-                for words in sentences
-                for n in (bos, *(known.get(word, unknown) for word in words), eos)
-            ],
-            dtype=np.int64,
-        )
+        unknown, bos, eos = self.special
+        numbers: list[int] = []
+        for words in sentences:
+            numbers.append(bos)
+            numbers.extend(self.numbers.get(word, unknown) for word in words)
+            numbers.append(eos)
+        tokens = np.array(numbers, dtype=np.int64)
         inside = tokens != bos
         return self._values(tokens, inside)[inside], tokens[inside] == unknown
 
     def _values(self, tokens: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """(length,) float64 nats of every token; `inside` is False at the beginnings of sentences."""
+        """(length,) float64 nats of every token; `inside` is False where a sentence begins."""
         values = np.where(tokens < 0, -np.inf, self.log_probs[0][tokens]).astype(np.float64)
-        entries = tokens  # of the n-grams that end here, -1: the model has none
+        entries = tokens  # which n-gram ends at each token, -1: the model has none
         for keys, log_probs, backoffs in zip(
             self.keys, self.log_probs[1:], self.backoffs, strict=True
         ):
             contexts = np.where(inside, np.roll(entries, 1), -1)
             has_context = contexts >= 0
             values[has_context] += backoffs[contexts[has_context]]
-            entries = find(
-                keys, np.where(has_context & (tokens >= 0), contexts * len(self.words) + tokens, -1)
-            )
-            found = entries >= 0
-            values[found] = log_probs[entries[found]]
+            extended = contexts * len(self.words) + tokens
+            entries = find(keys, np.where(has_context & (tokens >= 0), extended, -1))
+            has_entry = entries >= 0
+            values[has_entry] = log_probs[entries[has_entry]]
         return values
 
 
-def find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The places of `wanted` (length,) int64 in the ascending `keys`, -1 where it is not there; -1 is never there."""
+def find(keys: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The places of `queries` (length,) int64 in the ascending `keys`; -1 where there is none.
+
+    The query -1 has no place.
+    """
     if not len(keys):
-        return np.full(len(wanted), -1)
-    values, inverse = np.unique(
-        wanted, return_inverse=True
-    )  # in order, and each once: the search stays in the cache
+        return np.full(len(queries), -1)
+    # In order, and each once: the search stays in the cache.
+    values, inverse = np.unique(queries, return_inverse=True)
     places = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
     places[keys[places] != values] = -1
     return places[inverse]
 
 
 def _tensors(model: NgramModel) -> dict[str, np.ndarray]:
-    """The arrays by their names in the file, in a fixed order."""
-    named = [
-        ("keys", 2, model.keys),
-        ("log_probs", 1, model.log_probs),
-        ("backoffs", 1, model.backoffs),
-    ]
-    return {
-        f"{name}.{order}": array
-        for name, first, arrays in named
-        for order, array in enumerate(arrays, first)
-    }
+    """The arrays by their names in the file, in a fixed order: the digest depends on it."""
+    tensors = {f"keys.{order}": keys for order, keys in enumerate(model.keys, 2)}
+    tensors |= {f"log_probs.{order}": values for order, values in enumerate(model.log_probs, 1)}
+    tensors |= {f"backoffs.{order}": values for order, values in enumerate(model.backoffs, 1)}
+    return tensors
 
 
 def make_directory(directory: Path) -> None:
-    """Make the directory of a model where there is none. Raises ModelError if it cannot be made."""
+    """Make the directory of a model if it is missing. Raises ModelError if it cannot be made."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -149,19 +145,28 @@ def make_directory(directory: Path) -> None:
 
 
 def save(model: NgramModel, directory: Path) -> None:
-    """Write a model directory; each file appears whole or not at all, config.json last. Raises ModelError or FormatError if it cannot be written."""
-    import safetensors.numpy  # noqa: PLC0415 - only who writes models needs it
+    """Write a model directory; each file appears whole or not at all, config.json last.
+
+    Raises ModelError or FormatError if it cannot be written.
+    """
+    import safetensors.numpy  # noqa: PLC0415 - only writers need it
 
     make_directory(directory)
     config = {
-        "format": _FORMAT, "version": _VERSION, "objective": "ngram", "order": model.order, "normalizer": model.normalizer,
-        "digest": model.digest, "card": dict(model.card),
-    }  # fmt: skip
-    for name, content in (
-        ("model.safetensors", safetensors.numpy.save(_tensors(model))),
-        ("words.txt", "".join(word + "\n" for word in model.words).encode()),
-        ("config.json", (json.dumps(config, indent=2) + "\n").encode()),
-    ):
+        "format": _FORMAT,
+        "version": _VERSION,
+        "objective": "ngram",
+        "order": model.order,
+        "normalizer": model.normalizer,
+        "digest": model.digest,
+        "card": dict(model.card),
+    }
+    files = {
+        "model.safetensors": safetensors.numpy.save(_tensors(model)),
+        "words.txt": "".join(word + "\n" for word in model.words).encode(),
+        "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+    }
+    for name, content in files.items():
         with atomic_writer(directory / name) as out:
             out.write(content)
 
@@ -169,7 +174,8 @@ def save(model: NgramModel, directory: Path) -> None:
 def load(directory: Path) -> NgramModel:
     """Load a model directory; the arrays stay on disk until they are used.
 
-    Raises ModelError (one line naming the file) if a file is missing, broken or of another model, or the directory holds a network.
+    Raises ModelError, one line that names the file, if a file is missing, broken or belongs to
+    another model, or if the directory holds a network.
     """
     config = _read_config(directory / "config.json")
     try:
@@ -178,23 +184,27 @@ def load(directory: Path) -> NgramModel:
         raise ModelError(f"{error}") from error
     arrays = _read_arrays(directory / "model.safetensors")
     order = int(config["order"])
-    expected = (
-        [f"keys.{n}" for n in range(2, order + 1)]
-        + [f"log_probs.{n}" for n in range(1, order + 1)]
-        + [f"backoffs.{n}" for n in range(1, order)]
-    )
-    if set(arrays) != set(expected):
+    keys = [f"keys.{n}" for n in range(2, order + 1)]
+    log_probs = [f"log_probs.{n}" for n in range(1, order + 1)]
+    backoffs = [f"backoffs.{n}" for n in range(1, order)]
+    expected = {*keys, *log_probs, *backoffs}
+    if set(arrays) != expected:
         raise ModelError(
-            f"{directory / 'model.safetensors'}: holds {', '.join(sorted(arrays))}, expected {', '.join(sorted(expected))}; restore the file"
+            f"{directory / 'model.safetensors'}: holds {', '.join(sorted(arrays))}, "
+            f"expected {', '.join(sorted(expected))}; restore the file"
         )
-    keys, log_probs, backoffs = (
-        tuple(arrays[name] for name in expected if name.startswith(kind))
-        for kind in ("keys", "log_probs", "backoffs")
+    model = NgramModel(
+        words,
+        tuple(arrays[name] for name in log_probs),
+        tuple(arrays[name] for name in backoffs),
+        tuple(arrays[name] for name in keys),
+        config["normalizer"],
+        config["card"],
     )
-    model = NgramModel(words, log_probs, backoffs, keys, config["normalizer"], config["card"])
     if model.digest != config["digest"]:
         raise ModelError(
-            f"{directory}: its files do not belong together (digest {model.digest}, expected {config['digest']}); restore or train it again"
+            f"{directory}: its files do not belong together (digest {model.digest}, "
+            f"expected {config['digest']}); restore or train it again"
         )
     return model
 
@@ -204,7 +214,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot read the model's configuration ({error.strerror}); give a model directory, an ARPA file or a KenLM binary"
+            f"{path}: cannot read the model's configuration ({error.strerror}); "
+            "give a model directory, an ARPA file or a KenLM binary"
         ) from error
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
@@ -214,11 +225,13 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     if config.get("objective") != "ngram":
         raise ModelError(
-            f"{path.parent}: holds objective {config.get('objective')!r}, expected 'ngram'; pass --scorer {config.get('objective')}"
+            f"{path.parent}: holds objective {config.get('objective')!r}, expected 'ngram'; "
+            f"pass --scorer {config.get('objective')}"
         )
     if config.get("version") != _VERSION:
         raise ModelError(
-            f"{path}: model version {config.get('version')!r}, this release reads {_VERSION}; update dlmrescore"
+            f"{path}: model version {config.get('version')!r}, this release reads {_VERSION}; "
+            "update dlmrescore"
         )
     try:
         normalizer(config["normalizer"])
@@ -235,7 +248,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a file, memory-mapped: torch's reader maps the file where NumPy's copies it."""
+    """The tensors of a file, memory-mapped: torch's reader maps, NumPy's would copy."""
     import safetensors.torch  # noqa: PLC0415 - torch
 
     try:

@@ -1,44 +1,32 @@
-"""Modified Kneser-Ney: the values are those of Chen and Goodman's formulas, worked out slowly, and probabilities sum to 1 in every context."""
+"""Modified Kneser-Ney: the values of Chen and Goodman's formulas, worked out slowly.
+
+Probabilities sum to 1 in every context.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small import LINES
+from small_ngrams import ROUNDING, model_of, zipf_text
 
 from rescore.errors import TrainError
 from rescore.models.ngram import BOS, EOS, UNK, load
 from rescore.train.corpus import joined
-from rescore.train.kneser_ney import FALLBACK, discounts, encode, estimate, thresholds
+from rescore.train.kneser_ney import FALLBACK, discounts, encode, thresholds
 from rescore.train.ngram import NgramOptions, Perplexity, perplexity, train_ngram
-
-# Every stored number is a float32 of at most 20 nats, so off by at most 20 * 2^-24; a value is the sum of at most `order` of them.
-ROUNDING = 20 * 2**-24
-
-
-def zipf_text(seed=0, sentences=150, size=12):
-    """Random sentences, the empty one included, with enough counts of 1 to 4 in each order for discounts."""
-    chance = random.Random(seed)
-    words = [f"w{i}" for i in range(size)]
-    weights = [1 / (i + 1) for i in range(size)]
-    return [
-        " ".join(chance.choices(words, weights, k=chance.randrange(8))) for _ in range(sentences)
-    ]
-
-
-def model_of(lines, order, prune=(), min_count=1):
-    model, found = estimate(*encode(lines, min_count), order, prune)
-    return model, found
 
 
 class Reference:
-    """The formulas with dictionaries of tuples: Chen and Goodman 1998, interpolated, with pruned counts given to the shorter context."""
+    """The formulas with dictionaries of tuples: Chen and Goodman 1998, interpolated.
+
+    Pruned counts are given to the shorter context.
+    """
 
     def __init__(self, lines, order, prune=(), min_count=1):
         frequency = Counter(word for line in lines for word in line.split())
@@ -196,7 +184,7 @@ def test_encode_numbers_words_by_frequency_and_keeps_sentences_apart():
     ("lines", "min_count", "message"),
     [
         ([], 1, "the text holds no words; check --text"),
-        (["a b"], 2, "no word comes 2 times; give more text or a lower --min-count"),
+        (["a b"], 2, "no word occurs 2 times; give more text or a lower --min-count"),
         (["a </s> b"], 1, "the text has <s> or </s> as words"),
         (["<s> a"], 1, "the text has <s> or </s> as words"),
     ],
@@ -213,7 +201,7 @@ def test_thresholds_go_on_and_may_not_fall():
     for wrong in ((1,), (0, 2, 1), (-1,)):
         with pytest.raises(
             TrainError,
-            match=f"--prune {','.join(map(str, wrong))}: expected numbers that begin with 0 and never fall",
+            match=f"--prune {','.join(map(str, wrong))}: expected numbers that begin with 0",
         ):
             thresholds(wrong, 3)
 

@@ -171,13 +171,17 @@ from pathlib import Path
 from rescore.train.trainer import TrainOptions, train
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 corpus, run = Path(sys.argv[1]), Path(sys.argv[2])
-options = TrainOptions("ar", steps=8, batch_tokens=256, width=16, layers=1, heads=2, feed_forward=24, bf16=False, evaluate_every=4, save_every=4)
+options = TrainOptions(
+    "ar", steps=8, batch_tokens=256, width=16, layers=1, heads=2, feed_forward=24, bf16=False,
+    evaluate_every=4, save_every=4,
+)
 from rescore.train.trainer import Run
 save, calls = Run._save, []
 def limited(run):
     calls.append(1)
     if len(calls) == 2:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as on a full disk: writing fails
+        # as on a full disk: writing fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
     save(run)
 Run._save = limited
 train(corpus, run, options, {})

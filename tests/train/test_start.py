@@ -59,7 +59,8 @@ def test_start_from_refuses_other_sizes(size, value, corpus, tmp_path):
     start = small_start(tmp_path / "start", **{size: value})
     with pytest.raises(
         ModelError,
-        match=f"start: its {size} is {value}, expected {getattr(TINY, size)}; start from a model of the same size",
+        match=f"start: its {size} is {value}, expected {getattr(TINY, size)}; "
+        "start from a model of the same size",
     ):
         train(corpus, tmp_path / "run", replace(TINY, objective="usdm", start_from=start), {})
 

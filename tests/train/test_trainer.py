@@ -160,7 +160,8 @@ def test_a_directory_that_holds_a_checkpoint_is_not_written_over(
 def test_a_corpus_smaller_than_a_batch_is_refused(corpus, tmp_path):
     with pytest.raises(
         TrainError,
-        match=r"the corpus has \d+ tokens, fewer than one batch of 100000; give more text or smaller batches",
+        match=r"the corpus has \d+ tokens, fewer than one batch of 100000; "
+        "give more text or smaller batches",
     ):
         train(corpus, tmp_path, replace(TINY, batch_tokens=100_000), {})
 
