@@ -46,11 +46,11 @@ test: setup ## Run the tests, in two processes (JOBS=n for others).
 
 # k2 is on the package index for torch 1.13.1 only, the oldest that the core supports, and for no
 # Python later than 3.11. One environment, with the oldest Python that we support, is for both.
-TEST_K2 = OMP_NUM_THREADS=1 $(VENV_K2)/bin/python -m pytest -p no:cacheprovider -n $(JOBS)
+TEST_K2 = OMP_NUM_THREADS=1 $(VENV_K2)/bin/python -m pytest -p no:cacheprovider
 PY310_TESTS = tests/models tests/scorers tests/pipeline tests/cli
 
 test-py310: .k2-environment ## Import and score with Python 3.10 and torch 1.13.1, where k2 lives.
-	$(TEST_K2) --dist loadfile $(PY310_TESTS)
+	$(TEST_K2) -n $(JOBS) --dist loadfile $(PY310_TESTS)
 
 test-k2: .k2-environment ## Run the icefall stage, and our lattices, against the real k2.
 	@$(VENV_K2)/bin/python -c "import k2; k2.ctc_topo(2)" || { echo "test-k2: k2 does not run" \
