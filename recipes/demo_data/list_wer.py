@@ -1,4 +1,4 @@
-"""Print the table of README.md: utterances, words, first-pass and oracle word error rate of N-best files, and how large the lists are."""
+"""Print the table of README.md: sizes, first-pass and oracle word error rate of N-best files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ def word_errors(ref: str, hyp: str) -> int:
 
 
 def table_row(name: str, records: list[dict[str, Any]]) -> str:
-    """One Markdown row; error rates are percentages of reference words. Oracle: the hypothesis of each list with the fewest errors."""
+    """One Markdown row; error rates are percentages of reference words.
+
+    Oracle: the hypothesis of each list with the fewest errors.
+    """
     words = sum(len(record["ref"].split()) for record in records)
     errors = [
         [word_errors(record["ref"], hyp["text"]) for hyp in record["hyps"]] for record in records
@@ -26,7 +29,8 @@ def table_row(name: str, records: list[dict[str, Any]]) -> str:
     )
     minutes = sum(record["duration"] for record in records) / 60
     mean_depth = sum(map(len, errors)) / len(errors)
-    return f"| {name} | {len(records)} | {words} | {minutes:.1f} | {mean_depth:.1f} | {first:.2f} | {oracle:.2f} |"
+    sizes = f"{len(records)} | {words} | {minutes:.1f} | {mean_depth:.1f}"
+    return f"| {name} | {sizes} | {first:.2f} | {oracle:.2f} |"
 
 
 @click.command()
@@ -36,7 +40,8 @@ def table_row(name: str, records: list[dict[str, Any]]) -> str:
 def main(files: tuple[Path, ...]) -> None:
     """Print one table row per N-best file (JSON lines)."""
     click.echo(
-        "| list | utterances | words | minutes | mean depth | first pass WER % | oracle WER % |\n|---|---|---|---|---|---|---|"
+        "| list | utterances | words | minutes | mean depth | first pass WER % | oracle WER % |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for path in files:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""Rescoring a lattice with a scorer of whole sentences: what is promised of it, and that it finds the best where it can know it."""
+"""The search of a lattice with a whole-sentence scorer: its promises, and what it finds."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_result_is_consistent(lattice, new_scale):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_score_that_follows_from_lm_and_words_is_found_out_exactly(seed):
-    """score = 2 lm + 0.3 words: after the cover every arc's share is known, so the best path of all is the best of the lattice."""
+    """score = 2 lm + 0.3 words: the cover tells every arc's share, so the best path is found."""
     lattice = random_lattice(np.random.default_rng(seed), 12, 30, words=6, span=4)
     totals = arc_totals(lattice, 0.1, 0.5)
     lm_of = {
@@ -116,7 +116,7 @@ def test_a_score_that_follows_from_lm_and_words_is_found_out_exactly(seed):
 
 
 def test_it_finds_more_than_an_n_best_list_of_the_same_cost():
-    """200 random lattices with a score of word pairs: a better total than the list's in more of them than a worse one."""
+    """200 random lattices, a score of word pairs: more totals are better than the list's."""
     better = worse = 0
     for seed in range(200):
         lattice = random_lattice(np.random.default_rng(seed), 20, 60, words=8, span=3)
