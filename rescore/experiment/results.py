@@ -60,14 +60,12 @@ def compare(
     """
     unit, normalizer = options.unit, options.normalizer
     dev = DevSet.of(halves.dev, unit=unit, normalizer=normalizer)
-    fusions = {
-        group: tune(dev, [*base, *added], seed=options.seed)
-        for group, added in _groups(names).items()
-    }
+    fusions: dict[str, Fusion] = {}
     first = evaluate(halves.test, unit=unit, normalizer=normalizer)
     systems = [System("first of the list", (), dev.first_pass_wer, first)]
     retuned: list[NBest] | None = None
     for group, added in _groups(names).items():
+        fusions[group] = tune(dev, [*base, *added], seed=options.seed)
         save(fusions[group], folder / f"fusion.{group}.json")
         best = list(fuse(halves.test, fusions[group]))
         jsonl.write(best, folder / f"best.{group}.jsonl")
