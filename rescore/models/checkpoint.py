@@ -173,12 +173,12 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _check_objective(config: Mapping[str, Any], path: Path) -> None:
     objective, prediction = config.get("objective"), config.get("prediction")
     if objective not in OBJECTIVES or prediction not in OBJECTIVES[objective].predictions:
-        known = ", ".join(
+        names = ", ".join(
             f"{name} ({' or '.join(entry.predictions)})" for name, entry in OBJECTIVES.items()
         )
         raise ModelError(
             f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; "
-            f"known: {known}"
+            f"known: {names}"
         )
 
 

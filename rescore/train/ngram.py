@@ -61,8 +61,8 @@ class Perplexity:
     @property
     def per_known_token(self) -> float:
         """The same without unknown words."""
-        known = self.words + self.sentences - self.unknown
-        return math.exp((self.nats - self.unknown_nats) / known)
+        tokens = self.words + self.sentences - self.unknown
+        return math.exp((self.nats - self.unknown_nats) / tokens)
 
     def __str__(self) -> str:
         return (
@@ -119,14 +119,15 @@ def train_ngram(
         "entries": [len(values) for values in model.log_probs],
         "discounts": discounts,
     }
-    figures = {
-        name: {**asdict(result), "valid_perplexity_per_word": result.per_word}
-        for name, result in validation.items()
-    }
-    model = replace(
-        model,
-        normalizer=options.normalizer,
-        card={**card, "training": training, "validation": figures},
-    )
+    card = {**card, "training": training, "validation": _figures(validation)}
+    model = replace(model, normalizer=options.normalizer, card=card)
     save(model, directory)
     return model, validation
+
+
+def _figures(perplexities: Mapping[str, Perplexity]) -> dict[str, dict[str, float]]:
+    """Perplexities as a card holds them."""
+    return {
+        name: {**asdict(perplexity), "valid_perplexity_per_word": perplexity.per_word}
+        for name, perplexity in perplexities.items()
+    }

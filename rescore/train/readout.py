@@ -105,10 +105,10 @@ def cross_entropy(
         else:
             share = scale[part, None].to(logits.dtype)
         largest = logits.amax(-1, keepdim=True)
-        own = logits.gather(-1, target) - largest
+        target_logit = logits.gather(-1, target) - largest
         exps = logits.sub_(largest).exp_()  # in place: `logits` is not needed any more
         mass = exps.sum(-1, keepdim=True)
-        loss = ((mass.log() - own) * share).sum()
+        loss = ((mass.log() - target_logit) * share).sum()
         if not is_trained:
             return loss, None
         return loss, exps.mul_(share / mass).scatter_add_(-1, target, -share)
