@@ -217,7 +217,7 @@ class _Prefix:
 def best_paths(lattice: Lattice, log_prob: LogProb, weights: Weights) -> Iterator[Path]:
     """Yield the word sequences of a lattice, each once, best total first.
 
-    Ties by the order in which they were found, which the file determines.
+    Ties keep the order in which the search meets them, which the file determines.
 
     Every total is exact (float64): the maximum over all paths of the lattice that spell the words,
     fillers and times being free. Raises LatticeError if no path leads from start to end.

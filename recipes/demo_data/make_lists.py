@@ -298,25 +298,26 @@ def make_all(sentences: list[Sentence], depth: int, jobs: int) -> list[Made]:
         return list(tqdm(finished, total=len(sentences), unit="utt", file=sys.stderr))
 
 
-def save(made: list[Made], out_dir: Path, slf_dir: Path | None) -> None:
+def save(utterances: list[Made], out_dir: Path, slf_dir: Path | None) -> None:
     """Write dev.jsonl and test.jsonl (those parts that have utterances), and the lattices if a
     folder is given.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
-        mine = [item for item in made if item.part == part]
-        if mine:
+        of_part = [item for item in utterances if item.part == part]
+        if of_part:
             write_whole(
-                out_dir / f"{part}.jsonl", "".join(json.dumps(item.record) + "\n" for item in mine)
+                out_dir / f"{part}.jsonl",
+                "".join(json.dumps(item.record) + "\n" for item in of_part),
             )
             click.echo(
-                f"{part}: {len(mine)} utterances; hypothesis 1 is the decoder's own in "
-                f"{sum(item.agrees for item in mine)}",
+                f"{part}: {len(of_part)} utterances; hypothesis 1 is the decoder's own in "
+                f"{sum(item.agrees for item in of_part)}",
                 err=True,
             )
     if slf_dir is not None:
         slf_dir.mkdir(parents=True, exist_ok=True)
-        for item in made:
+        for item in utterances:
             write_whole(slf_dir / f"{item.record['id']}.slf", item.slf)
 
 

@@ -1,8 +1,10 @@
-"""A small CTC acoustic model of AN4 (42 minutes of speech), so that try_checkout.py has real posteriors: characters, a strided
-convolution and a two-layer bidirectional GRU.
+"""A small CTC acoustic model of AN4 (42 minutes of speech): real posteriors for try_checkout.py.
 
-Data: a tar with `an4/{train,test}.tsv` (id, speaker, seconds, transcript) and `an4/{train,test}/{id}.flac`. The last training speakers are the dev set.
-Shapes: N utterances, F feature frames of 10 ms, T = ceil(F / 3) frames of 30 ms, C symbols: blank, space, apostrophe, letters.
+It predicts characters with a strided convolution and a two-layer bidirectional GRU.
+Data: a tar with `an4/{train,test}.tsv` (id, speaker, seconds, transcript) and
+`an4/{train,test}/{id}.flac`. The last training speakers are the dev set.
+Shapes: N utterances, F feature frames of 10 ms, T = ceil(F / 3) frames of 30 ms, C symbols: blank,
+space, apostrophe, letters.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class Utterance:
 
 
 def load(folder: Path, half: str) -> list[Utterance]:
-    """The utterances of `folder/{half}.tsv`, features from a cache beside it."""
+    """Return the utterances of `folder/{half}.tsv`; features are cached beside it."""
     cache = folder / f"{half}.features.pt"
     rows = [
         line.split("\t")
@@ -40,17 +42,17 @@ def load(folder: Path, half: str) -> list[Utterance]:
         from lhotse import Fbank, FbankConfig  # noqa: PLC0415
 
         fbank = Fbank(FbankConfig(num_mel_bins=80))
-        found = {}
+        extracted = {}
         for row in rows:
             samples, rate = soundfile.read(folder / half / f"{row[0]}.flac", dtype="float32")
-            found[row[0]] = torch.from_numpy(fbank.extract(samples, rate))
-        torch.save(found, cache)
+            extracted[row[0]] = torch.from_numpy(fbank.extract(samples, rate))
+        torch.save(extracted, cache)
     features = torch.load(cache, weights_only=True)
     return [Utterance(row[0], row[1], row[3].upper(), features[row[0]]) for row in rows]
 
 
 def split(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
-    """(train, dev): the last speakers in alphabetical order are dev."""
+    """Return (train, dev): the last speakers in alphabetical order are dev."""
     dev = set(sorted({u.speaker for u in utterances})[-DEV_SPEAKERS:])
     return [u for u in utterances if u.speaker not in dev], [
         u for u in utterances if u.speaker in dev
@@ -58,7 +60,7 @@ def split(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]
 
 
 def encode(text: str) -> list[int]:
-    """Symbols of a text, a space before every word."""
+    """Return the symbols of a text, a space before every word."""
     return [SYMBOLS.index(character) for character in "|" + text.replace(" ", "|")]
 
 
@@ -87,19 +89,22 @@ class Ctc(nn.Module):
 def batches(
     utterances: list[Utterance], size: int
 ) -> Iterator[tuple[list[Utterance], torch.Tensor, torch.Tensor]]:
-    """(utterances, normalised features (N, F, 80), lengths (N,)), the longest first in a batch."""
+    """Yield (utterances, normalised features (N, F, 80), lengths (N,)), longest first."""
     for start in range(0, len(utterances), size):
-        some = sorted(utterances[start : start + size], key=lambda u: -len(u.features))
-        normal = [(u.features - u.features.mean(0)) / (u.features.std(0) + 1e-5) for u in some]
+        batch = sorted(utterances[start : start + size], key=lambda u: -len(u.features))
+        normal = [(u.features - u.features.mean(0)) / (u.features.std(0) + 1e-5) for u in batch]
         yield (
-            some,
+            batch,
             nn.utils.rnn.pad_sequence(normal, batch_first=True),
             torch.tensor([len(f) for f in normal]),
         )
 
 
 def train(utterances: list[Utterance], minutes: float, seed: int = 0) -> Ctc:
-    """Train until the minutes are over, with masked bands and stretches; the learning rate falls to zero on the way."""
+    """Train until the minutes are over, with masked bands and stretches of the features.
+
+    The learning rate falls to zero on the way.
+    """
     torch.manual_seed(seed)
     model = Ctc().train()
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -108,10 +113,10 @@ def train(utterances: list[Utterance], minutes: float, seed: int = 0) -> Ctc:
     while (spent := (time.monotonic() - begin) / 60 / minutes) < 1:
         pairs = list(batches([utterances[i] for i in torch.randperm(len(utterances))], 16))
         losses = []
-        for some, features, lengths in pairs:
+        for batch, features, lengths in pairs:
             spent = min(1.0, (time.monotonic() - begin) / 60 / minutes)
             optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, 2 * (1 - spent)) + 1e-6
-            targets = [encode(u.text) for u in some]
+            targets = [encode(u.text) for u in batch]
             for _ in range(2):
                 band, at = (
                     int(torch.randint(70, ())),
@@ -134,7 +139,8 @@ def train(utterances: list[Utterance], minutes: float, seed: int = 0) -> Ctc:
             losses.append(float(loss))
         epoch += 1
         print(
-            f"epoch {epoch}: CTC loss {sum(losses) / len(losses):.3f} a symbol, {(time.monotonic() - begin) / 60:.1f} minutes",
+            f"epoch {epoch}: CTC loss {sum(losses) / len(losses):.3f} a symbol, "
+            f"{(time.monotonic() - begin) / 60:.1f} minutes",
             flush=True,
         )
     return model.eval()

@@ -1,10 +1,14 @@
-"""Run the stage inside a real icefall checkout, on real speech: get_lattice -> nbest_decoding -> rescore_with_dlm -> write_error_stats.
+"""Run the stage inside a real icefall checkout, on real speech.
 
-    python recipes/icefall/try_checkout.py /path/to/icefall --an4 /path/to/an4 --out out --minutes 15
+get_lattice -> nbest_decoding -> rescore_with_dlm -> write_error_stats:
 
-needs icefall's packages (docs/icefall.md) and AN4 unpacked. The acoustic model is a small character CTC trained here (an4_ctc.py), the HLG is made by
-icefall's way from AN4's words and a bigram of the training transcripts: real posteriors and real lattices, a weak recogniser. Prints what it checks
-and what it measured; exits with status 1 if something is not as claimed.
+    python recipes/icefall/try_checkout.py /path/to/icefall --an4 /path/to/an4 --out out \\
+        --minutes 15
+
+It needs icefall's packages (docs/icefall.md) and AN4, unpacked. The acoustic model is a small
+character CTC trained here (an4_ctc.py); the HLG is made icefall's way from AN4's words and a bigram
+of the training transcripts: real posteriors and real lattices, a weak recogniser. Prints every
+check and measurement; exits with status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -34,29 +38,29 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
-        "--minutes", type=float, default=15, help="of training, where OUT/ctc.pt is not there"
+        "--minutes", type=float, default=15, help="of training, if there is no OUT/ctc.pt"
     )
     parser.add_argument(
         "--utterances", type=int, default=None, help="of dev and of test; default all"
     )
-    given = parser.parse_args()
+    options = parser.parse_args()
     sys.path[:0] = [
         str(HERE),
-        str(given.icefall),
-        str(given.icefall / "egs/librispeech/ASR/pruned_transducer_stateless2"),
+        str(options.icefall),
+        str(options.icefall / "egs/librispeech/ASR/pruned_transducer_stateless2"),
     ]
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     check = Checks()
-    name_the_checkout(given.icefall)
-    try_patches(given.icefall, check)
-    try_lattices(given, check)
+    name_the_checkout(options.icefall)
+    try_patches(options.icefall, check)
+    try_lattices(options, check)
     try_transducer(check)
     print(f"{check.passed} checks passed, {check.failed} failed")
     return 1 if check.failed else 0
 
 
 class Checks:
-    """Says what was found, and remembers whether all of it was right."""
+    """Prints every check and counts those that passed and failed."""
 
     passed = failed = 0
 
@@ -98,10 +102,10 @@ def try_patches(folder: Path, check: Checks) -> None:
         )
 
 
-# ----------------------------------------------------------------------------------------------------------------------- lattices of speech
+# --------------------------------------------------------------------------- lattices of speech
 
 
-def try_lattices(given: argparse.Namespace, check: Checks) -> None:
+def try_lattices(options: argparse.Namespace, check: Checks) -> None:
     import an4_ctc  # noqa: PLC0415
     import torch  # noqa: PLC0415
     from icefall.utils import write_error_stats  # noqa: PLC0415
@@ -109,45 +113,49 @@ def try_lattices(given: argparse.Namespace, check: Checks) -> None:
     import rescore  # noqa: PLC0415
 
     torch.set_num_threads(1)
-    train, dev = an4_ctc.split(an4_ctc.load(given.an4, "train"))
-    test = an4_ctc.load(given.an4, "test")
+    train, dev = an4_ctc.split(an4_ctc.load(options.an4, "train"))
+    test = an4_ctc.load(options.an4, "test")
     model = an4_ctc.Ctc()
-    if not (given.out / "ctc.pt").exists():
-        torch.save(an4_ctc.train(train, given.minutes).state_dict(), given.out / "ctc.pt")
-    model.load_state_dict(torch.load(given.out / "ctc.pt", weights_only=True))
+    if not (options.out / "ctc.pt").exists():
+        torch.save(an4_ctc.train(train, options.minutes).state_dict(), options.out / "ctc.pt")
+    model.load_state_dict(torch.load(options.out / "ctc.pt", weights_only=True))
     model.eval()
     graph, words = make_hlg([u.text for u in train])
     print(f"HLG: {graph.arcs.num_elements()} arcs, {len(words)} words")
     scorer = rescore.load_scorer("usdm")
-    for name, utterances in (("dev", dev[: given.utterances]), ("test", test[: given.utterances])):
+    for name, utterances in (
+        ("dev", dev[: options.utterances]),
+        ("test", test[: options.utterances]),
+    ):
         results = decode_set(
-            name, batches_of(model, graph, utterances), scorer, words, given.out, check
+            name, batches_of(model, graph, utterances), scorer, words, options.out, check
         )
         for setting, texts in results.items():
-            with open(given.out / f"errs-{name}-{setting}.txt", "w", encoding="utf8") as file:
+            with open(options.out / f"errs-{name}-{setting}.txt", "w", encoding="utf8") as file:
                 wer = write_error_stats(file, f"{name}-{setting}", sorted(texts), enable_log=False)
             print(
-                f"    {name}, {len(texts)} utterances, {setting}: {wer:.2f} % WER (icefall's write_error_stats)"
+                f"    {name}, {len(texts)} utterances, {setting}: {wer:.2f} % WER (icefall's "
+                "write_error_stats)"
             )
 
 
 def batches_of(model: Any, graph: Any, utterances: list[Any]) -> Iterator[tuple[list[Any], Any]]:
-    """(utterances, lattice) by icefall's get_lattice."""
+    """Yield (utterances, lattice), by icefall's get_lattice."""
     import an4_ctc  # noqa: PLC0415
     import torch  # noqa: PLC0415
     from icefall.decode import get_lattice  # noqa: PLC0415
 
-    for some, features, lengths in an4_ctc.batches(utterances, 16):
+    for batch, features, lengths in an4_ctc.batches(utterances, 16):
         with torch.no_grad():
             log_probs, frames = model(features, lengths)
         segments = torch.stack(
-            [torch.arange(len(some)), torch.zeros(len(some), dtype=torch.long), frames], 1
+            [torch.arange(len(batch)), torch.zeros(len(batch), dtype=torch.long), frames], 1
         ).to(torch.int32)
         lattice = get_lattice(
-            nnet_output=log_probs, decoding_graph=graph, supervision_segments=segments, search_beam=20, output_beam=8, min_active_states=30,
-            max_active_states=10000,
+            nnet_output=log_probs, decoding_graph=graph, supervision_segments=segments,
+            search_beam=20, output_beam=8, min_active_states=30, max_active_states=10000,
         )  # fmt: skip
-        yield some, lattice
+        yield batch, lattice
 
 
 def decode_set(
@@ -158,7 +166,10 @@ def decode_set(
     out: Path,
     check: Checks,
 ) -> dict[str, list[Any]]:
-    """Every method on the same lattices: setting -> [(id, reference words, hypothesis words)], and the checks on each batch."""
+    """Run every method on the same lattices, and the checks on each batch.
+
+    Return setting -> [(id, reference words, hypothesis words)].
+    """
     import torch  # noqa: PLC0415
     from dlm_rescore import dump_nbest, rescore_with_dlm  # noqa: PLC0415
     from icefall.decode import Nbest, nbest_decoding, one_best_decoding  # noqa: PLC0415
@@ -172,16 +183,16 @@ def decode_set(
     largest, paths, seconds, count = 0.0, 0, {"nbest_decoding": 0.0, "rescore_with_dlm": 0.0}, 0
     dump = out / f"nbest-{name}.jsonl"
     dump.unlink(missing_ok=True)
-    for some, lattice in batches:
+    for batch, lattice in batches:
         count += 1
         before = (lattice.arcs.values().clone(), lattice.scores.clone(), lattice.lm_scores.clone())
         best, seconds["nbest_decoding"] = timed(
             seconds["nbest_decoding"],
             lambda lattice=lattice: nbest_decoding(lattice, NUM_PATHS, nbest_scale=NBEST_SCALE),
         )
-        found, seconds["rescore_with_dlm"] = timed(
+        rescored, seconds["rescore_with_dlm"] = timed(
             seconds["rescore_with_dlm"],
-            lambda lattice=lattice, some=some: rescore_with_dlm(
+            lambda lattice=lattice, batch=batch: rescore_with_dlm(
                 lattice,
                 NUM_PATHS,
                 scorer,
@@ -189,13 +200,13 @@ def decode_set(
                 NBEST_SCALE,
                 [1, 0.5],
                 [0, 0.3],
-                cut_ids=[u.id for u in some],
+                cut_ids=[u.id for u in batch],
             ),
         )
         best_texts = dump_nbest(
             lattice,
-            [u.id for u in some],
-            [u.text for u in some],
+            [u.id for u in batch],
+            [u.text for u in batch],
             dump,
             num_paths=NUM_PATHS,
             nbest_scale=NBEST_SCALE,
@@ -208,7 +219,7 @@ def decode_set(
             )
         )
         theirs = [to_text(ids) for ids in get_texts(best)]
-        ours = found["ngram_lm_scale_1_dlm_scale_0"]
+        ours = rescored["ngram_lm_scale_1_dlm_scale_0"]
         same_best &= [to_text(ids) for ids in get_texts(ours)] == theirs == best_texts
         same_scores &= torch.equal(ours.scores, best.scores)
         nbest = Nbest.from_lattice(lattice, NUM_PATHS, nbest_scale=NBEST_SCALE).intersect(lattice)
@@ -221,22 +232,24 @@ def decode_set(
         settings = {
             "1best": get_texts(one_best_decoding(lattice)),
             "nbest": get_texts(best),
-            **{key: get_texts(value) for key, value in found.items()},
+            **{key: get_texts(value) for key, value in rescored.items()},
         }
         for setting, hyps in settings.items():
             rows = [
                 (u.id, u.text.split(), to_text(ids).split())
-                for u, ids in zip(some, hyps, strict=True)
+                for u, ids in zip(batch, hyps, strict=True)
             ]
             results.setdefault(setting, []).extend(rows)
     check(
-        f"{name}: scales 1 and 0 give icefall's nbest_decoding, text for text, and so does nbest-dump ({count} batches)",
+        f"{name}: scales 1 and 0 give icefall's nbest_decoding, text for text, and so does "
+        f"nbest-dump ({count} batches)",
         same_best,
     )
     check(f"{name}: with the same arc scores", same_scores)
     check(f"{name}: the {paths} paths are icefall's Nbest, in its order", alike)
     check(
-        f"{name}: am and ngram are compute_am_scores and compute_lm_scores to {largest:.1e} of their size (float32)",
+        f"{name}: am and ngram are compute_am_scores and compute_lm_scores to {largest:.1e} of "
+        "their size (float32)",
         largest < 1e-5,
     )
     check(f"{name}: the lattices are unchanged, bit for bit", unchanged)
@@ -249,7 +262,7 @@ def decode_set(
 
 
 def compared(lattice: Any, nbest: Any) -> tuple[float, bool]:
-    """(largest relative difference of am and ngram to icefall's, whether the paths are the same)."""
+    """Return the largest relative difference to icefall's scores, and whether paths are equal."""
     from dlm_rescore.paths import sample_paths  # noqa: PLC0415
     from icefall.utils import get_texts  # noqa: PLC0415
 
@@ -269,7 +282,10 @@ def timed(before: float, call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def make_hlg(texts: list[str]) -> tuple[Any, list[str]]:
-    """(HLG, word table) as compile_hlg.py makes it: L spells words, G is an add-0.1 bigram. Spellings begin with a space, so nothing is ambiguous."""
+    """Return (HLG, word table) as compile_hlg.py makes them.
+
+    L spells words, G is an add-0.1 bigram. Spellings begin with a space, so nothing is ambiguous.
+    """
     import k2  # noqa: PLC0415
     import torch  # noqa: PLC0415
     from an4_ctc import SYMBOLS  # noqa: PLC0415
@@ -306,22 +322,25 @@ def make_hlg(texts: list[str]) -> tuple[Any, list[str]]:
     graph = k2.connect(k2.compose(k2.arc_sort(lexicon), k2.arc_sort(grammar)))
     graph = k2.connect(k2.remove_epsilon(k2.connect(k2.determinize(graph))))
     graph.aux_labels = graph.aux_labels.remove_values_eq(0)
-    found = k2.arc_sort(
+    hlg = k2.arc_sort(
         k2.connect(
             k2.compose(k2.ctc_topo(len(SYMBOLS) - 1), k2.arc_sort(graph), inner_labels="tokens")
         )
     )
-    found = k2.create_fsa_vec([found])
-    found.scores *= HLG_SCALE
-    found.lm_scores = found.scores.clone()
-    return found, ["<eps>", *words]
+    hlg = k2.create_fsa_vec([hlg])
+    hlg.scores *= HLG_SCALE
+    hlg.lm_scores = hlg.scores.clone()
+    return hlg, ["<eps>", *words]
 
 
-# ---------------------------------------------------------------------------------------------------------------------------- transducer
+# ----------------------------------------------------------------------------------- transducer
 
 
 def try_transducer(check: Checks) -> None:
-    """The twin's search against icefall's, with icefall's own Decoder and Joiner and random weights: its am scores and its choice at LM scale 0."""
+    """Compare our transducer search with icefall's, by their choices at LM scale 0.
+
+    Decoder and Joiner are icefall's own, with random weights.
+    """
     import torch  # noqa: PLC0415
     from beam_search import modified_beam_search_lm_rescore  # noqa: PLC0415
     from decoder import Decoder  # noqa: PLC0415
@@ -329,7 +348,7 @@ def try_transducer(check: Checks) -> None:
     from joiner import Joiner  # noqa: PLC0415
 
     class Silent:
-        """An LM that says 0 to everything."""
+        """An LM whose every score is 0."""
 
         name, kind, signature = "silent", "log_prob", "silent"
 
@@ -360,7 +379,8 @@ def try_transducer(check: Checks) -> None:
         same &= ours == theirs
         utterances += len(ours)
     check(
-        f"transducer: scale 0 gives icefall's modified_beam_search_lm_rescore at scale 0 ({utterances} utterances, random weights)",
+        "transducer: scale 0 gives icefall's modified_beam_search_lm_rescore at scale 0 "
+        f"({utterances} utterances, random weights)",
         same,
     )
 

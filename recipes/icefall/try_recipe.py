@@ -1,10 +1,13 @@
-"""Run a patched recipe of a real icefall checkout from its main() to RESULTS.md, on AN4, with a stand-in for the one thing missing: a trained model.
+"""Run a patched recipe of a real icefall checkout on AN4, from its main() to RESULTS.md.
 
-    python recipes/icefall/try_recipe.py /path/to/icefall zipformer/ctc_decode --an4 /path/to/an4 --model out/ctc.pt --work work -- --decoding-method nbest-dump
+    python recipes/icefall/try_recipe.py /path/to/icefall zipformer/ctc_decode \\
+        --an4 /path/to/an4 --model out/ctc.pt --work work -- --decoding-method nbest-dump
 
-The recipe's own code runs: flags, data module, get_lattice, the patch, store_transcripts, write_error_stats, its file names. Replaced are the model (the
-CTC of try_checkout.py; for zipformer/decode.py the recipe's own small zipformer with random weights) and the data: AN4's dev and test utterances
-under the names of LibriSpeech's sets. What follows `--` goes to the recipe.
+A trained model is missing; a stand-in takes its place. The recipe's own code runs: flags, data
+module, get_lattice, the patch, store_transcripts, write_error_stats, its file names. Replaced are
+the model (the CTC of try_checkout.py; for zipformer/decode.py the recipe's own small zipformer with
+random weights) and the data: AN4's dev and test utterances under the names of LibriSpeech's sets.
+What follows `--` goes to the recipe.
 """
 
 from __future__ import annotations
@@ -21,9 +24,15 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).resolve().parent
+COMMON = (
+    "--exp-dir exp --lang-dir data/lang --manifest-dir data/fbank --on-the-fly-feats 1"
+    " --max-duration 60 --num-workers 0 --avg 1 --epoch 1"
+)
 SMALL = (
-    "--num-encoder-layers 1,1,1,1,1,1 --feedforward-dim 64,64,64,64,64,64 --encoder-dim 64,64,64,64,64,64 --encoder-unmasked-dim 48,48,48,48,48,48"
-    " --query-head-dim 16 --pos-head-dim 4 --value-head-dim 8 --num-heads 2,2,2,2,2,2 --decoder-dim 64 --joiner-dim 64 --pos-dim 16"
+    "--num-encoder-layers 1,1,1,1,1,1 --feedforward-dim 64,64,64,64,64,64"
+    " --encoder-dim 64,64,64,64,64,64 --encoder-unmasked-dim 48,48,48,48,48,48"
+    " --query-head-dim 16 --pos-head-dim 4 --value-head-dim 8 --num-heads 2,2,2,2,2,2"
+    " --decoder-dim 64 --joiner-dim 64 --pos-dim 16"
 )
 
 
@@ -39,29 +48,34 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--utterances", type=int, default=40, help="of each of the four sets")
-    here, flags = sys.argv[1:], []
-    if "--" in here:
-        here, flags = here[: here.index("--")], here[here.index("--") + 1 :]
-    given = parser.parse_args(here)
-    folder, _, module = given.recipe.partition("/")
-    recipes = given.icefall.resolve() / "egs/librispeech/ASR"
-    sys.path[:0] = [str(recipes / folder), str(given.icefall.resolve()), str(HERE)]
-    model, work = given.model.resolve(), given.work.resolve()
-    prepare(work, given.an4.resolve(), recipes, given.utterances)
+    arguments, recipe_flags = sys.argv[1:], []
+    if "--" in arguments:
+        separator = arguments.index("--")
+        arguments, recipe_flags = arguments[:separator], arguments[separator + 1 :]
+    options = parser.parse_args(arguments)
+    folder, _, module = options.recipe.partition("/")
+    recipes = options.icefall.resolve() / "egs/librispeech/ASR"
+    sys.path[:0] = [str(recipes / folder), str(options.icefall.resolve()), str(HERE)]
+    model, work = options.model.resolve(), options.work.resolve()
+    prepare(work, options.an4.resolve(), recipes, options.utterances)
     os.chdir(work)
     recipe = importlib.import_module(module)
-    common = "--exp-dir exp --lang-dir data/lang --manifest-dir data/fbank --on-the-fly-feats 1 --max-duration 60 --num-workers 0 --avg 1 --epoch 1"
-    own = {
+    replace_model = {
         "zipformer/ctc_decode": as_ctc,
         "conformer_ctc/decode": as_conformer,
         "zipformer/decode": as_transducer,
-    }[given.recipe](recipe, model)
-    sys.argv = [str(recipes / f"{given.recipe}.py"), *common.split(), *own.split(), *flags]
+    }[options.recipe]
+    model_flags = replace_model(recipe, model)
+    script = str(recipes / f"{options.recipe}.py")
+    sys.argv = [script, *COMMON.split(), *model_flags.split(), *recipe_flags]
     recipe.main()
 
 
 def prepare(work: Path, an4: Path, recipes: Path, utterances: int) -> None:
-    """The folder of an egs recipe: data/lang as compile_hlg.py leaves it, cuts, links to shared/ and to ours."""
+    """Make the folder of an egs recipe.
+
+    It holds data/lang as compile_hlg.py leaves it, cuts, and links to shared/ and to our files.
+    """
     if (work / "shared").exists():
         return
     import an4_ctc  # noqa: PLC0415
@@ -84,18 +98,18 @@ def prepare(work: Path, an4: Path, recipes: Path, utterances: int) -> None:
     )
     (work / "text").write_text("\n".join(u.text for u in train))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(work / "text"), model_prefix=str(work / "data/lang/bpe"), vocab_size=60, user_defined_symbols=["<blk>", "<sos/eos>"], unk_id=2,
-        bos_id=-1, eos_id=-1, minloglevel=2,
+        input=str(work / "text"), model_prefix=str(work / "data/lang/bpe"), vocab_size=60,
+        user_defined_symbols=["<blk>", "<sos/eos>"], unk_id=2, bos_id=-1, eos_id=-1, minloglevel=2,
     )  # fmt: skip
     halves = {"dev-clean": (dev[0::2], "train"), "dev-other": (dev[1::2], "train")}
     test = an4_ctc.load(an4, "test")
-    for name, (some, half) in {
+    for name, (utterances_of_set, half) in {
         **halves,
         "test-clean": (test[0::2], "test"),
         "test-other": (test[1::2], "test"),
     }.items():
         cuts = []
-        for u in some[:utterances]:
+        for u in utterances_of_set[:utterances]:
             recording = Recording.from_file(an4 / half / f"{u.id}.flac", recording_id=u.id)
             said = SupervisionSegment(
                 u.id, u.id, 0.0, recording.duration, text=u.text, speaker=u.speaker
@@ -110,7 +124,7 @@ def prepare(work: Path, an4: Path, recipes: Path, utterances: int) -> None:
 
 
 class StandIn(torch.nn.Module):
-    """AN4's CTC behind the calls that decode.py makes."""
+    """AN4's CTC with the methods that decode.py calls."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -139,7 +153,7 @@ class StandIn(torch.nn.Module):
     ) -> tuple[torch.Tensor, None, None]:
         if supervisions["sequence_idx"].tolist() != list(range(len(features))):
             raise ValueError(
-                "a cut of this batch has not exactly one supervision, which the stand-in model needs"
+                "a cut of this batch has no or several supervisions; the stand-in model needs one"
             )
         return self.forward_encoder(features, supervisions["num_frames"])[0], None, None
 

@@ -1,4 +1,7 @@
-"""Tests of recipes/icefall with the real k2: `make test-k2` runs them, where k2 is not installed nothing is collected (and then pytest fails)."""
+"""Tests of recipes/icefall with the real k2: `make test-k2` runs them.
+
+Without k2 nothing is collected, and then pytest fails.
+"""
 
 import sys
 from importlib.util import find_spec
@@ -14,7 +17,7 @@ if find_spec("k2") is None:
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    """Nothing that a recipe remembers between batches outlives a test."""
+    """Forget after each test what a recipe remembers between batches."""
     from dlm_rescore import dump, stage  # noqa: PLC0415
 
     stage._tested.clear()

@@ -1,6 +1,8 @@
-"""Lattices as k2 makes them from CTC posteriors: with `ctc_topo`, and with an HLG from a small lexicon and n-gram. And scorers that count their calls.
+"""Lattices as k2 makes them from CTC posteriors, and a scorer that counts its calls.
 
-The posteriors are synthetic: a random alignment of a sentence, with noise. Tokens: 1 is the space before a word, 2 to 27 are letters, 0 is blank.
+The graphs are `ctc_topo` and an HLG from a small lexicon and n-gram. The posteriors are synthetic:
+a random alignment of a sentence, with noise. Tokens: 1 is the space before a word, 2 to 27 are
+letters, 0 is blank.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ def words_to_text(ids: list[int]) -> str:
 def posteriors(
     sentences: list[str], seed: int = 0, noise: float = 2.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """log P (N, T, C) and supervision segments: each symbol one or two frames, blanks between, noise everywhere."""
+    """Return log P (N, T, C) and supervision segments.
+
+    Each symbol has one or two frames, with blanks between and noise everywhere.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for sentence in sentences:
@@ -56,7 +61,7 @@ def posteriors(
 def decode(
     graph: k2.Fsa, sentences: list[str], seed: int = 0, noise: float = 2.0, output_beam: float = 6.0
 ) -> k2.Fsa:
-    """What icefall's `get_lattice` does."""
+    """Decode as icefall's `get_lattice` does."""
     log_probs, segments = posteriors(sentences, seed, noise)
     dense = k2.DenseFsaVec(log_probs, segments)
     return k2.intersect_dense_pruned(
@@ -80,21 +85,27 @@ def hlg_lattice(sentences: list[str] = SENTENCES[:3], seed: int = 0, **options: 
 
 
 def hlg() -> k2.Fsa:
-    """compile_hlg.py of icefall in small. No disambiguation: every spelling begins with a space, and no word comes twice."""
+    """Make an HLG as icefall's compile_hlg.py does, in small.
+
+    It needs no disambiguation: every spelling begins with a space, and no word comes twice.
+    """
     graph = k2.connect(k2.compose(k2.arc_sort(lexicon()), k2.arc_sort(bigram())))
     graph = k2.connect(k2.remove_epsilon(k2.connect(k2.determinize(graph))))
     graph.aux_labels = graph.aux_labels.remove_values_eq(0)
     graph = k2.arc_sort(graph)
-    found = k2.arc_sort(
+    composed = k2.arc_sort(
         k2.connect(k2.compose(k2.ctc_topo(MAX_TOKEN), graph, inner_labels="tokens"))
     )
-    found = k2.create_fsa_vec([found])
-    found.lm_scores = found.scores.clone()
-    return found
+    batch = k2.create_fsa_vec([composed])
+    batch.lm_scores = batch.scores.clone()
+    return batch
 
 
 def lexicon() -> k2.Fsa:
-    """Letters to words: state 0 before every word, one state between two letters, the last state final."""
+    """Map letters to words.
+
+    State 0 stands before every word, a state of its own between two letters; the last one is final.
+    """
     spellings = [spell(word) for word in WORDS]
     last = sum(len(spelling) - 1 for spelling in spellings) + 1
     lines, state = [], 1
@@ -112,7 +123,10 @@ def lexicon() -> k2.Fsa:
 
 
 def bigram() -> k2.Fsa:
-    """P(word | last word) from the sentences, add-one; state w is "the last word was w", 0 the start, the last one is final."""
+    """Estimate P(word | last word) from the sentences, add-one.
+
+    State w is "the last word was w", 0 the start; the last state is final.
+    """
     size = len(WORDS)
     counts = torch.ones(size + 1, size + 1)  # column `size` is the end
     for sentence in SENTENCES:
@@ -130,7 +144,10 @@ def bigram() -> k2.Fsa:
 
 
 def enumerate_paths(lattice: k2.Fsa, utterance: int) -> dict[tuple[int, ...], tuple[float, float]]:
-    """ids -> (score, lm score) of the best path, from a walk over every path. float64; meant for small lattices."""
+    """Return ids -> (score, lm score) of the best path, from a walk over every path.
+
+    float64; meant for small lattices.
+    """
     fsa = lattice[utterance]
     arcs = fsa.arcs.values()[:, :2].tolist()
     labels = (
@@ -151,13 +168,13 @@ def enumerate_paths(lattice: k2.Fsa, utterance: int) -> dict[tuple[int, ...], tu
         if state == last:
             best[ids] = max(best.get(ids, (-float("inf"), 0.0)), (score, lm))
         for index in leaving.get(state, []):
-            own = tuple(label for label in labels[index] if label > 0)
-            stack.append((arcs[index][1], ids + own, score + scores[index], lm + ngram[index]))
+            words = tuple(label for label in labels[index] if label > 0)
+            stack.append((arcs[index][1], ids + words, score + scores[index], lm + ngram[index]))
     return best
 
 
 def snapshot(lattice: k2.Fsa) -> dict[str, object]:
-    """Everything a lattice is, to compare it afterwards."""
+    """Return all of a lattice, to compare it afterwards."""
     tensors = {
         name: (value.tolist(), str(value.dtype)) if isinstance(value, torch.Tensor) else str(value)
         for name, value in lattice.named_tensor_attr()

@@ -1,4 +1,4 @@
-"""The transducer twin, against all alignments of a small transducer."""
+"""The beam search of a transducer, against all alignments of a small one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SYMBOLS, FRAMES = 3, 4
 
 
 class Decoder(nn.Module):
-    """icefall's stateless decoder, as far as the search knows it."""
+    """icefall's stateless decoder, as much of it as the search uses."""
 
     blank_id, context_size = 0, 2
 
@@ -70,8 +70,8 @@ def letters(ids: list[int]) -> str:
 
 @torch.no_grad()
 def alignments(model, encoder_out) -> dict[tuple[int, ...], float]:
-    """tokens -> probability, summed over every sequence of one symbol a frame."""
-    found: dict[tuple[int, ...], float] = {}
+    """Return tokens -> probability, summed over every sequence of one symbol a frame."""
+    probabilities: dict[tuple[int, ...], float] = {}
     frames = model.joiner.encoder_proj(encoder_out)
     for symbols in product(range(SYMBOLS), repeat=len(frames)):
         tokens, log_prob = (), 0.0
@@ -87,10 +87,10 @@ def alignments(model, encoder_out) -> dict[tuple[int, ...], float]:
             )
             log_prob += float(log_probs[symbol])
             tokens = tokens if symbol == 0 else (*tokens, symbol)
-        found[tokens] = found.get(tokens, 0.0) + float(
+        probabilities[tokens] = probabilities.get(tokens, 0.0) + float(
             torch.tensor(log_prob, dtype=torch.float64).exp()
         )
-    return found
+    return probabilities
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,23 +103,23 @@ def test_a_wide_beam_sums_all_alignments(seed):
             assert float(log_prob.exp()) == pytest.approx(truth[tokens], rel=1e-5)
 
 
-def test_a_beam_is_as_wide_as_it_is_and_padding_changes_nothing():
+def test_a_beam_has_at_most_its_width_and_padding_changes_nothing():
     model, encoder_out, lengths = example()
-    found = beams(model, encoder_out, lengths, beam=4)
-    assert [len(prefixes) for prefixes in found] == [min(4, len(prefixes)) for prefixes in found]
+    batched = beams(model, encoder_out, lengths, beam=4)
+    assert all(len(prefixes) <= 4 for prefixes in batched)
     [alone] = beams(model, encoder_out[1:2, :2], torch.tensor([2]), beam=4)
-    assert alone.keys() == found[1].keys()
+    assert alone.keys() == batched[1].keys()
     for tokens, log_prob in alone.items():
-        assert float(log_prob) == pytest.approx(float(found[1][tokens]), rel=1e-5)
+        assert float(log_prob) == pytest.approx(float(batched[1][tokens]), rel=1e-5)
 
 
 def test_the_best_has_the_highest_total_and_zero_is_a_scale():
     model, encoder_out, lengths = example(1)
     scorer = CountingScorer(lambda text: 2.0 * text.count("b") - text.count("c"))
-    found = modified_beam_search_dlm_rescore(
+    ids_by_scale = modified_beam_search_dlm_rescore(
         model, encoder_out, lengths, scorer, letters, dlm_scale=[0, 1, 30], beam=20
     )
-    assert list(found) == ["dlm_scale_0", "dlm_scale_1", "dlm_scale_30"]
+    assert list(ids_by_scale) == ["dlm_scale_0", "dlm_scale_1", "dlm_scale_30"]
     assert len(scorer.calls) == 1
     for number, prefixes in enumerate(beams(model, encoder_out, lengths, beam=20)):
         for scale in (0, 1, 30):
@@ -129,8 +129,8 @@ def test_the_best_has_the_highest_total_and_zero_is_a_scale():
                     float(prefixes[tokens]) + scale * scorer.value(letters(list(tokens)))
                 ),
             )
-            assert found[f"dlm_scale_{scale}"][number] == list(best)
-    assert found["dlm_scale_0"] != found["dlm_scale_30"]
+            assert ids_by_scale[f"dlm_scale_{scale}"][number] == list(best)
+    assert ids_by_scale["dlm_scale_0"] != ids_by_scale["dlm_scale_30"]
     assert (
         len(
             modified_beam_search_dlm_rescore(model, encoder_out, lengths, CountingScorer(), letters)
@@ -142,10 +142,10 @@ def test_the_best_has_the_highest_total_and_zero_is_a_scale():
 def test_empty_hypotheses_are_scored_and_may_win():
     model, encoder_out, lengths = example()
     scorer = CountingScorer(lambda text: 0.0 if text == "" else -100.0)
-    found = modified_beam_search_dlm_rescore(
+    ids_by_scale = modified_beam_search_dlm_rescore(
         model, encoder_out, lengths, scorer, letters, dlm_scale=10, beam=100
     )
-    assert found["dlm_scale_10"] == [[], [], []]
+    assert ids_by_scale["dlm_scale_10"] == [[], [], []]
 
 
 def test_the_dump_gives_what_the_twin_gives(tmp_path):

@@ -35,15 +35,15 @@ def dump(path, lattice=None, cuts=CUTS, texts=SENTENCES[:3], **options):
 
 def test_records_hold_what_the_lattice_said(tmp_path):
     best = dump(tmp_path / "x.jsonl")
-    found = list(rescore.read(tmp_path / "x.jsonl"))
-    assert [nbest.id for nbest in found] == ["cut-a", "cut-b", "cut-c"]
-    assert [nbest.ref for nbest in found] == SENTENCES[:3]
-    assert [nbest.hyps[0].text for nbest in found] == best
-    assert found[0].raw["meta"] == {"num_paths": 30, "nbest_scale": 0.5, "scores_of": "am + ngram"}
-    assert all(hyp.scores.keys() == {"am", "ngram"} for nbest in found for hyp in nbest.hyps)
+    lists = list(rescore.read(tmp_path / "x.jsonl"))
+    assert [nbest.id for nbest in lists] == ["cut-a", "cut-b", "cut-c"]
+    assert [nbest.ref for nbest in lists] == SENTENCES[:3]
+    assert [nbest.hyps[0].text for nbest in lists] == best
+    assert lists[0].raw["meta"] == {"num_paths": 30, "nbest_scale": 0.5, "scores_of": "am + ngram"}
+    assert all(hyp.scores.keys() == {"am", "ngram"} for nbest in lists for hyp in nbest.hyps)
     assert rescore.evaluate(
-        list(rescore.fuse(found, rescore.Fusion({"am": 1.0, "ngram": 1.0})))
-    ) == rescore.evaluate(found)
+        list(rescore.fuse(lists, rescore.Fusion({"am": 1.0, "ngram": 1.0})))
+    ) == rescore.evaluate(lists)
 
 
 def test_batches_are_appended_and_can_be_read_between(tmp_path):
@@ -57,11 +57,11 @@ def test_batches_are_appended_and_can_be_read_between(tmp_path):
 def test_an_empty_lattice_keeps_its_utterance(tmp_path):
     lattice = k2.index_fsa(hlg_lattice(), torch.tensor([0, -1, 1], dtype=torch.int32))
     best = dump(tmp_path / "x.jsonl", lattice)
-    found = list(rescore.read(tmp_path / "x.jsonl"))
+    lists = list(rescore.read(tmp_path / "x.jsonl"))
     assert best[1] == ""
-    assert [hyp.text for hyp in found[1].hyps] == [""]
-    assert found[1].raw["meta"]["empty_lattice"] is True
-    rescore.tune(found, ["am", "ngram"], restarts=0)
+    assert [hyp.text for hyp in lists[1].hyps] == [""]
+    assert lists[1].raw["meta"]["empty_lattice"] is True
+    rescore.tune(lists, ["am", "ngram"], restarts=0)
 
 
 def test_a_graph_without_an_ngram_has_one_score(tmp_path):
@@ -100,11 +100,11 @@ def test_references_and_cuts_have_to_be_as_many(tmp_path):
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_file(tmp_path):
-    """The run is killed after two of four batches, its last line is torn, and it is started again."""
-    here = Path(__file__).parent
+    """The run is killed after two of four batches, its last line is torn, and it starts again."""
+    tests = Path(__file__).parent
     code = f"""
 import os, signal, sys
-sys.path[:0] = [{str(here)!r}, {str(here.parents[1] / "recipes" / "icefall")!r}]
+sys.path[:0] = [{str(tests)!r}, {str(tests.parents[1] / "recipes" / "icefall")!r}]
 from test_k2_dump import dump, hlg_lattice
 path, kill_after = sys.argv[1], int(sys.argv[2])
 for seed in range(4):

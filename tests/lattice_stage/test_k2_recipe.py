@@ -1,4 +1,4 @@
-"""What the patches call: flags, data sets, methods, file names; and that the patches hold no more than that."""
+"""What the patches call: flags, data sets, methods, file names; the patches hold no more."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def params(tmp_path, *flags, method="decoding_method", **others):
     parser = argparse.ArgumentParser()
     parser.add_argument("--method")
     recipe.add_arguments(parser, ngram=others.pop("ngram", True))
-    given = vars(parser.parse_args([*flags]))
-    chosen = given.pop("method")
+    parsed = vars(parser.parse_args([*flags]))
+    chosen = parsed.pop("method")
     basics = {
         "num_paths": 20,
         "nbest_scale": 0.5,
@@ -43,7 +43,7 @@ def params(tmp_path, *flags, method="decoding_method", **others):
         "exp_dir": tmp_path,
         "dlm_set": "dev-clean",
     }
-    return AttributeDict({**given, method: chosen, **basics, **others})
+    return AttributeDict({**parsed, method: chosen, **basics, **others})
 
 
 BATCH = {"text": SENTENCES[:3], "cut": [SimpleNamespace(id=f"c{i}") for i in range(3)]}
@@ -72,26 +72,26 @@ def test_a_dump_is_of_dev_and_test_sets_a_grid_of_dev_sets_and_chosen_scales_of_
 
 def test_nbest_dump_writes_beside_the_other_results_and_returns_the_best_words(tmp_path):
     lattice = hlg_lattice()
-    given = params(
+    options = params(
         tmp_path,
         "--method",
         "nbest-dump",
         res_dir=tmp_path / "new" / "nbest-dump",
         suffix="epoch-30_avg-15",
     )
-    found = recipe.decode_lattice(given, lattice, BATCH, words_to_text)
+    words_by_key = recipe.decode_lattice(options, lattice, BATCH, words_to_text)
     lists = list(
         rescore.read(tmp_path / "new" / "nbest-dump" / "nbest-dev-clean-epoch-30_avg-15.jsonl")
     )
-    assert found == {"nbest-dump": [list(nbest.hyps[0].words) for nbest in lists]}
-    given = params(
+    assert words_by_key == {"nbest-dump": [list(nbest.hyps[0].words) for nbest in lists]}
+    options = params(
         tmp_path, "--method", "nbest-dump", method="method"
     )  # conformer_ctc: no res_dir, no suffix
-    assert recipe.dump_file(given) == tmp_path / "nbest-dev-clean.jsonl"
+    assert recipe.dump_file(options) == tmp_path / "nbest-dev-clean.jsonl"
 
 
 def test_dlm_rescoring_returns_words_by_key(tmp_path):
-    given = params(
+    options = params(
         tmp_path,
         "--method",
         "dlm-rescoring",
@@ -102,12 +102,12 @@ def test_dlm_rescoring_returns_words_by_key(tmp_path):
         "--dlm-ngram-lm-scale",
         "1",
     )
-    found = recipe.decode_lattice(given, hlg_lattice(), BATCH, words_to_text)
-    assert list(found) == ["ngram_lm_scale_1.0_dlm_scale_0.0"]
+    words_by_key = recipe.decode_lattice(options, hlg_lattice(), BATCH, words_to_text)
+    assert list(words_by_key) == ["ngram_lm_scale_1.0_dlm_scale_0.0"]
     dumped = recipe.decode_lattice(
         params(tmp_path, "--method", "nbest-dump"), hlg_lattice(), BATCH, words_to_text
     )
-    assert found["ngram_lm_scale_1.0_dlm_scale_0.0"] == dumped["nbest-dump"]
+    assert words_by_key["ngram_lm_scale_1.0_dlm_scale_0.0"] == dumped["nbest-dump"]
 
 
 @pytest.mark.parametrize(

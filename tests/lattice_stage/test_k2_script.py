@@ -1,4 +1,4 @@
-"""dlm_rescoring.sh from dumps to a fused test set, with icefall's habits: stages, options, files."""
+"""dlm_rescoring.sh from dumps to a fused test set, in icefall's style: stages, options, files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ import rescore
 RECIPES = Path(__file__).parents[2] / "recipes" / "icefall"
 
 #: What icefall's shared/parse_options.sh does, in short: --some-name value sets some_name.
-PARSE_OPTIONS = 'while [ $# -gt 0 ]; do name=${1#--}; name=${name//-/_}; printf -v "$name" %s "$2"; shift 2; done\n'
+PARSE_OPTIONS = (
+    "while [ $# -gt 0 ]; do name=${1#--}; name=${name//-/_}; "
+    'printf -v "$name" %s "$2"; shift 2; done\n'
+)
 
 
 SETS = ("--dev-sets", "dev-clean", "--test-sets", "test-clean")

@@ -1,4 +1,7 @@
-"""`rescore_with_dlm`: formula, keys, one call of the scorer, the self-test, and that it is what `dlmrescore score` and `fuse` give."""
+"""`rescore_with_dlm`: formula, keys, one call of the scorer, the self-test.
+
+It gives what `dlmrescore score` and `fuse` give.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def best_by_hand(paths, scorer, to_text, n, d):
 def test_the_best_path_has_the_highest_total(seed):
     lattice, scorer = hlg_lattice(seed=seed, noise=3.0), CountingScorer()
     paths = sample_paths(lattice, 100, 0.5)
-    found = rescore_with_dlm(
+    best_by_key = rescore_with_dlm(
         lattice,
         100,
         scorer,
@@ -56,15 +59,15 @@ def test_the_best_path_has_the_highest_total(seed):
         dlm_scale=[-1, 0, 0.3, 5],
     )
     for n, d in product([0, 0.5, 1, 2], [-1, 0, 0.3, 5]):
-        assert word_ids(found[f"ngram_lm_scale_{n}_dlm_scale_{d}"]) == best_by_hand(
+        assert word_ids(best_by_key[f"ngram_lm_scale_{n}_dlm_scale_{d}"]) == best_by_hand(
             paths, scorer, words_to_text, n, d
         )
-    assert len({str(word_ids(best)) for best in found.values()}) > 1
+    assert len({str(word_ids(best)) for best in best_by_key.values()}) > 1
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_scales_1_and_0_are_nbest_decoding(seed):
-    found = rescore_with_dlm(
+    best_by_key = rescore_with_dlm(
         hlg_lattice(seed=seed),
         50,
         CountingScorer(),
@@ -74,7 +77,9 @@ def test_scales_1_and_0_are_nbest_decoding(seed):
         dlm_scale=0,
     )
     expected = stage.nbest_decoding(hlg_lattice(seed=seed), 50, nbest_scale=0.5)
-    assert torch.equal(found["ngram_lm_scale_1_dlm_scale_0"].arcs.values(), expected.arcs.values())
+    assert torch.equal(
+        best_by_key["ngram_lm_scale_1_dlm_scale_0"].arcs.values(), expected.arcs.values()
+    )
 
 
 def test_the_scorer_is_called_once_with_one_list_an_utterance():
@@ -123,8 +128,10 @@ def test_the_lattice_is_left_as_it_was_even_when_the_scorer_fails():
 def test_empty_lattices_and_empty_hypotheses_keep_their_place():
     lattice = k2.index_fsa(hlg_lattice(), torch.tensor([-1, 0, -1, 2], dtype=torch.int32))
     scorer = CountingScorer()
-    found = rescore_with_dlm(lattice, 30, scorer, words_to_text, dlm_scale=1, ngram_lm_scale=1)
-    assert [len(ids) > 0 for ids in word_ids(found["ngram_lm_scale_1_dlm_scale_1"])] == [
+    best_by_key = rescore_with_dlm(
+        lattice, 30, scorer, words_to_text, dlm_scale=1, ngram_lm_scale=1
+    )
+    assert [len(ids) > 0 for ids in word_ids(best_by_key["ngram_lm_scale_1_dlm_scale_1"])] == [
         False,
         True,
         False,
@@ -166,26 +173,25 @@ def test_a_scorer_that_leaves_a_list_out_is_an_error():
 def test_a_lattice_without_an_ngram_needs_the_variant_without():
     with pytest.raises(
         ScoreError,
-        match=r"the lattice has no lm_scores.*HLG.lm_scores = HLG.scores.clone\(\).*variant without",
+        match=r"lattice has no lm_scores.*HLG.lm_scores = HLG.scores.clone\(\).*variant without",
     ):
         rescore_with_dlm(ctc_lattice(), 20, CountingScorer(), letters_to_text)
     lattice = ctc_lattice()
-    found = rescore_with_dlm_no_ngram(
+    best_by_key = rescore_with_dlm_no_ngram(
         lattice, 50, CountingScorer(), letters_to_text, 0.5, dlm_scale=[0, 4]
     )
-    assert word_ids(found["dlm_scale_0"]) == word_ids(
+    assert word_ids(best_by_key["dlm_scale_0"]) == word_ids(
         stage.nbest_decoding(ctc_lattice(), 50, nbest_scale=0.5)
     )
-    assert word_ids(found["dlm_scale_4"]) != word_ids(found["dlm_scale_0"])
+    assert word_ids(best_by_key["dlm_scale_4"]) != word_ids(best_by_key["dlm_scale_0"])
 
 
-# ------------------------------------------------------------------------------------------------------------------------------- self-test
+# -------------------------------------------------------------------------------------- self-test
 
 
 def wrong_scale(paths, n, d, dlm):
-    return (
-        paths.am / max(n, 1e-9) / 20 + paths.ngram + d * dlm
-    )  # the mixed-up weighting am / s + lm
+    # the mixed-up weighting am / s + lm
+    return paths.am / max(n, 1e-9) / 20 + paths.ngram + d * dlm
 
 
 def wrong_order(paths, n, d, dlm):
@@ -253,7 +259,7 @@ def test_the_recipes_own_nbest_decoding_is_used_where_icefall_is(monkeypatch):
     assert [options["num_paths"] for options in calls] == [20]
 
 
-# ---------------------------------------------------------------------------------------------------------- our own network, in and out of k2
+# --------------------------------------------------------------- our own network, in and out of k2
 
 
 @pytest.mark.parametrize("scorer", ["usdm", "mdlm", "ar"])
@@ -264,9 +270,8 @@ def test_in_process_is_what_the_dumped_lists_give(scorer, kind, tmp_path):
         if kind == "hlg"
         else (ctc_lattice(), letters_to_text)
     )
-    built = rescore.load_scorer(
-        scorer, rescore.ScorerOptions(draws=4, dtype="float64")
-    )  # batches differ, and with them the last bits of float32
+    # float64: batches differ, and with them the last bits of float32
+    built = rescore.load_scorer(scorer, rescore.ScorerOptions(draws=4, dtype="float64"))
     dump_nbest(
         lattice,
         CUTS,
@@ -279,16 +284,16 @@ def test_in_process_is_what_the_dumped_lists_give(scorer, kind, tmp_path):
     )
     scored = list(rescore.score(rescore.read(tmp_path / "nbest.jsonl"), built, name="dlm"))
     if kind == "hlg":
-        found = rescore_with_dlm(
+        best = rescore_with_dlm(
             lattice, 30, built, to_text, 0.5, ngram_lm_scale=0.7, dlm_scale=1.3, cut_ids=CUTS
         )["ngram_lm_scale_0.7_dlm_scale_1.3"]
         weights = rescore.Fusion({"am": 1.0, "ngram": 0.7, "dlm": 1.3})
     else:
-        found = rescore_with_dlm_no_ngram(
+        best = rescore_with_dlm_no_ngram(
             lattice, 30, built, to_text, 0.5, dlm_scale=1.3, cut_ids=CUTS
         )["dlm_scale_1.3"]
         weights = rescore.Fusion({"am": 1.0, "dlm": 1.3})
-    assert [to_text(ids) for ids in word_ids(found)] == [
+    assert [to_text(ids) for ids in word_ids(best)] == [
         nbest.hyps[0].text for nbest in rescore.fuse(scored, weights)
     ]
     paths = sample_paths(lattice, 30, 0.5)
@@ -301,10 +306,13 @@ def test_in_process_is_what_the_dumped_lists_give(scorer, kind, tmp_path):
 
 def test_without_k2_the_first_import_says_how_to_get_it():
     folder = Path(stage.__file__).parents[1]
-    code = f"import sys; sys.modules['k2'] = None; sys.path.insert(0, {json.dumps(str(folder))}); import dlm_rescore"
+    code = (
+        "import sys; sys.modules['k2'] = None; "
+        f"sys.path.insert(0, {json.dumps(str(folder))}); import dlm_rescore"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert (
-        "RescoreError: k2 cannot be imported (import of k2 halted; None in sys.modules); install it with: pip install k2==1.23.4"
-        in done.stderr
+        "RescoreError: k2 cannot be imported (import of k2 halted; None in sys.modules); "
+        "install it with: pip install k2==1.23.4" in done.stderr
     )

@@ -1,8 +1,9 @@
-"""Diffusion language models in icefall: rescore the paths of a k2 lattice, or write them down for `dlmrescore`. See docs/icefall.md.
+"""Diffusion language models in icefall: rescore the paths of a k2 lattice, or write them to a file.
 
-Link or copy this folder into a recipe (`egs/librispeech/ASR/zipformer/`). It needs k2, torch and the package `dlmrescore`, and nothing of icefall.
-Reading order: paths.py (lattice -> unique word sequences with scores), stage.py (`rescore_with_dlm`), beam_search.py (the transducer twin), dump.py
-(lists into a file), recipe.py (what the patches call).
+Link or copy this folder into a recipe (`egs/librispeech/ASR/zipformer/`), as docs/icefall.md shows.
+It needs k2, torch and the package `dlmrescore`, and nothing of icefall. Reading order: paths.py
+(lattice -> unique word sequences with scores), stage.py (`rescore_with_dlm`), beam_search.py (the
+same for a transducer), dump.py (lists into a file), recipe.py (what the patches call).
 """
 
 from __future__ import annotations

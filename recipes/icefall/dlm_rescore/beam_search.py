@@ -1,10 +1,14 @@
-"""`modified_beam_search_dlm_rescore`: a transducer's beam search whose last beams are rescored with a whole-sentence scorer.
+"""`modified_beam_search_dlm_rescore`: a transducer's beam search with a whole-sentence scorer.
+
+The scorer rescores the last beams:
 
     total = am + dlm_scale * dlm
 
-A transducer has no n-gram beside it, so there is one scale, and the keys say so. The search is that of `modified_beam_search_lm_rescore`,
-pruned_transducer_stateless2/beam_search.py in icefall at 36e0420c: one symbol a frame at most, prefixes that are equal are added up. Only torch is used.
-Shapes: N utterances, T frames, H prefixes of all utterances, V symbols. Exact check: tests/lattice_stage/test_k2_beam_search.py against all alignments.
+A transducer has no n-gram beside it, so there is one scale, and the keys name it alone. The search
+is that of `modified_beam_search_lm_rescore`, pruned_transducer_stateless2/beam_search.py in icefall
+at 36e0420c: at most one symbol a frame; the probabilities of equal prefixes are added. Only torch
+is used. Shapes: N utterances, T frames, H prefixes of all utterances, V symbols.
+Exact check: tests/lattice_stage/test_k2_beam_search.py::test_a_wide_beam_sums_all_alignments.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from rescore.types import Hypothesis, NBest
 
 __all__ = ["beams", "lists_of", "modified_beam_search_dlm_rescore"]
 
-#: Tokens, without the context before the first -> log probability, a float32 tensor () as in icefall.
+#: Tokens without the context before the first -> log probability, a float32 tensor () as in icefall
 Beam: TypeAlias = dict[tuple[int, ...], torch.Tensor]
 
 
@@ -39,17 +43,19 @@ def modified_beam_search_dlm_rescore(
     *,
     cut_ids: Sequence[str] | None = None,
 ) -> dict[str, list[list[int]]]:
-    """Return the best token ids of each utterance for every scale, in the order of `encoder_out` (N, T, C), under the key `dlm_scale_{d}`.
+    """Return the best token ids of each utterance for every scale, under the key `dlm_scale_{d}`.
 
-    `model` is icefall's transducer (`decoder`, `joiner`). The scorer is called once. Scale 0 is the most probable prefix, without the length
-    normalisation of `modified_beam_search`: what `modified_beam_search_lm_rescore` gives at LM scale 0.
-    Raises ScoreError for a scorer that leaves a hypothesis without a finite score.
+    Utterances are in the order of `encoder_out` (N, T, C). `model` is icefall's transducer
+    (`decoder`, `joiner`). The scorer is called once. Scale 0 gives the most probable prefix,
+    without the length normalisation of `modified_beam_search`, as
+    `modified_beam_search_lm_rescore` does at LM scale 0. Raises ScoreError for a scorer that leaves
+    a hypothesis without a finite score.
     """
     grid = scales(dlm_scale, "dlm_scale")
-    found = beams(model, encoder_out, encoder_out_lens, beam, temperature)
-    lists = lists_of(found, ids_to_text, numbered(len(found), cut_ids))
+    last_beams = beams(model, encoder_out, encoder_out_lens, beam, temperature)
+    lists = lists_of(last_beams, ids_to_text, numbered(len(last_beams), cut_ids))
     dlm = score_lists(scorer, lists)
-    ordered = [_ordered(prefixes) for prefixes in found]
+    ordered = [_ordered(prefixes) for prefixes in last_beams]
     answers = {}
     for scale in grid:
         chosen = [
@@ -68,18 +74,19 @@ def modified_beam_search_dlm_rescore(
 
 
 def lists_of(
-    found: Sequence[Beam],
+    last_beams: Sequence[Beam],
     ids_to_text: IdsToText,
     cut_ids: Sequence[str],
     refs: Sequence[str] | None = None,
 ) -> list[NBest]:
-    """One list an utterance, best first, with the score `am`."""
-    if len(cut_ids) != len(found):
+    """Return one list an utterance, best first, with the score `am`."""
+    if len(cut_ids) != len(last_beams):
         raise ScoreError(
-            f"there are {len(cut_ids)} cut ids for {len(found)} utterances; give one for each, in the same order"
+            f"there are {len(cut_ids)} cut ids for {len(last_beams)} utterances; give one for "
+            "each, in the same order"
         )
     lists = []
-    for number, (utterance, prefixes) in enumerate(zip(cut_ids, found, strict=True)):
+    for number, (utterance, prefixes) in enumerate(zip(cut_ids, last_beams, strict=True)):
         hyps = tuple(
             Hypothesis(
                 text_of(list(tokens), ids_to_text, utterance), {"am": float(prefixes[tokens])}
@@ -91,7 +98,7 @@ def lists_of(
 
 
 def _ordered(prefixes: Beam) -> list[tuple[int, ...]]:
-    """The tokens, the most probable first; among equals the last found, as `RaggedTensor.argmax` has it."""
+    """Return the prefixes, most probable first; ties keep the order in which they were added."""
     return sorted(prefixes, key=lambda tokens: -float(prefixes[tokens]))
 
 
@@ -103,37 +110,46 @@ def beams(
     beam: int = 4,
     temperature: float = 1.0,
 ) -> list[Beam]:
-    """The last beam of every utterance, of at most `beam` prefixes each with the sum of its alignments found. `encoder_out` is (N, T, C)."""
+    """Return the last beam of every utterance: at most `beam` prefixes.
+
+    The value of a prefix is the sum over its alignments that the search visits. `encoder_out` is
+    (N, T, C). Raises ScoreError for other shapes.
+    """
     if (
         encoder_out.ndim != 3
         or len(encoder_out_lens) != len(encoder_out)
         or int(encoder_out_lens.min()) < 1
     ):
         raise ScoreError(
-            f"encoder_out is {tuple(encoder_out.shape)} with lengths {encoder_out_lens.tolist()}, expected (N, T, C) and N positive lengths"
+            f"encoder_out is {tuple(encoder_out.shape)} with lengths {encoder_out_lens.tolist()}, "
+            "expected (N, T, C) and N positive lengths"
         )
     frames = model.joiner.encoder_proj(encoder_out)
     lengths = encoder_out_lens.tolist()
-    found: list[Beam] = [{(): torch.zeros((), device=frames.device)} for _ in lengths]
+    current: list[Beam] = [{(): torch.zeros((), device=frames.device)} for _ in lengths]
     for t in range(max(lengths)):
         active = [i for i, length in enumerate(lengths) if t < length]
-        log_probs = _step(model, frames[:, t], active, found, temperature)
-        for i, own in zip(active, log_probs.split([len(found[i]) for i in active]), strict=True):
-            found[i] = _extended(found[i], own, beam, model)
-    return found
+        log_probs = _step(model, frames[:, t], active, current, temperature)
+        by_utterance = log_probs.split([len(current[i]) for i in active])
+        for i, continuations in zip(active, by_utterance, strict=True):
+            current[i] = _extended(current[i], continuations, beam, model)
+    return current
 
 
 def _step(
     model: torch.nn.Module,
     frame: torch.Tensor,
     active: Sequence[int],
-    found: Sequence[Beam],
+    current: Sequence[Beam],
     temperature: float,
 ) -> torch.Tensor:
-    """log P(prefix) + log P(symbol | frame, prefix), (H, V), for all prefixes of the active utterances."""
+    """Return log P(prefix) + log P(symbol | frame, prefix), (H, V).
+
+    Rows are all prefixes of the active utterances.
+    """
     context = model.decoder.context_size
     before = (-1,) * (context - 1) + (model.decoder.blank_id,)
-    rows = [(i, tokens, log_prob) for i in active for tokens, log_prob in found[i].items()]
+    rows = [(i, tokens, log_prob) for i in active for tokens, log_prob in current[i].items()]
     last = torch.tensor(
         [(before + tokens)[-context:] for _, tokens, _ in rows],
         dtype=torch.int64,
@@ -150,7 +166,10 @@ def _step(
 
 
 def _extended(prefixes: Beam, log_probs: torch.Tensor, beam: int, model: torch.nn.Module) -> Beam:
-    """The best continuations of an utterance's prefixes, log_probs (prefixes, V): blank (and unknown) add nothing to the tokens."""
+    """Return the best continuations of an utterance's prefixes, log_probs (prefixes, V).
+
+    Blank and unknown add nothing to the tokens.
+    """
     blank = model.decoder.blank_id
     silent = (blank, getattr(model, "unk_id", blank))
     before = list(prefixes)

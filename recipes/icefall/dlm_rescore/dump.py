@@ -1,10 +1,14 @@
-"""`dump_nbest`: the lists of a running recipe as native JSONL, for `dlmrescore score`, `tune`, `fuse` and `eval` outside of k2.
+"""`dump_nbest`: the lists of a running recipe as native JSONL.
 
-    {"id": "84-121123-0000-0", "ref": "GO DO YOU HEAR", "hyps": [{"text": "GO DO YOU HEAR", "scores": {"am": -31.2, "ngram": -20.1}}, ...],
+`dlmrescore score`, `tune`, `fuse` and `eval` read them outside k2. One line:
+
+    {"id": "84-121123-0000-0", "ref": "GO DO YOU HEAR",
+     "hyps": [{"text": "GO DO YOU HEAR", "scores": {"am": -31.2, "ngram": -20.1}}, ...],
      "meta": {"num_paths": 100, "nbest_scale": 0.5, ...}}
 
-Batches are appended as whole lines and are on disk when the call returns. A recipe that was killed is simply started again: cuts that are in the file
-are left out, a torn last line is cut off, and a file of other settings is refused (rescore/formats/append.py).
+Batches are appended as whole lines and are on disk when the call returns. Start a recipe that was
+killed again: cuts that the file holds are left out, a torn last line is cut off, and a file with
+other settings is refused (rescore/formats/append.py).
 """
 
 from __future__ import annotations
@@ -42,12 +46,14 @@ def dump_nbest(
     use_double_scores: bool = True,
     ngram: bool = True,
 ) -> list[str]:
-    """Append the unique paths of a batch to the file `path` and return the best text of each utterance, which is `nbest_decoding`'s.
+    """Append the unique paths of a batch to the file `path` and return each utterance's best text.
 
-    `cuts` are lhotse cuts or their ids and `texts` the references, in the order of the lattice. Scores are `am` and `ngram`; `ngram=False`, for a graph
-    without an n-gram (`k2.ctc_topo`), writes the whole score as `am`. An empty lattice gives one empty hypothesis with scores 0, the same for any weights,
-    and `empty_lattice` in its `meta`. `rescore_with_dlm`'s self-test runs here, too.
-    Raises ScoreError for a lattice that cannot be dumped, FormatError for a cut id that comes twice and for a file that cannot be appended to.
+    The best text is that of `nbest_decoding`. `cuts` are lhotse cuts or their ids and `texts` the
+    references, in the order of the lattice. Scores are `am` and `ngram`; `ngram=False`, for a graph
+    without an n-gram (`k2.ctc_topo`), writes the whole score as `am`. An empty lattice gives one
+    empty hypothesis with scores 0, the same for any weights, and `empty_lattice` in its `meta`. The
+    self-test of `rescore_with_dlm` runs here, too. Raises ScoreError for a lattice that cannot be
+    dumped, FormatError for a repeated cut id and for a file that cannot be appended to.
     """
     check_lattice(lattice, needs_ngram=ngram)
     paths = checked_paths(lattice, num_paths, nbest_scale, use_double_scores)
@@ -80,7 +86,10 @@ def dump_beam_search(
     beam: int = 4,
     temperature: float = 1.0,
 ) -> list[str]:
-    """`dump_nbest` for a transducer: the last beams of `modified_beam_search_dlm_rescore`, with the score `am`."""
+    """`dump_nbest` for a transducer: the last beams of its search, with the score `am`.
+
+    The search is that of `modified_beam_search_dlm_rescore`.
+    """
     lists = lists_of(
         beams(model, encoder_out, encoder_out_lens, beam, temperature),
         ids_to_text,
@@ -92,7 +101,7 @@ def dump_beam_search(
 
 
 def close_dumps() -> None:
-    """Let all files go that this process appends to. A cut may then come again, as after a new start."""
+    """Close all files that this process appends to. A cut may then come again, as in a new run."""
     while _open:
         _open.popitem()[1].close()
 
@@ -103,7 +112,8 @@ def _append(path: PathLike, settings: dict[str, Any], lists: Sequence[NBest]) ->
         _open[name] = Appender(path, settings)
     if _open[name].settings != settings:
         raise ScoreError(
-            f"{os.fspath(path)}: this run began the file with {_open[name].settings}, expected the same now, got {settings}; name another file"
+            f"{os.fspath(path)}: this run began the file with {_open[name].settings}, expected the "
+            f"same now, got {settings}; name another file"
         )
     _open[name].append(lists)
 
@@ -115,13 +125,17 @@ def _ids(cuts: Sequence[Any]) -> list[str]:
 def _refs(cuts: Sequence[Any], texts: Sequence[str]) -> Sequence[str]:
     if len(texts) != len(cuts):
         raise ScoreError(
-            f"there are {len(texts)} reference texts for {len(cuts)} cuts; give one for each, in the same order"
+            f"there are {len(texts)} reference texts for {len(cuts)} cuts; give one for each, in "
+            "the same order"
         )
     return texts
 
 
 def _never_empty(nbest: NBest, names: Sequence[str]) -> NBest:
-    """A list has at least one hypothesis: for an empty lattice, the empty one. Alone in its list, it wins whatever its scores are."""
+    """Give the list of an empty lattice an empty hypothesis.
+
+    Alone in its list, it wins whatever its scores are.
+    """
     if nbest.hyps:
         return nbest
     return replace(

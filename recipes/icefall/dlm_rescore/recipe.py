@@ -1,7 +1,8 @@
-"""What the patches add to a recipe's decode.py: two decoding methods, their flags, and the data sets they are for.
+"""What the patches add to a recipe's decode.py: two decoding methods, their flags and data sets.
 
-`nbest-dump` writes the lists of dev and test sets. `dlm-rescoring` rescores in process: with both scales given, the test sets; with one left out, a grid
-over the dev sets, because a scale chosen on a test set says nothing about new data.
+`nbest-dump` writes the lists of dev and test sets. `dlm-rescoring` rescores in process: the test
+sets if both scales are given; else a grid over the dev sets, because a scale chosen on a test set
+says nothing about new data.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ Texts = dict[str, list[list[str]]]
 
 
 def add_arguments(parser: argparse.ArgumentParser, ngram: bool = True) -> None:
-    """Add the flags of `dlm-rescoring`; --num-paths and --nbest-scale are the recipe's own. `ngram`: the lattices have one to scale."""
+    """Add the flags of `dlm-rescoring`; --num-paths and --nbest-scale are the recipe's own.
+
+    `ngram`: the lattices have an n-gram to scale.
+    """
     group = parser.add_argument_group(
         "diffusion LM", "for --decoding-method dlm-rescoring (docs/icefall.md of dlmrescore)"
     )
@@ -55,19 +59,22 @@ def add_arguments(parser: argparse.ArgumentParser, ngram: bool = True) -> None:
         "--dlm-scale",
         type=float,
         default=None,
-        help="scale of its score; left out: a grid over the dev sets",
+        help="scale of its score; default: a grid over the dev sets",
     )
     if ngram:
         group.add_argument(
             "--dlm-ngram-lm-scale",
             type=float,
             default=None,
-            help="scale of the lattice's own n-gram; left out: a grid over the dev sets",
+            help="scale of the lattice's own n-gram; default: a grid over the dev sets",
         )
 
 
 def choose_sets(params: Any, librispeech: Any) -> tuple[list[str], list[Any]]:
-    """Return names and data loaders of the sets that the method is for; `librispeech` is the recipe's data module."""
+    """Return the names and data loaders of the sets to decode with this method.
+
+    `librispeech` is the recipe's data module.
+    """
     is_grid = params.dlm_scale is None or params.get("dlm_ngram_lm_scale", 1.0) is None
     names = [*_DEV, *_TEST] if _method(params) == "nbest-dump" else list(_DEV if is_grid else _TEST)
     return names, [
@@ -79,7 +86,10 @@ def choose_sets(params: Any, librispeech: Any) -> tuple[list[str], list[Any]]:
 def decode_lattice(
     params: Any, lattice: Any, supervisions: dict[str, Any], ids_to_text: IdsToText
 ) -> Texts:
-    """Decode one batch from its lattice, as the recipe's `decode_one_batch` returns it: key -> words of every utterance."""
+    """Decode one batch from its lattice and return key -> words of every utterance.
+
+    The recipe's `decode_one_batch` returns the same.
+    """
     cuts = supervisions["cut"]
     common = {
         "num_paths": params.num_paths,
@@ -96,7 +106,7 @@ def decode_lattice(
             **common,
         )
         return {"nbest-dump": [text.split() for text in best]}
-    found = rescore_with_dlm(
+    best_by_key = rescore_with_dlm(
         lattice,
         scorer=_scorer(params.dlm_scorer, params.dlm_model, str(lattice.device)),
         ids_to_text=ids_to_text,
@@ -106,7 +116,8 @@ def decode_lattice(
         **common,
     )
     return {
-        key: [ids_to_text(ids).split() for ids in word_ids(best)] for key, best in found.items()
+        key: [ids_to_text(ids).split() for ids in word_ids(best)]
+        for key, best in best_by_key.items()
     }
 
 
@@ -132,7 +143,7 @@ def decode_beam_search(
             beam=params.beam_size,
         )
         return {"nbest-dump": [text.split() for text in best]}
-    found = modified_beam_search_dlm_rescore(
+    ids_by_key = modified_beam_search_dlm_rescore(
         model,
         encoder_out,
         encoder_out_lens,
@@ -142,11 +153,14 @@ def decode_beam_search(
         beam=params.beam_size,
         cut_ids=[cut.id for cut in cuts],
     )
-    return {key: [ids_to_text(ids).split() for ids in hyps] for key, hyps in found.items()}
+    return {key: [ids_to_text(ids).split() for ids in hyps] for key, hyps in ids_by_key.items()}
 
 
 def dump_file(params: Any) -> Path:
-    """Where the lists of the set being decoded go: nbest-{set}-{suffix}.jsonl beside the recipe's other results."""
+    """Return the file for the lists of the current set: nbest-{set}-{suffix}.jsonl.
+
+    It stands beside the recipe's other results.
+    """
     folder = Path(params.get("res_dir", params.exp_dir))
     folder.mkdir(parents=True, exist_ok=True)
     suffix = f"-{params.suffix}" if "suffix" in params else ""

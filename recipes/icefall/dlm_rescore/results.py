@@ -1,6 +1,8 @@
-"""What icefall's recipes leave behind, for rescored lists: recogs-, errs- and wer-summary- files by icefall's own functions, and a block for RESULTS.md.
+"""icefall's result files for rescored lists, by icefall's own functions.
 
-`python3 -m dlm_rescore.results DIR` reads what dlm_rescoring.sh made there: scored-SET.jsonl (first pass), best-SET.jsonl, eval-SET.json, fusion.json.
+They are recogs-, errs- and wer-summary- files, and a block for RESULTS.md.
+`python3 -m dlm_rescore.results DIR` reads what dlm_rescoring.sh wrote to DIR: scored-SET.jsonl
+(first pass), best-SET.jsonl, eval-SET.json, fusion.json.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ RESCORED = "dlm-rescoring"
 
 
 def write_files(folder: Path, part: str) -> dict[str, float]:
-    """Write the files of one set and return setting -> WER in percent, as icefall rounds it. Raises RescoreError where icefall is not."""
+    """Write the files of one set and return setting -> WER in percent, as icefall rounds it.
+
+    Raises RescoreError if icefall cannot be imported.
+    """
     try:
         from icefall.utils import store_transcripts, write_error_stats  # noqa: PLC0415
     except ImportError as error:
         raise RescoreError(
-            f"icefall cannot be imported ({error}); put its checkout on PYTHONPATH: export PYTHONPATH=/path/to/icefall:$PYTHONPATH"
+            f"icefall cannot be imported ({error}); put its checkout on PYTHONPATH: "
+            "export PYTHONPATH=/path/to/icefall:$PYTHONPATH"
         ) from error
     wers = {}
     for setting, name in ((UNSCORED, f"scored-{part}.jsonl"), (RESCORED, f"best-{part}.jsonl")):
@@ -51,7 +57,7 @@ def _result(nbest: NBest) -> tuple[str, list[str], list[str]]:
 def block(
     folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[str], decode: str
 ) -> str:
-    """Return the section for RESULTS.md: the table, where the scales are from, the commands."""
+    """Return the section for RESULTS.md: the table, the tuned scales, the commands."""
     weights = json.loads((folder / "fusion.json").read_text(encoding="utf8"))
     scales = ", ".join(
         f"{name} {value:.4g}"
@@ -64,12 +70,12 @@ def block(
     rows = [
         (
             UNSCORED,
-            {part: own[UNSCORED] for part, own in wers.items()},
+            {part: by_setting[UNSCORED] for part, by_setting in wers.items()},
             f"first pass{_settings(folder, next(iter(wers)))}",
         ),
         (
             RESCORED,
-            {part: own[RESCORED] for part, own in wers.items()},
+            {part: by_setting[RESCORED] for part, by_setting in wers.items()},
             f"scales tuned on {' + '.join(dev_sets)}: {scales}",
         ),
         (
@@ -103,7 +109,7 @@ def block(
 
 
 def _settings(folder: Path, part: str) -> str:
-    """How the lists were made: what the first one's `meta` says besides its scores."""
+    """Say how the lists were made: the numbers in the first one's `meta`."""
     meta = next(iter(rescore.read(folder / f"scored-{part}.jsonl"))).raw.get("meta", {})
     return "".join(
         f", {name} {value}"
@@ -119,14 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dev-sets", nargs="+", default=["dev-clean", "dev-other"])
     parser.add_argument("--test-sets", nargs="+", default=["test-clean", "test-other"])
     parser.add_argument("--decode", default="./zipformer/ctc_decode.py")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        wers = {part: write_files(given.folder, part) for part in given.test_sets}
-        text = block(given.folder, wers, given.dev_sets, given.decode)
+        wers = {part: write_files(options.folder, part) for part in options.test_sets}
+        text = block(options.folder, wers, options.dev_sets, options.decode)
     except RescoreError as error:
         print(f"dlm_rescore.results: {error}", file=sys.stderr)
         return 1
-    (given.folder / "RESULTS-dlm-rescoring.md").write_text(text, encoding="utf8")
+    (options.folder / "RESULTS-dlm-rescoring.md").write_text(text, encoding="utf8")
     print(text)
     return 0
 
