@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -271,7 +272,10 @@ def test_in_process_is_what_the_dumped_lists_give(scorer, kind, tmp_path):
         else (ctc_lattice(), letters_to_text)
     )
     # float64: batches differ, and with them the last bits of float32
-    built = rescore.load_scorer(scorer, rescore.ScorerOptions(draws=4, dtype="float64"))
+    options = rescore.ScorerOptions(dtype="float64")
+    if scorer == "mdlm":  # the others draw nothing and refuse the option
+        options = replace(options, draws=4)
+    built = rescore.load_scorer(scorer, options)
     dump_nbest(
         lattice,
         CUTS,
