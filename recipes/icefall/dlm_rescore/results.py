@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import rescore
 from rescore.errors import RescoreError
@@ -21,6 +22,9 @@ __all__ = ["block", "main", "write_files"]
 
 UNSCORED = "nbest"
 RESCORED = "dlm-rescoring"
+
+#: Decoding method, set -> WER in percent, comment.
+Row: TypeAlias = tuple[str, dict[str, float], str]
 
 
 def write_files(folder: Path, part: str) -> dict[str, float]:
@@ -58,54 +62,54 @@ def block(
     folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[str], decode: str
 ) -> str:
     """Return the section for RESULTS.md: the table, the tuned scales, the commands."""
-    weights = json.loads((folder / "fusion.json").read_text(encoding="utf8"))
-    scales = ", ".join(
-        f"{name} {value:.4g}"
-        for name, value in [*weights["scales"].items(), ("word_bonus", weights["word_bonus"])]
-    )
+    lines = [
+        "##### N-best lists rescored with diffusion LMs",
+        "",
+        *_table(list(wers), _rows(folder, wers, dev_sets)),
+        "",
+        "The decoding commands are:",
+        "```bash",
+        f"{decode} --decoding-method nbest-dump",
+        "./dlm_rescoring.sh --stage 1",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(folder: Path, wers: dict[str, dict[str, float]], dev_sets: Sequence[str]) -> list[Row]:
+    """Return the rows of the table, from fusion.json and eval-SET.json."""
+    fusion = _json(folder / "fusion.json")
+    weights = {**fusion["scales"], "word_bonus": fusion["word_bonus"]}
+    scales = ", ".join(f"{name} {value:.4g}" for name, value in weights.items())
+    unscored = {part: by_setting[UNSCORED] for part, by_setting in wers.items()}
+    rescored = {part: by_setting[RESCORED] for part, by_setting in wers.items()}
     oracle = {
-        part: json.loads((folder / f"eval-{part}.json").read_text(encoding="utf8"))["oracle_wer"]
-        for part in wers
+        part: round(100 * _json(folder / f"eval-{part}.json")["oracle_wer"], 2) for part in wers
     }
-    rows = [
-        (
-            UNSCORED,
-            {part: by_setting[UNSCORED] for part, by_setting in wers.items()},
-            f"first pass{_settings(folder, next(iter(wers)))}",
-        ),
-        (
-            RESCORED,
-            {part: by_setting[RESCORED] for part, by_setting in wers.items()},
-            f"scales tuned on {' + '.join(dev_sets)}: {scales}",
-        ),
-        (
-            "nbest-oracle",
-            {part: round(100 * value, 2) for part, value in oracle.items()},
-            "best of every list",
-        ),
+    return [
+        (UNSCORED, unscored, f"first pass{_settings(folder, next(iter(wers)))}"),
+        (RESCORED, rescored, f"scales tuned on {' + '.join(dev_sets)}: {scales}"),
+        ("nbest-oracle", oracle, "best of every list"),
     ]
-    head = (
-        f"| {'decoding method':20} | " + " | ".join(f"{part:10}" for part in wers) + " | comment |"
-    )
-    rule = f"|{'-' * 22}|" + "|".join("-" * 12 for _ in wers) + "|---------|"
-    table = [
-        f"| {name:20} | " + " | ".join(f"{values[part]:<10}" for part in wers) + f" | {comment} |"
-        for name, values, comment in rows
+
+
+def _table(parts: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    columns = " | ".join(f"{part:10}" for part in parts)
+    lines = [
+        f"| {'decoding method':20} | {columns} | comment |",
+        f"|{'-' * 22}|" + "|".join("-" * 12 for _ in parts) + "|---------|",
     ]
-    commands = f"```bash\n{decode} --decoding-method nbest-dump\n./dlm_rescoring.sh --stage 1\n```"
-    return "\n".join(
-        [
-            "##### N-best lists rescored with diffusion LMs",
-            "",
-            head,
-            rule,
-            *table,
-            "",
-            "The decoding commands are:",
-            commands,
-            "",
-        ]
-    )
+    for name, by_part, comment in rows:
+        values = " | ".join(f"{by_part[part]:<10}" for part in parts)
+        lines.append(f"| {name:20} | {values} | {comment} |")
+    return lines
+
+
+def _json(path: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf8"))
+    return record
 
 
 def _settings(folder: Path, part: str) -> str:
