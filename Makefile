@@ -72,7 +72,7 @@ $(VENV_K2)/ready: pyproject.toml constraints-k2.txt requirements-k2.txt
 	@$(PYTHON310) -m venv $(VENV_K2)
 	@$(call install,$(VENV_K2),"pip<26.3")
 	@$(call install,$(VENV_K2),--no-deps --force-reinstall -r requirements-k2.txt)
-	@$(call install,$(VENV_K2),--constraint constraints-k2.txt --editable . \
+	@$(call install,$(VENV_K2),--constraint constraints-k2.txt --editable ".[plot]" \
 	  graphviz hypothesis pytest pytest-xdist)
 	@touch $@
 
