@@ -116,11 +116,11 @@ def to_dict(nbest: NBest) -> dict[str, Any]:
     if nbest.ref is not None or "ref" in nbest.raw:
         known["ref"] = nbest.ref
     known["hyps"] = [_hypothesis_dict(nbest, i) for i in range(len(nbest.hyps))]
-    record = _merged(nbest.raw, known, "id")
+    raw = nbest.raw
     if nbest.provenance:
         entries = {name: provenance.entry for name, provenance in nbest.provenance.items()}
-        record["meta"] = {**record.get("meta", {}), "scores": entries}
-    return record
+        raw = {**raw, "meta": {**raw.get("meta", {}), "scores": entries}}
+    return _merged(raw, known, "id")
 
 
 def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -> NBest:
