@@ -149,8 +149,9 @@ def sample(
 
     Each word sequence comes with its best path of the lattice, as after icefall's
     `Nbest.intersect`, not with the path that was drawn. The best sequence of the lattice may be
-    missing. Equals icefall's `Nbest.from_lattice`, whose `nbest_scale` is `scale`, but for the draws: k2.random_paths takes
-    evenly spread numbers, the same in every call; here numpy's generator makes them from `seed`.
+    missing. Equals icefall's `Nbest.from_lattice`, whose `nbest_scale` is `scale`, but for the
+    draws: k2.random_paths takes evenly spread numbers, the same in every call; here numpy's
+    generator makes them from `seed`.
     Raises FormatError for a count below 1 or a scale that is not positive.
     """
     _check_count(lattice, count)

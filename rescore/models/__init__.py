@@ -1,1 +1,1 @@
-"""The network, its tokenizer and checkpoint format, adapters for Hub models, and the embedded default models."""
+"""Networks, tokenizer, checkpoints, n-grams, Hub adapters, and the embedded models."""

@@ -1,4 +1,6 @@
-"""Makes the .pt files of this folder with k2 itself: `python make_samples.py` under Python 3.10 with k2 1.23.4 and torch 1.13.1.
+"""Make the .pt files of this folder with k2 itself.
+
+`python make_samples.py`, under Python 3.10 with k2 1.23.4 and torch 1.13.1.
 
 The paths of every lattice, as k2 sees them, go to `paths.json`: what tests/lattice/test_lattice_k2_pt.py compares with.
 """
