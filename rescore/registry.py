@@ -11,7 +11,7 @@ give your own code a name. Other packages add names by entry points (docs/adding
     DECISIONS        fuse --decision NAME       a scored list to its winner
 
 Names with few fixed values stay in their rooms: estimators (`--scorer mlm:NAME`) in the scorer's
-own module, units of errors in `rescore.wer.evaluation.UNITS`, ways to take hypotheses from a
+own module, units of errors in `rescore.wer.counts.UNITS`, ways to take hypotheses from a
 lattice in `rescore.lattice.lists.METHODS`, training objectives (`train NAME`) in
 `rescore.models.objectives.OBJECTIVES`, embedded models in `rescore.models.embedded`. Commands are
 files: `dlmrescore score` is `rescore/cli/score_command.py`.

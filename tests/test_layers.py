@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -435,6 +436,17 @@ def test_every_name_in_the_registry_leads_to_an_object_of_its_type(kind):
         assert isinstance(
             registry.lookup(table, name, kind), getattr(importlib.import_module(module), wanted)
         ), name
+
+
+def test_the_map_in_the_registry_names_what_exists():
+    """The file to open first also says where names that it does not hold live."""
+    for place in re.findall(r"`(rescore\.[\w.]+)`", registry.__doc__):
+        module, _, name = place.rpartition(".")
+        assert place in MODULES or hasattr(importlib.import_module(module), name), place
+    for path in re.findall(r"`(rescore/[\w/.]+)`", registry.__doc__):
+        assert (PACKAGE.parent / path).is_file(), path
+    tables = [name for name in registry.__all__ if name.isupper() and name != "KINDS"]
+    assert all(re.search(rf"^    {name} ", registry.__doc__, re.MULTILINE) for name in tables)
 
 
 def test_every_table_of_the_registry_is_checked_above():
