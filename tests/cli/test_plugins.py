@@ -310,10 +310,9 @@ def test_neither_a_built_in_name_nor_a_plugin_wins_a_clash(installed, what):
     name = next(iter(KINDS[what].builtin))
     installed("thief", {KINDS[what].group: {name: "thief_module:it"}}, thief_module="it = print")
     assert complaint(lambda: lookup(KINDS[what].builtin, name, what)) == (
-        f"{what} '{name}' is claimed by dlmrescore ({KINDS[what].builtin[name]}) and by thief 1.2 "(
-            f'(entry point "{name} = thief_module:it" in {KINDS[what].group}); '
-            f"uninstall one of them, or rename its entry point"
-        )
+        f"{what} '{name}' is claimed by dlmrescore ({KINDS[what].builtin[name]}) and by thief 1.2 "
+        f'(entry point "{name} = thief_module:it" in {KINDS[what].group}); '
+        "uninstall one of them, or rename its entry point"
     )
     assert names(what) == sorted(KINDS[what].builtin)
 

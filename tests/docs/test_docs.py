@@ -1,4 +1,4 @@
-"""Every command and example that README and docs show is run as written, on the first lists of the demo data."""
+"""Every command and example of README and docs runs as written, on the first demo lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/tutorial.ipynb runs from top to bottom, uses the public interface, and shows what it printed.
+"""docs/tutorial.ipynb runs from top to bottom, by the public interface, and shows its outputs.
 
 `python tests/docs/test_notebook.py` runs it and stores the new outputs.
 """

@@ -66,7 +66,7 @@ def test_a_model_directory_gives_every_bit_back(model, paths):
 def test_digests_differ_where_models_do(model):
     other = replace(model, words=[*model.words[:-1], "other"])
     changed = model.log_probs[2].copy()
-    changed[0] = np.nextafter(changed[0], 0)
+    changed[0] = np.nextafter(changed[0], changed.dtype.type(0))
     digests = {
         m.digest
         for m in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from rescore.lattice.lattice import Lattice
 
 __all__ = [
     "SYMBOL_OPTIONS",
+    "ArcColumns",
     "Arcs",
     "LatticeFormat",
     "build",
@@ -105,43 +107,51 @@ class Arcs:
         return np.array(self.scores[name], np.float64)
 
 
+@dataclass(frozen=True)
+class ArcColumns:
+    """The arcs of a lattice between states of any numbers: (A,) arrays, as in `Lattice`."""
+
+    source: np.ndarray
+    target: np.ndarray
+    word: np.ndarray
+    am: np.ndarray
+    lm: np.ndarray
+    label: np.ndarray | None = None
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
 def build(
     id: str,
-    columns: tuple[np.ndarray, np.ndarray, np.ndarray],
-    am: np.ndarray,
-    lm: np.ndarray,
+    arcs: ArcColumns,
     symbols: Sequence[str],
     *,
     start: int,
     end: int,
-    label: np.ndarray | None = None,
-    scores: Mapping[str, np.ndarray] | None = None,
     times: Callable[[int], float] | None = None,
     where: str = "",
 ) -> Lattice:
-    """Call `Lattice.from_arcs` for source, target and word between states of any numbers.
+    """Call `Lattice.from_arcs` for states of any numbers.
 
     Memory follows the number of arcs, never a state's number. `end` is the final state, -1 if there
     is none. `times(state)` is in seconds. Raises FormatError as `from_arcs` does.
     """
-    source, target, word = columns
     ends = np.array([end] if end >= 0 else [], np.int64)
     states, renumbered = np.unique(
-        np.concatenate([source, target, ends, [start]]), return_inverse=True
+        np.concatenate([arcs.source, arcs.target, ends, [start]]), return_inverse=True
     )
-    count = len(source)
+    count = len(arcs.source)
     return Lattice.from_arcs(
         id,
         renumbered[:count],
         renumbered[count : 2 * count],
-        word,
-        am,
-        lm,
+        arcs.word,
+        arcs.am,
+        arcs.lm,
         symbols,
         start=int(renumbered[-1]),
         ends=renumbered[2 * count : -1],
-        label=label,
-        scores=scores,
+        label=arcs.label,
+        scores=arcs.scores,
         times=None if times is None else np.array([times(state) for state in states.tolist()]),
         where=where,
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from rescore.errors import FormatError
 from rescore.formats.files import name_of, read_bytes
 from rescore.formats.strict_json import short
-from rescore.lattice.formats.base import build
+from rescore.lattice.formats.base import ArcColumns, build
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.symbols import Symbols, number_words
 
@@ -148,18 +148,9 @@ class Arrays:
             for key, values in self._others.items()
         }
         label = np.maximum(arcs[row, 2], 0) * is_first
-        return build(
-            id,
-            (source, target, spread),
-            np.where(is_first, (score - lm)[row], 0.0),
-            np.where(is_first, lm[row], 0.0),
-            names,
-            start=0,
-            end=fsa.final,
-            label=label,
-            scores=scores,
-            where=where,
-        )
+        am, lm = np.where(is_first, (score - lm)[row], 0.0), np.where(is_first, lm[row], 0.0)
+        columns = ArcColumns(source, target, spread, am, lm, label, scores)
+        return build(id, columns, names, start=0, end=fsa.final, where=where)
 
     def _labels(self, saved: Mapping[str, object], count: int) -> _Words:
         aux_labels = saved.get("aux_labels")
@@ -232,52 +223,55 @@ def _chained(
 def _fsas(arcs: np.ndarray, at: str) -> tuple[list[_Fsa], np.ndarray]:
     """The lattices of the tensor `arcs`, and all arcs, (A, 4) int32."""
     if arcs.ndim == 2 and arcs.shape[1] == 4:
-        finals = np.unique(arcs[arcs[:, 2] == _FINAL, 1])
-        if len(finals) > 1:
-            raise FormatError(
-                f"{at}: arcs with the label -1 enter {len(finals)} states, "
-                "expected the final state alone; write the file again"
-            )
-        return [_Fsa(slice(0, len(arcs)), int(finals[0]) if len(finals) else -1)], _checked(
-            arcs, at
+        return [_single_fsa(arcs, at)], _checked(arcs, at)
+    return _fsa_vec(arcs, at)
+
+
+def _single_fsa(arcs: np.ndarray, at: str) -> _Fsa:
+    finals = np.unique(arcs[arcs[:, 2] == _FINAL, 1])
+    if len(finals) > 1:
+        raise FormatError(
+            f"{at}: arcs with the label -1 enter {len(finals)} states, "
+            "expected the final state alone; write the file again"
         )
-    count = int(arcs[0]) if arcs.ndim == 1 and len(arcs) else -1
+    return _Fsa(slice(0, len(arcs)), int(finals[0]) if len(finals) else -1)
+
+
+def _fsa_vec(numbers: np.ndarray, at: str) -> tuple[list[_Fsa], np.ndarray]:
+    """The lattices of an FsaVec, and their arcs."""
+    count = int(numbers[0]) if numbers.ndim == 1 and len(numbers) else -1
     first = 2 + 2 * (count + 1)
-    if count < 0 or first > len(arcs) or (len(arcs) - first) % 4:
+    if count < 0 or first > len(numbers) or (len(numbers) - first) % 4:
         raise FormatError(
-            f"{at}: the tensor arcs has the shape {arcs.shape}, expected (arcs, 4), or the numbers "
-            "of an FsaVec; write the file again"
+            f"{at}: the tensor arcs has the shape {numbers.shape}, expected (arcs, 4), or the "
+            "numbers of an FsaVec; write the file again"
         )
-    states, ends, body = (
-        arcs[2 : 3 + count],
-        arcs[3 + count : first],
-        _checked(arcs[first:].reshape(-1, 4), at),
-    )
-    is_split = all(
-        splits[0] == 0 and (np.diff(splits.astype(np.int64)) >= 0).all()
-        for splits in (states, ends)
-    )
-    if not is_split or ends[-1] != len(body):
+    states = numbers[2 : 3 + count].astype(np.int64)
+    ends = numbers[3 + count : first].astype(np.int64)
+    arcs = _checked(numbers[first:].reshape(-1, 4), at)
+    are_splits = all(splits[0] == 0 and (np.diff(splits) >= 0).all() for splits in (states, ends))
+    if not are_splits or ends[-1] != len(arcs):
         raise FormatError(
-            f"{at}: the row splits of the FsaVec do not fit its {len(body)} arcs; "
+            f"{at}: the row splits of the FsaVec do not fit its {len(arcs)} arcs; "
             "write the file again"
         )
-    sizes = np.diff(states.astype(np.int64)).tolist()
-    fsas = [
-        _Fsa(slice(begin, end), size - 1)
-        for begin, end, size in zip(ends[:-1].tolist(), ends[1:].tolist(), sizes, strict=True)
-    ]
-    for fsa in fsas:
-        rows = body[fsa.rows]
-        if not len(rows):
-            continue
-        enters_final = rows[:, 1] == fsa.final
-        if rows[:, :2].max() > fsa.final or ((rows[:, 2] == _FINAL) != enters_final).any():
-            raise FormatError(
-                f"{at}: a lattice has states after its final one, or a label other than -1 on an "
-                "arc into that; write the file again"
-            )
-    return fsas, body
+    fsas = []
+    for begin, end, size in zip(ends[:-1], ends[1:], np.diff(states), strict=True):
+        fsa = _Fsa(slice(int(begin), int(end)), int(size) - 1)
+        _check_final(arcs[fsa.rows], fsa.final, at)
+        fsas.append(fsa)
+    return fsas, arcs
+
+
+def _check_final(arcs: np.ndarray, final: int, at: str) -> None:
+    """Raise FormatError unless `final` is the last state, and label -1 is on arcs into it alone."""
+    enters_final = arcs[:, 1] == final
+    has_later_state = arcs[:, :2].max(initial=-1) > final
+    if len(arcs) and (has_later_state or ((arcs[:, 2] == _FINAL) != enters_final).any()):
+        raise FormatError(
+            f"{at}: a lattice has states after its final one, or a label other than -1 on an arc "
+            "into that; write the file again"
+        )
 
 
 def _checked(arcs: np.ndarray, at: str) -> np.ndarray:

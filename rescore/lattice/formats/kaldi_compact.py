@@ -31,6 +31,7 @@ from rescore.formats.strict_json import short
 from rescore.ids import each_once
 from rescore.lattice.formats.base import (
     SYMBOL_OPTIONS,
+    ArcColumns,
     Arcs,
     build,
     state_number,
@@ -191,15 +192,13 @@ def _lattice(
     source, target, word = block.columns()
     word, names = name_words(block.vocabulary, word, symbols, may_be_numbers, place)
     frames = {"frames": block.score("frames")}
+    am, lm = block.score("am"), block.score("lm")
     lattice = build(
         block.id,
-        (source, target, word),
-        block.score("am"),
-        block.score("lm"),
+        ArcColumns(source, target, word, am, lm, scores=frames),
         names,
         start=max(block.start, 0),
         end=end,
-        scores=frames,
         where=block.where,
     )
     return replace(

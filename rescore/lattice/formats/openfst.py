@@ -39,6 +39,7 @@ from rescore.formats.strict_json import short
 from rescore.ids import each_once
 from rescore.lattice.formats.base import (
     SYMBOL_OPTIONS,
+    ArcColumns,
     Arcs,
     build,
     state_number,
@@ -152,7 +153,7 @@ class _Reader:
         is_number = re.compile("[0-9]{1,18}").fullmatch
         numbers = np.array([int(text) if is_number(text) else 0 for text in labels.symbols])
         label = numbers[arcs.score("label").astype(np.int64)]
-        return _lattice(arcs, id, word, symbols, label, max(start, 0), end, where)
+        return _lattice(arcs, id, word, symbols, label, (max(start, 0), end), where)
 
     def _line(
         self, fields: list[str], arcs: Arcs, labels: Vocabulary, vocabulary: Vocabulary, at: str
@@ -208,7 +209,8 @@ class _Reader:
             arcs.finals[state] = (0.0, -cost, 0.0) if self._is_lm else (-cost, 0.0, 0.0)
         end = arcs.join_finals(start)
         label = arcs.score("label").astype(np.int64)
-        return _lattice(arcs, id, arcs.columns()[2], symbols, label, max(start, 0), end, where)
+        word = arcs.columns()[2]
+        return _lattice(arcs, id, word, symbols, label, (max(start, 0), end), where)
 
 
 def _lattice(
@@ -217,22 +219,14 @@ def _lattice(
     word: np.ndarray,
     symbols: Sequence[str],
     label: np.ndarray,
-    start: int,
-    end: int,
+    states: tuple[int, int],
     where: str,
 ) -> Lattice:
+    """The lattice of arcs between `states`, its start and its end."""
     source, target, _ = arcs.columns()
-    return build(
-        id,
-        (source, target, word),
-        arcs.score("am"),
-        arcs.score("lm"),
-        symbols,
-        start=start,
-        end=end,
-        label=label,
-        where=where,
-    )
+    columns = ArcColumns(source, target, word, arcs.score("am"), arcs.score("lm"), label)
+    start, end = states
+    return build(id, columns, symbols, start=start, end=end, where=where)
 
 
 class _Binary:

@@ -37,7 +37,7 @@ from rescore.formats.base import Format, Option, one_of
 from rescore.formats.files import PathLike, atomic_directory
 from rescore.formats.strict_json import short
 from rescore.ids import each_once
-from rescore.lattice.formats.base import build, list_of_names, state_number
+from rescore.lattice.formats.base import ArcColumns, build, list_of_names, state_number
 from rescore.lattice.formats.slf_files import Source, sources
 from rescore.lattice.formats.slf_text import NONWORDS, SlfText, escaped, parse
 from rescore.lattice.lattice import Lattice
@@ -128,13 +128,10 @@ def _lattice(source: Source, nonwords: Collection[str], is_named_by_file: bool) 
     lm = scores.pop("lm") if no_lm is None else no_lm
     return build(
         id,
-        text.arcs.columns(),
-        am,
-        lm,
+        ArcColumns(*text.arcs.columns(), am, lm, scores=scores),
         text.vocabulary.symbols,
         start=start,
         end=end,
-        scores=scores,
         times=_seconds(text),
         where=source.name,
     )

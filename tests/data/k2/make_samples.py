@@ -2,7 +2,8 @@
 
 `python make_samples.py`, under Python 3.10 with k2 1.23.4 and torch 1.13.1.
 
-The paths of every lattice, as k2 sees them, go to `paths.json`: what tests/lattice/test_lattice_k2_pt.py compares with.
+The paths of every lattice, as k2 sees them, go to `paths.json`:
+tests/lattice/test_lattice_k2_pt.py compares with them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch
 HERE = Path(__file__).parent
 
 #     the/-1.25     <eps>/-0.5
-#   0 ---------- 1 ----------- 3 --- 4      words: 1 the, 2 cat, 3 hat, 4 sat; the last arc is k2's final arc, label -1
+#   0 ---------- 1 ----------- 3 --- 4      words: 1 the, 2 cat, 3 hat, 4 sat;
+#   the last arc is k2's final arc, label -1
 #    \__ the/-2.5 __ 2 __ hat/-0.75 __/
 DIAMOND = """0 1 7 1 -1.25
 0 2 8 1 -2.5
@@ -54,7 +56,7 @@ def ragged(fsa: k2.Fsa) -> k2.Fsa:
 
 
 def paths(fsa: k2.Fsa) -> list[list[object]]:
-    """(words, total score, score of the n-gram) of every path of one lattice, sorted, by walking k2's own arcs."""
+    """(words, total, n-gram score) of every path of one lattice, sorted, by k2's own arcs."""
     arcs = fsa.arcs.values()[:, :3].tolist()
     words = fsa.aux_labels.tolist()
     found: list[list[object]] = []
