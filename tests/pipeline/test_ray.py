@@ -221,7 +221,7 @@ def test_a_model_directory_that_changes_during_the_run_is_refused(cluster, tmp_p
         Journal("x.journal") as journal,
         pytest.raises(
             ModelError,
-            match=r"^a Ray worker's scorer has signature .*, expected .* changes during a run, ",
+            match=r"^a Ray worker's scorer has signature .*, expected .* changed during the run, ",
         ),
     ):
         list(score(lists(60), scorer, journal=journal, evaluator=ray_pool("usdm", options, 2)))
@@ -270,7 +270,7 @@ def test_what_cannot_be_is_refused(cluster, models):
                 evaluator=ray_pool("usdm", ScorerOptions(model=models["usdm"], per_token=True), 2),
             )
         )
-    with pytest.raises(ScoreError, match=r"was given a DenoisingScorer, expected a scorer's name"):
+    with pytest.raises(ScoreError, match=r"ray_pool got a DenoisingScorer, expected a scorer's name"):
         ray_pool(scorer, options, 2)
     with pytest.raises(RescoreError, match="0 workers"):
         ray_pool("usdm", options, 0)
