@@ -270,7 +270,7 @@ def test_what_cannot_be_is_refused(cluster, models):
                 evaluator=ray_pool("usdm", ScorerOptions(model=models["usdm"], per_token=True), 2),
             )
         )
-    with pytest.raises(ScoreError, match=r"ray_pool got a DenoisingScorer, expected a scorer's name"):
+    with pytest.raises(ScoreError, match="got a DenoisingScorer, expected a scorer's name"):
         ray_pool(scorer, options, 2)
     with pytest.raises(RescoreError, match="0 workers"):
         ray_pool("usdm", options, 0)
