@@ -39,7 +39,7 @@ def network_command(name: str) -> click.Command:
         train = click.option(
             "--time-input/--no-time-input",
             default=None,
-            help=f"Whether the network is told the noise level. Default: {default}.",
+            help=f"Whether the noise level is an input of the network. Default: {default}.",
         )(train)
     train = text_options(network_options(train))
     return click.command(name, cls=Sections, headings=_HEADINGS, help=_help(name))(train)

@@ -49,7 +49,7 @@ class Objective:
         return tuple(self.losses)
 
     def rows(self, pieces: int) -> int:
-        """The rows of a network's embedding and output, for a vocabulary of so many pieces."""
+        """The rows of a network's embedding and output, for a vocabulary of `pieces` pieces."""
         return pieces + 1 if self.has_mask_symbol else pieces
 
 

@@ -49,7 +49,7 @@ class Planner(Protocol):
         """The plan of one window of a hypothesis; `utterance` keys its draws."""
 
     def evaluations(self, words: int, /) -> int:
-        """About how many network evaluations a hypothesis of so many words costs."""
+        """About how many network evaluations a hypothesis with this many words costs."""
 
 
 @dataclass(frozen=True)

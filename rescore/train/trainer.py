@@ -173,7 +173,7 @@ class Run:
         )
 
     def _is_due(self, every: int) -> bool:
-        """Whether something that is done every so many steps, and after the last, is due."""
+        """Whether something that is due every few steps, and after the last, is due now."""
         step = self.progress.step
         return step % every == 0 or step == self._options.steps
 

@@ -13,7 +13,7 @@ from rescore.train.learner import Learner, scored_tokens
 
 __all__ = ["Validation", "Validator"]
 
-#: The first batches of so many tokens are read while training; the last validation reads all.
+#: Validation while training reads the first batches of this size; the last one reads all.
 _FEW_BATCHES, _BATCH_TOKENS = 16, 4096
 
 
