@@ -33,7 +33,7 @@ def failure(call, *arguments):
         ("text", "u1 a b\nu2\nu-3\tc  d \n\nu4 null\n"),
         ("refs.txt", "\ufeffu1 a b\r\nu2 \r\nu-3 c  d\r\n  \r\nu4 null"),
         ("ref.trn", "a b (u1)\n(u2)\nc  d (u-3) \n\nnull (u4)\n"),
-        ("ref.trn.gz", gzip.compress(b"a b(u1)\n  (u2)\nc  d\t( u-3 )\nnull (u4)")),
+        ("ref.trn.gz", gzip.compress(b"a b(u1)\n  (u2)\nc  d\t( u-3 )\nnull (u4)", mtime=0)),
         (
             "refs.jsonl",
             (
@@ -45,7 +45,8 @@ def failure(call, *arguments):
             "refs.jsonl.gz",
             gzip.compress(
                 b'{"id":"u1","text":"a b"}\n{"id":"u2","ref":""}\n{"id":"u-3","ref":"c  '
-                b'd","hyps":[]}\n{"id":"u4","ref":"null"}\n'
+                b'd","hyps":[]}\n{"id":"u4","ref":"null"}\n',
+                mtime=0,  # the time would be part of the name of the test
             ),
         ),
     ],
