@@ -45,7 +45,7 @@ def chosen(name):
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_every_format_survives(name, tmp_path):
     @settings(
-        max_examples=12,
+        max_examples=6,
         deadline=None,
         derandomize=True,
         database=None,

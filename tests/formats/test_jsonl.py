@@ -417,13 +417,13 @@ def test_reading_and_writing_is_the_identity(scratch, records, zipped):
     assert [json.dumps(record) for record in again] == [json.dumps(record) for record in records]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda data: b"\x1f\x8b\x08" + data))
 def test_random_bytes_give_lists_or_a_format_error(scratch, data):
     only_format_errors(scratch / "x", data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(RECORDS, st.data())
 def test_damaged_records_give_lists_or_a_format_error(scratch, record, data):
     line = bytearray(json.dumps(record, ensure_ascii=data.draw(st.booleans())).encode())
