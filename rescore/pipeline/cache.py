@@ -20,6 +20,7 @@ from zlib import crc32
 
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike
+from rescore.pipeline.chunks import content, delimited
 from rescore.pipeline.results import ScoreCodec
 from rescore.types import NBest, Score, ScoreKind
 
@@ -51,7 +52,7 @@ def utterance_key(utterance: str, text: str) -> bytes:
 
 def list_key(nbest: NBest) -> bytes:
     """The key of the scores of a whole list."""
-    return _key("list", nbest.id, *(hyp.text for hyp in nbest.hyps))
+    return _key("list", *content(nbest))
 
 
 class Cache:
@@ -179,8 +180,4 @@ class Cache:
 
 
 def _key(*parts: str) -> bytes:
-    whole = blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode("utf-8", "surrogatepass")
-        whole.update(b"%d:" % len(encoded) + encoded)
-    return whole.digest()
+    return blake2b(delimited(parts), digest_size=16).digest()

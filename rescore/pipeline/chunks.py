@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from rescore.types import NBest
 
-__all__ = ["BUCKETS", "bucket", "chunks", "content", "digest"]
+__all__ = ["BUCKETS", "bucket", "chunks", "content", "delimited", "digest"]
 
 T = TypeVar("T")
 
@@ -57,8 +57,11 @@ def digest(contents: Iterable[Sequence[str]]) -> str:
     """32 hex digits over the contents of a chunk's items, in order."""
     whole = blake2b(digest_size=16)
     for texts in contents:
-        for text in texts:
-            encoded = text.encode("utf-8", "surrogatepass")
-            whole.update(b"%d:" % len(encoded) + encoded)
-        whole.update(b";")
+        whole.update(delimited(texts) + b";")
     return whole.hexdigest()
+
+
+def delimited(texts: Iterable[str]) -> bytes:
+    """The bytes of texts, each after its length, so that different texts give different bytes."""
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return b"".join(b"%d:" % len(data) + data for data in encoded)
