@@ -17,6 +17,7 @@ actors below.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
@@ -151,7 +152,8 @@ class RayPool(Generic[Item, Result]):
         """End the workers, and the cluster if it was started here. May be called twice."""
         if self._owns_cluster:
             # Ends the workers with the job; `kill` would print that chunks are lost.
-            self._ray.shutdown()
+            with _no_standard_error():
+                self._ray.shutdown()
         else:
             for worker in self._workers:
                 self._ray.kill(worker)
@@ -359,6 +361,24 @@ def _our_signals() -> Iterator[None]:
     finally:
         if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Drop what is written to file 2: Ray's C++ part reports there that its own end loses tasks."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _needs(ray: Any, workers: int, device: str) -> dict[str, int]:
