@@ -17,12 +17,8 @@ actors below.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +27,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.interfaces import ChunkTask, Scorer
 from rescore.pipeline.engine import Evaluator, Pending
+from rescore.pipeline.ray_cluster import connect, end_cluster, import_ray, worker_needs
 from rescore.scorers import ScorerOptions, load_scorer
 from rescore.types import NBest, Score
 
@@ -41,14 +38,8 @@ logger = logging.getLogger("rescore")
 #: How often a chunk is tried again after its worker died.
 RETRIES = 3
 
-#: Bytes for arguments and results in a cluster of our own: some chunks of text for each worker.
-_STORE = 256 << 20
-
 #: Seconds after which the user learns that the cluster has no room yet.
 _PATIENCE = 60.0
-
-#: Seconds in which the head of a cluster has to answer.
-_ANSWER = 10.0
 
 
 class Placed(Protocol):
@@ -79,7 +70,7 @@ def ray_pool(
         )
     if workers < 1:
         raise RescoreError(f"Ray: got {workers} workers, expected at least 1")
-    _ray()
+    import_ray()
     if options.model is not None and Path(options.model).exists():
         # A worker may have another working directory.
         options = replace(options, model=str(Path(options.model).absolute()))
@@ -115,14 +106,14 @@ class RayPool(Generic[Item, Result]):
         device: str = "cpu",
         address: str | None = None,
     ) -> None:
-        self._ray = _ray()
+        self._ray = import_ray()
         self.ahead = 2 * workers
         self._task = task
         self._worker_of: dict[Any, int] = {}  # the worker of each call under way
         self._workers: list[Any] = []
-        self._owns_cluster = _connect(self._ray, address)
+        self._owns_cluster = connect(self._ray, address)
         try:
-            needs = _needs(self._ray, workers, device)
+            needs = worker_needs(self._ray, workers, device)
             actor = self._ray.remote(_Worker).options(
                 max_restarts=-1, max_task_retries=RETRIES, max_concurrency=2, **needs
             )
@@ -152,8 +143,7 @@ class RayPool(Generic[Item, Result]):
         """End the workers, and the cluster if it was started here. May be called twice."""
         if self._owns_cluster:
             # Ends the workers with the job; `kill` would print that chunks are lost.
-            with _no_standard_error():
-                self._ray.shutdown()
+            end_cluster(self._ray)
         else:
             for worker in self._workers:
                 self._ray.kill(worker)
@@ -295,109 +285,3 @@ class _MessageHandler(logging.Handler):
 def _log(number: int, messages: Sequence[str]) -> None:
     for message in messages:
         logger.warning("Ray worker %d: %s", number, message)
-
-
-def _ray() -> Any:
-    try:
-        import ray  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise RescoreError(
-            f"--ray needs Ray, which cannot be imported ({error}); pip install 'dlmrescore[ray]'"
-        ) from error
-    return ray
-
-
-def _connect(ray: Any, address: str | None) -> bool:
-    """Connect to a cluster or start one; returns whether this run did so."""
-    if ray.is_initialized():
-        return False
-    if address not in (None, "local", "auto"):
-        _check_reachable(str(address))
-    settings: dict[str, Any] = {}
-    if address in (None, "local"):
-        settings = {"include_dashboard": False, "object_store_memory": _STORE}
-    try:
-        with _our_signals():
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **settings,
-            )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RescoreError(
-            f"Ray at {address or 'this machine'}: cannot be used ({reason}); "
-            "start it with `ray start`, or correct the address"
-        ) from error
-    return True
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself waits many minutes for a head that is not there, and ignores Ctrl-C meanwhile."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        raise RescoreError(
-            f"Ray at {address}: no such address; expected HOST:PORT as `ray start --head` prints "
-            "it, or auto"
-        )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
-    except (OSError, OverflowError) as error:
-        raise RescoreError(
-            f"Ray at {address}: does not answer ({error}); start it with `ray start --head`, or "
-            "correct the address"
-        ) from error
-
-
-@contextmanager
-def _our_signals() -> Iterator[None]:
-    """Keep our SIGTERM handler: Ray's own would end the process with the wrong exit status."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _no_standard_error() -> Iterator[None]:
-    """Drop what is written to file 2: Ray's C++ part reports there that its own end loses tasks."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _needs(ray: Any, workers: int, device: str) -> dict[str, int]:
-    """What each worker takes of the cluster: a GPU, or an equal share of the CPUs."""
-    resource = "GPU" if device == "cuda" else "CPU"
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    share = _share([int(node["Resources"].get(resource, 0)) for node in nodes], workers)
-    if not share:
-        available = int(ray.cluster_resources().get(resource, 0))
-        raise RescoreError(
-            f"Ray: {workers} workers need a {resource} each, and the cluster has {available}; "
-            "ask for fewer workers"
-        )
-    return {"num_gpus": 1, "num_cpus": 1} if resource == "GPU" else {"num_cpus": share}
-
-
-def _share(capacities: Sequence[int], workers: int) -> int:
-    """The largest share for each worker, none across two machines; 0 if there is too little."""
-    for share in range(max(capacities, default=0), 0, -1):
-        if sum(capacity // share for capacity in capacities) >= workers:
-            return share
-    return 0

@@ -21,7 +21,8 @@ from rescore.formats import jsonl
 from rescore.models.checkpoint import save
 from rescore.pipeline import Journal, Progress, score
 from rescore.pipeline import ray_pool as ray_pool_module
-from rescore.pipeline.ray_pool import _share, ray_pool
+from rescore.pipeline.ray_cluster import largest_share
+from rescore.pipeline.ray_pool import ray_pool
 from rescore.scorers import ScorerOptions, load_scorer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dlmrescore[ray]'")
@@ -307,7 +308,7 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch):
     ],
 )
 def test_workers_share_machines_and_none_goes_across_two(capacities, workers, expected):
-    assert _share(capacities, workers) == expected
+    assert largest_share(capacities, workers) == expected
 
 
 def cli(*arguments):
