@@ -1,0 +1,10 @@
+"""Audio, and what a CTC recogniser says of it: posteriors frame by frame.
+
+Reading order: `symbols` (columns and text), `posteriors` (the record), `posterior_file` (the file),
+`encoder` (what turns audio into posteriors).
+"""
+
+from rescore.acoustic.posteriors import Posteriors
+from rescore.acoustic.symbols import Symbols
+
+__all__ = ["Posteriors", "Symbols"]

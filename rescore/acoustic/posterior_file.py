@@ -1,0 +1,292 @@
+"""The file of posteriors: safetensors, one tensor (T, V) an utterance, the rest as metadata.
+
+    format      "dlmrescore-posteriors 1"
+    pieces, blank, word_rule, boundary, special, segmenter      the symbols, see `symbols`
+    frame_shift                                                 seconds
+    signature                                                   what made the posteriors
+
+Metadata of safetensors are strings; every value but the format is JSON. Any safetensors library
+reads the file; this module reads one utterance at a time, from a memory map.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rescore.acoustic.posteriors import DTYPES, Posteriors
+from rescore.acoustic.symbols import Segmenter, Symbols
+from rescore.errors import FormatError, ScoreError
+from rescore.formats.files import PathLike, atomic_writer, name_of
+
+__all__ = [
+    "Extent",
+    "PosteriorFile",
+    "PosteriorHeader",
+    "assemble",
+    "read_posteriors",
+    "write_posteriors",
+]
+
+_FORMAT = "dlmrescore-posteriors 1"
+_METADATA = "__metadata__"
+_DTYPE_NAMES = {"float16": "F16", "float32": "F32"}
+
+#: safetensors refuses longer headers: about a million utterances.
+_LONGEST_HEADER = 100_000_000
+_BLOCK = 1 << 24  # bytes
+
+
+@dataclass(frozen=True)
+class PosteriorHeader:
+    """What the utterances of a file share. `signature` names the recogniser and its settings."""
+
+    symbols: Symbols
+    frame_shift: float
+    dtype: str = "float32"
+    signature: str = ""
+
+    def row_bytes(self) -> int:
+        """The bytes of one frame."""
+        return len(self.symbols) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the rows of an utterance stand in a file of rows: first byte and number of frames."""
+
+    id: str
+    start: int
+    frames: int
+
+
+class PosteriorFile(Mapping[str, Posteriors]):
+    """The posteriors of a file by utterance id; each is read and checked when it is asked for.
+
+    Raises FormatError if the file cannot be read or breaks the format.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        from safetensors import SafetensorError, safe_open  # noqa: PLC0415
+
+        self.name = name_of(path)
+        try:
+            file: Any = safe_open(path, framework="np")
+        except OSError as error:
+            raise FormatError(
+                f"{self.name}: cannot be read: {error.strerror or error}; check the path"
+            ) from error
+        except SafetensorError as error:
+            raise FormatError(
+                f"{self.name}: is no whole safetensors file ({error}); make it with `dlmrescore "
+                "posteriors`"
+            ) from error
+        self._file = file
+        self.header = _header_of(file.metadata(), self.name)
+        self._ids = dict.fromkeys(file.keys())
+
+    @property
+    def symbols(self) -> Symbols:
+        """The columns of every utterance."""
+        return self.header.symbols
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.header.frame_shift
+
+    @property
+    def signature(self) -> str:
+        """Names what made the posteriors."""
+        return self.header.signature
+
+    def __getitem__(self, utterance: str) -> Posteriors:
+        """The posteriors of an utterance. Raises KeyError, FormatError if they are broken."""
+        if utterance not in self._ids:
+            raise KeyError(utterance)
+        rows = self._file.get_tensor(utterance)
+        return Posteriors(utterance, rows, self.symbols, self.frame_shift, self.name).checked()
+
+    def of(self, utterance: str, at: str = "") -> Posteriors:
+        """The same; `at` names the utterance for the ScoreError where the file lacks it."""
+        if utterance not in self._ids:
+            raise ScoreError(
+                f"{at or f'utterance {utterance}'}: {self.name} has no posteriors of it; make them "
+                "with `dlmrescore posteriors`, or leave the utterance out"
+            )
+        return self[utterance]
+
+    def frames(self, utterance: str) -> int:
+        """The number of frames of an utterance, without reading them. Raises KeyError."""
+        if utterance not in self._ids:
+            raise KeyError(utterance)
+        frames: int = self._file.get_slice(utterance).get_shape()[0]
+        return frames
+
+    def __contains__(self, utterance: object) -> bool:
+        return utterance in self._ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def read_posteriors(path: PathLike) -> PosteriorFile:
+    """Open a file of posteriors. Raises FormatError."""
+    return PosteriorFile(path)
+
+
+def write_posteriors(
+    posteriors: Iterable[Posteriors],
+    path: PathLike,
+    *,
+    dtype: str = "float32",
+    signature: str = "",
+) -> int:
+    """Write posteriors as they come, and return how many; the file appears when it is complete.
+
+    Memory: one utterance, and one small entry each. All must share symbols and frame shift, and
+    every id comes once. Raises FormatError otherwise, and if the file cannot be written.
+    """
+    header: PosteriorHeader | None = None
+    extents: list[Extent] = []
+    with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))) as rows:
+        for item in posteriors:
+            header = header or PosteriorHeader(item.symbols, item.frame_shift, dtype, signature)
+            _check_shared(item, header)
+            start = rows.tell()
+            rows.write(stored_rows(item.checked(), dtype).tobytes())
+            extents.append(Extent(item.id, start, len(item.log_probs)))
+        if header is None:
+            raise FormatError(f"{name_of(path)}: there are no posteriors to write")
+        assemble(header, extents, rows, path)
+    return len(extents)
+
+
+def stored_rows(posteriors: Posteriors, dtype: str) -> np.ndarray:
+    """The rows in little-endian order and the dtype of the file."""
+    return np.ascontiguousarray(posteriors.log_probs, dtype=np.dtype(dtype).newbyteorder("<"))
+
+
+def assemble(
+    header: PosteriorHeader, extents: Sequence[Extent], rows: BinaryIO, path: PathLike
+) -> None:
+    """Write the file from a file of rows: first the header, then the utterances in this order.
+
+    Raises FormatError for an id that repeats or is reserved, and if the file cannot be written.
+    """
+    head = _head(header, extents, name_of(path))
+    row_bytes = header.row_bytes()
+    with atomic_writer(path) as output:
+        output.write(head)
+        for extent in extents:
+            rows.seek(extent.start)
+            rest = extent.frames * row_bytes
+            while rest:
+                block = rows.read(min(rest, _BLOCK))
+                if not block:
+                    raise FormatError(
+                        f"{name_of(path)}: the stored rows of utterance {extent.id} are cut off; "
+                        "delete the .rows and .journal files and run this again"
+                    )
+                output.write(block)
+                rest -= len(block)
+
+
+def _head(header: PosteriorHeader, extents: Sequence[Extent], name: str) -> bytes:
+    """Length and JSON with which a safetensors file begins."""
+    table: dict[str, Any] = {_METADATA: _metadata(header)}
+    end = 0
+    for extent in extents:
+        if extent.id in table:
+            problem = "is reserved" if extent.id == _METADATA else "came before"
+            raise FormatError(f"{name}: utterance {extent.id}: this id {problem}; rename one")
+        start, end = end, end + extent.frames * header.row_bytes()
+        table[extent.id] = {
+            "dtype": _DTYPE_NAMES[header.dtype],
+            "shape": [extent.frames, len(header.symbols)],
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # rows begin at a multiple of 8 bytes
+    if len(text) > _LONGEST_HEADER:
+        raise FormatError(
+            f"{name}: {len(extents)} utterances are too many for one safetensors file; split the "
+            "run with --shard"
+        )
+    return len(text).to_bytes(8, "little") + text
+
+
+def _metadata(header: PosteriorHeader) -> dict[str, str]:
+    symbols = header.symbols
+    segmenter = None
+    if symbols.segmenter is not None:
+        encoded = base64.b64encode(symbols.segmenter.serialized).decode()
+        segmenter = {"kind": symbols.segmenter.kind, "base64": encoded}
+    values = {
+        "pieces": symbols.pieces,
+        "blank": symbols.blank,
+        "word_rule": symbols.word_rule,
+        "boundary": symbols.boundary,
+        "special": sorted(symbols.special),
+        "segmenter": segmenter,
+        "frame_shift": header.frame_shift,
+        "dtype": header.dtype,
+        "signature": header.signature,
+    }
+    texts = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    return {"format": _FORMAT, **texts}
+
+
+def _header_of(metadata: Mapping[str, str] | None, name: str) -> PosteriorHeader:
+    if metadata is None or metadata.get("format") != _FORMAT:
+        raise FormatError(
+            f"{name}: its metadata lack the format {_FORMAT!r}; make posteriors with `dlmrescore "
+            "posteriors`"
+        )
+    try:
+        values = {key: json.loads(text) for key, text in metadata.items() if key != "format"}
+        segmenter = values["segmenter"]
+        if segmenter is not None:
+            segmenter = Segmenter(segmenter["kind"], base64.b64decode(segmenter["base64"]))
+        symbols = Symbols(
+            tuple(values["pieces"]),
+            values["blank"],
+            values["word_rule"],
+            values["boundary"],
+            frozenset(values["special"]),
+            segmenter,
+        )
+        header = PosteriorHeader(
+            symbols, float(values["frame_shift"]), values["dtype"], values["signature"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise FormatError(f"{name}: its metadata are broken ({reason}); make it again") from error
+    except FormatError as error:
+        raise FormatError(f"{name}: {error}") from error
+    if header.dtype not in DTYPES:
+        raise FormatError(f"{name}: dtype {header.dtype!r}, expected {' or '.join(DTYPES)}")
+    return header
+
+
+def _check_shared(posteriors: Posteriors, header: PosteriorHeader) -> None:
+    if posteriors.symbols != header.symbols:
+        raise FormatError(
+            f"{posteriors.place()}: has other symbols than the utterances before it; one file "
+            "holds the posteriors of one recogniser"
+        )
+    if posteriors.frame_shift != header.frame_shift:
+        raise FormatError(
+            f"{posteriors.place()}: has a frame shift of {posteriors.frame_shift} s, expected "
+            f"{header.frame_shift} s as before it; write two files"
+        )

@@ -1,0 +1,180 @@
+"""The output symbols of a CTC recogniser, and how they spell text.
+
+Two word rules:
+
+    "boundary"   one symbol a character; the symbol `boundary` (`|`, a space) stands between words;
+                 without one, as in Chinese, text is its characters
+    "mark"       pieces of words; a piece that begins with the mark U+2581 begins a word
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
+
+from rescore.errors import FormatError, ModelError, ScoreError
+
+__all__ = ["WORD_START", "Segmenter", "SegmenterKind", "Symbols", "WordRule", "WordSpan"]
+
+WordRule = Literal["boundary", "mark"]
+SegmenterKind = Literal["sentencepiece", "tokenizers"]
+
+WORD_START = "\u2581"
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """Cuts text into pieces: a serialised SentencePiece model, or a `tokenizer.json`."""
+
+    kind: SegmenterKind
+    serialized: bytes = field(repr=False)
+
+    def pieces(self, text: str) -> list[str]:
+        """The pieces of a text. Raises ModelError if the model cannot be read."""
+        return _segment(self.kind, self.serialized)(text)
+
+
+class WordSpan(NamedTuple):
+    """A word and the symbols that spell it: `symbols[start:end]`."""
+
+    word: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """The columns of posteriors, in order, and how they become words.
+
+    `pieces[k]` is the symbol of column k; `blank` is the column of CTC's blank; `special` are
+    columns besides the blank that are never text (padding, unknown, sentence ends). `boundary`
+    belongs to the rule "boundary", `segmenter` to the rule "mark": without it, texts cannot be
+    encoded. Raises FormatError for columns that contradict each other.
+    """
+
+    pieces: tuple[str, ...]
+    blank: int
+    word_rule: WordRule = "boundary"
+    boundary: str | None = None
+    special: frozenset[int] = frozenset()
+    segmenter: Segmenter | None = None
+
+    def __post_init__(self) -> None:
+        last = len(self.pieces) - 1
+        for name, column in [("blank", self.blank), *(("special", k) for k in self.special)]:
+            if not 0 <= column <= last:
+                raise FormatError(f"symbols: {name} is column {column}, expected 0 to {last}")
+        hidden = len({self.blank, *self.special})
+        if len(self.columns) + hidden < len(self.pieces):
+            text = [p for k, p in enumerate(self.pieces) if k not in {self.blank, *self.special}]
+            piece = next(p for p in text if text.count(p) > 1)
+            raise FormatError(f"symbols: {piece!r} has two columns; every symbol needs its own")
+        if self.boundary is not None and self.boundary not in self.columns:
+            raise FormatError(
+                f"symbols: the word boundary {self.boundary!r} is no symbol; name the symbol that "
+                "stands between words"
+            )
+
+    def __len__(self) -> int:
+        """The number of columns, blank and special symbols included."""
+        return len(self.pieces)
+
+    @cached_property
+    def columns(self) -> dict[str, int]:
+        """The column of every symbol that spells text."""
+        hidden = {self.blank, *self.special}
+        return {piece: k for k, piece in enumerate(self.pieces) if k not in hidden}
+
+    @cached_property
+    def digest(self) -> str:
+        """16 hex digits over columns and word rule: equal iff the symbols mean the same."""
+        meaning = (self.pieces, self.blank, self.word_rule, self.boundary, sorted(self.special))
+        return hashlib.blake2b(repr(meaning).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def case(self) -> Literal["upper", "lower"] | None:
+        """The case of all letters; None where symbols have both cases, or letters without case."""
+        letters = "".join(piece for piece in self.columns if piece != self.boundary)
+        if letters.isupper():
+            return "upper"
+        return "lower" if letters.islower() else None
+
+    def encode(self, text: str, at: str = "") -> list[int]:
+        """The columns that spell a text; nothing for an empty text.
+
+        White space separates words, whatever its kind and length. Symbols of one case take texts
+        of either. `at` names the text in messages. Raises ScoreError naming what no symbol spells;
+        ModelError where pieces need a segmenter and there is none.
+        """
+        where = f"{at}: " if at else ""
+        words = text.upper().split() if self.case == "upper" else text.split()
+        if self.case == "lower":
+            words = text.lower().split()
+        if not words:
+            return []
+        pieces = self._spelled(words, where)
+        for piece in pieces:
+            if piece not in self.columns:
+                raise ScoreError(
+                    f"{where}the recogniser has no symbol {piece!r}; it cannot emit {text!r}: "
+                    "normalise the text, or leave it out"
+                )
+        return [self.columns[piece] for piece in pieces]
+
+    def decode(self, columns: Sequence[int]) -> str:
+        """The text that columns spell (blanks and repetitions removed), one space between words."""
+        return " ".join(span.word for span in self.words(columns))
+
+    def words(self, columns: Sequence[int]) -> list[WordSpan]:
+        """The words that columns spell, each with its place among them.
+
+        Boundaries and special symbols belong to no word. Without a boundary all is one word.
+        """
+        spans: list[WordSpan] = []
+        starts_word = True
+        for k, column in enumerate(columns):
+            piece = self.pieces[column]
+            if column == self.blank or column in self.special or piece == self.boundary:
+                starts_word = True
+                continue
+            if self.word_rule == "mark" and piece.startswith(WORD_START):
+                starts_word, piece = True, piece[len(WORD_START) :]
+            if starts_word or not spans:
+                spans.append(WordSpan(piece, k, k + 1))
+            else:
+                spans[-1] = WordSpan(spans[-1].word + piece, spans[-1].start, k + 1)
+            starts_word = False
+        return [span for span in spans if span.word]
+
+    def _spelled(self, words: Sequence[str], where: str) -> list[str]:
+        if self.word_rule == "boundary":
+            text = " ".join(words)
+            return [self.boundary if c == " " and self.boundary is not None else c for c in text]
+        if self.segmenter is None:
+            raise ModelError(
+                f"{where}pieces of words need the recogniser's SentencePiece model; name it (--bpe)"
+            )
+        return self.segmenter.pieces(" ".join(words))
+
+
+@lru_cache(maxsize=4)
+def _segment(kind: SegmenterKind, serialized: bytes) -> Callable[[str], list[str]]:
+    if kind == "sentencepiece":
+        import sentencepiece  # noqa: PLC0415 - slow to import
+
+        try:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"not a SentencePiece model ({error}); give another file") from error
+        return lambda text: list(processor.encode(text, out_type=str))
+    try:
+        import tokenizers  # noqa: PLC0415 - comes with transformers
+    except ImportError as error:
+        raise ModelError(
+            "this recogniser's pieces need tokenizers; pip install 'dlmrescore[hf]'"
+        ) from error
+    tokenizer = tokenizers.Tokenizer.from_str(serialized.decode())
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).tokens)
