@@ -24,8 +24,12 @@ class Encoder(Protocol):
         """Samples a second of the audio that it takes."""
 
     @property
-    def frame_shift(self) -> float:
-        """Seconds from one output frame to the next."""
+    def frame_samples(self) -> int:
+        """Samples from one output frame to the next; frame k of audio begins at k times that."""
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest audio that has a frame."""
 
     @property
     def signature(self) -> str:
@@ -38,7 +42,6 @@ class Encoder(Protocol):
     def log_probs(self, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Posteriors of one batch, each (T_i, V) float32, natural log.
 
-        audios: N arrays (samples,) float32, one channel, -1..1, at `sampling_rate`. Results do not
-        depend on the other audios of the batch but for rounding. Raises ScoreError for audio too
-        short for one frame.
+        audios: N arrays (samples,) float32, one channel, -1..1, at `sampling_rate`, none shorter
+        than `min_samples`. Results do not depend on the other audios of the batch but for rounding.
         """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -21,7 +22,14 @@ from rescore.models.hub.limits import max_length
 from rescore.models.hub.masked import HubMaskedLM
 from rescore.models.hub.tokenizer import HubTokenizer
 
-__all__ = ["HubModel", "load_causal", "load_masked", "load_tokenizer"]
+__all__ = [
+    "HubModel",
+    "load_causal",
+    "load_masked",
+    "load_parts",
+    "load_tokenizer",
+    "weights_digest",
+]
 
 Network = TypeVar("Network")
 
@@ -51,8 +59,8 @@ def load_masked(
     remote_code: bool = False,
 ) -> HubModel[HubMaskedLM]:
     """Load a masked LM. Raises ModelError."""
-    network, tokenizer = _load("AutoModelForMaskedLM", model, remote_code)
-    digest = _digest(network, tokenizer)  # before the weights change their dtype
+    network, tokenizer = load_parts("AutoModelForMaskedLM", model, remote_code)
+    digest = weights_digest(network, tokenizer)  # before the weights change their dtype
     return HubModel(
         HubMaskedLM(network, tokenizer, model, device, dtype),
         HubTokenizer(tokenizer, model),
@@ -69,8 +77,8 @@ def load_causal(
     remote_code: bool = False,
 ) -> HubModel[HubCausalLM]:
     """Load a causal LM. Raises ModelError."""
-    network, tokenizer = _load("AutoModelForCausalLM", model, remote_code)
-    digest = _digest(network, tokenizer)  # before the weights change their dtype
+    network, tokenizer = load_parts("AutoModelForCausalLM", model, remote_code)
+    digest = weights_digest(network, tokenizer)  # before the weights change their dtype
     return HubModel(
         HubCausalLM(network, device, dtype),
         HubTokenizer(tokenizer, model),
@@ -84,25 +92,30 @@ def load_tokenizer(model: str, *, remote_code: bool = False) -> tuple[HubTokeniz
 
     Raises ModelError.
     """
-    config, tokenizer = _load("AutoConfig", model, remote_code)
+    config, tokenizer = load_parts("AutoConfig", model, remote_code)
     return HubTokenizer(tokenizer, model), max_length(config)
 
 
-def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
+def load_parts(
+    kind: str, model: str, remote_code: bool, parts: Sequence[str] = ("AutoTokenizer",)
+) -> tuple[Any, ...]:
     """(network or configuration, tokenizer) of a Hub id or path; `kind` is a class of transformers.
 
-    Raises ModelError in one line.
+    `parts`: the classes of what comes after the network. Raises ModelError in one line.
     """
     _refuse_wrong_path(model)
     try:
         import transformers  # noqa: PLC0415 - heavy and optional
     except ImportError as error:
         raise ModelError(
-            "this scorer needs transformers; install it with `pip install dlmrescore[hf]`"
+            "a Hugging Face model needs transformers; install it with `pip install dlmrescore[hf]`"
         ) from error
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model, trust_remote_code=remote_code)
+        loaded = [
+            getattr(transformers, part).from_pretrained(model, trust_remote_code=remote_code)
+            for part in parts
+        ]
         network = _with_attention(getattr(transformers, kind), model, remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -112,7 +125,7 @@ def _load(kind: str, model: str, remote_code: bool) -> tuple[Any, Any]:
             else "there is no directory of this name, and the Hugging Face Hub gave none"
         )
         raise ModelError(f"{model}: {problem} ({reason}); {_ADVICE}") from error
-    return network, tokenizer
+    return network, *loaded
 
 
 def _refuse_wrong_path(model: str) -> None:
@@ -141,7 +154,7 @@ def _with_attention(kind: Any, model: str, remote_code: bool) -> Any:
     return kind.from_pretrained(model, trust_remote_code=remote_code, attn_implementation="eager")
 
 
-def _digest(network: torch.nn.Module, tokenizer: Any) -> str:
+def weights_digest(network: torch.nn.Module, tokenizer: Any) -> str:
     """16 hex digits over the weights and the vocabulary."""
     digest = hashlib.blake2b(digest_size=8)
     for name, weight in sorted(network.state_dict().items()):
