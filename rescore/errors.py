@@ -6,7 +6,15 @@ with status 1; Python callers catch the class they care about.
 
 from __future__ import annotations
 
-__all__ = ["FormatError", "FusionError", "ModelError", "RescoreError", "ScoreError", "TrainError"]
+__all__ = [
+    "AudioError",
+    "FormatError",
+    "FusionError",
+    "ModelError",
+    "RescoreError",
+    "ScoreError",
+    "TrainError",
+]
 
 
 class RescoreError(Exception):
@@ -21,6 +29,10 @@ class RescoreError(Exception):
 
 class FormatError(RescoreError):
     """A file or a record that breaks the rules of its format."""
+
+
+class AudioError(RescoreError):
+    """A recording that cannot be read, or holds no sound."""
 
 
 class ModelError(RescoreError):
