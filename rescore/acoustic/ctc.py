@@ -3,8 +3,8 @@
 A path has one symbol a frame; it spells the text that is left once repetitions are merged and
 blanks removed (`collapse`). log P(text | audio) sums over all paths that spell the text.
 
-Shapes: T >= 1 frames, V symbols, S labels of a text. `log_probs` is (T, V), natural log, of any float
-dtype; everything is computed in float64, text by text, so that no value depends on the others.
+Shapes: T >= 1 frames, V symbols, S labels of a text. `log_probs` is (T, V), natural log, of any
+float dtype; everything is computed in float64, text by text, so that no value depends on others.
 
 Source: Graves et al. 2006, Connectionist temporal classification, ICML, eqs. 2, 3 and 6 to 8.
 """
@@ -12,7 +12,7 @@ Source: Graves et al. 2006, Connectionist temporal classification, ICML, eqs. 2,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import torch
@@ -33,13 +33,11 @@ def collapse(path: Sequence[int], blank: int) -> list[int]:
 
 def frames_needed(labels: Sequence[int]) -> int:
     """The length of the shortest path that spells labels: equal neighbours need a blank between."""
-    repeats = sum(first == second for first, second in zip(labels, labels[1:], strict=False))
+    repeats = sum(first == second for first, second in pairwise(labels))
     return len(labels) + repeats
 
 
-def text_log_probs(
-    log_probs: np.ndarray, texts: Sequence[Sequence[int]], blank: int
-) -> np.ndarray:
+def text_log_probs(log_probs: np.ndarray, texts: Sequence[Sequence[int]], blank: int) -> np.ndarray:
     """log P(text | audio) of texts given as labels, (texts,) float64 nats.
 
     -inf where no path spells the text: too many labels for the frames, or labels of probability 0.

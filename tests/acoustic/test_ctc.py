@@ -15,7 +15,9 @@ from rescore.acoustic.ctc import collapse, frames_needed, text_log_probs
 EXACT = 1e-11
 
 
-@pytest.mark.parametrize(("frames", "symbols", "blank"), [(1, 2, 0), (5, 3, 0), (5, 3, 2), (6, 3, 1)])
+@pytest.mark.parametrize(
+    ("frames", "symbols", "blank"), [(1, 2, 0), (5, 3, 0), (5, 3, 2), (6, 3, 1)]
+)
 def test_log_probs_sum_over_all_paths(frames, symbols, blank):
     log_probs = random_log_probs(frames + blank, frames, symbols)
     totals = texts(log_probs, blank)

@@ -56,7 +56,11 @@ def test_spans_peaks_and_confidences_of_a_path():
 def test_a_path_of_blanks_has_no_labels():
     log_probs = np.log(np.full((3, 2), [0.9, 0.1]))
     for path in (greedy_path(log_probs, 0), align(log_probs, [], 0)):
-        assert (path.symbols.tolist(), path.labels.tolist(), path.peak.tolist()) == ([0] * 3, [], [])
+        assert (path.symbols.tolist(), path.labels.tolist(), path.peak.tolist()) == (
+            [0] * 3,
+            [],
+            [],
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
