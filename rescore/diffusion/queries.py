@@ -23,10 +23,11 @@ from rescore.diffusion.readouts import Readings, Readout
 from rescore.errors import ScoreError
 from rescore.interfaces import Condition, Denoiser, SparseDenoiser
 
-__all__ = ["READOUT_ROWS", "Query", "evaluate_queries", "shared_passes"]
+__all__ = ["Query", "evaluate_queries", "readout_rows", "shared_passes"]
 
-#: Rows of one read-out. With the budget of a batch it bounds the memory of an evaluation.
-READOUT_ROWS = 1024
+#: Rows of one read-out. With the budget of a batch it bounds the memory of an evaluation. A CPU
+#: takes few: what a read-out of a small vocabulary makes of them then stays in its cache.
+_READOUT_ROWS, _READOUT_ROWS_CPU = 1024, 256
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Query:
         """Queries with equal keys see the same thing: they share a network pass."""
         condition = None if self.condition is None else self.condition.key
         return self.noise, condition, self.noisy.tobytes()
+
+
+def readout_rows(device: str) -> int:
+    """How many rows are read out together on a device."""
+    return _READOUT_ROWS_CPU if device == "cpu" else _READOUT_ROWS
 
 
 def shared_passes(queries: Sequence[Query]) -> list[list[int]]:
@@ -110,9 +116,9 @@ def _evaluate_batch(
         [query.condition for query in first_queries],
         (_to(device, reads.rows), _to(device, reads.positions)),
     )
-    chunks = []
-    for start in range(0, len(reads.rows), READOUT_ROWS):
-        chunk = slice(start, start + READOUT_ROWS)
+    chunks, size = [], readout_rows(device)
+    for start in range(0, len(reads.rows), size):
+        chunk = slice(start, start + size)
         rows, positions = reads.rows[chunk], reads.positions[chunk]
         readings = Readings(
             predict(chunk),

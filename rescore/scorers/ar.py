@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rescore.batching import Budget, halve, is_out_of_memory
 from rescore.diffusion.plans import sums
-from rescore.diffusion.queries import READOUT_ROWS
+from rescore.diffusion.queries import readout_rows
 from rescore.errors import ScoreError
 from rescore.interfaces import CausalLM, Cost, Scope
 from rescore.models.adapters import NetworkCausalLM
@@ -120,15 +120,15 @@ def _evaluate(
 ) -> np.ndarray:
     """log p(token | the prefix at its row), (m,) float64, for ascending rows (m,) of the batch.
 
-    Each row is read out once, `READOUT_ROWS` at a time.
+    Each row is read out once, `readout_rows` at a time.
     """
     if not len(rows):
         return np.empty(0)
     hidden = model.encode(torch.from_numpy(batch.tokens).to(device), batch.parents)
     distinct, number = np.unique(rows, return_inverse=True)
-    values = []
-    for start in range(0, len(distinct), READOUT_ROWS):
-        end = start + READOUT_ROWS
+    values, size = [], readout_rows(device)
+    for start in range(0, len(distinct), size):
+        end = start + size
         first, last = np.searchsorted(number, (start, end))
         read = torch.from_numpy(distinct[start:end]).to(device)
         log_probs = model.readout(hidden[read])

@@ -87,7 +87,7 @@ def test_batches_mix_conditions_and_every_row_is_read_under_its_own(tokens):
 @pytest.mark.parametrize("readout", [read_token, read_choice, read_rows])
 def test_together_and_one_by_one_give_the_same(readout, monkeypatch):
     together = evaluate_queries(ConditionedTable(JOINTS), MIXED, readout)
-    monkeypatch.setattr(queries, "READOUT_ROWS", 2)
+    monkeypatch.setattr(queries, "readout_rows", lambda device: 2)
     in_pieces = evaluate_queries(ConditionedTable(JOINTS), MIXED, readout, budget=Budget(8))
     for asked, values, pieces in zip(MIXED, together, in_pieces, strict=True):
         [alone] = evaluate_queries(ConditionedTable(JOINTS), [asked], readout)

@@ -82,6 +82,26 @@ def test_the_loss_survives_tiny_noise_at_a_token_the_network_finds_impossible(t)
     )
 
 
+@pytest.mark.parametrize("largest", [1e-12, 1.0, 1e4, 1e9, 1e15, 1e35])
+@pytest.mark.parametrize("vocab", [1, 2, 3, 5, 31, 4096])
+@pytest.mark.parametrize("even", [True, False])
+def test_few_logarithms_give_the_sum_of_all_of_them(vocab, largest, even):
+    """Rows that spread their sum evenly make the largest products, and may not overflow."""
+    generator = torch.Generator().manual_seed(2)
+    spread = 0.0 if even else 8.0
+    shares = (torch.randn(20, vocab, generator=generator) * spread).softmax(-1)
+    r = shares * largest
+    exact = torch.log1p(r.double()).sum(-1)
+    total = uniform._sum_of_log1p(r, torch.full((20,), largest))
+    assert torch.allclose(total.double(), exact, rtol=2e-6, atol=0)
+    total = uniform._sum_of_log1p(r.double(), torch.full((20,), largest))
+    assert torch.allclose(total, exact, rtol=1e-14, atol=0)
+
+
+def test_no_rows_have_no_sum():
+    assert uniform._sum_of_log1p(torch.zeros(0, 5), torch.zeros(0)).shape == (0,)
+
+
 def test_the_posterior_converts_to_leave_one_out():
     generator = torch.Generator().manual_seed(1)
     noisy = torch.randint(3, (50, 3), generator=generator)

@@ -123,7 +123,7 @@ def test_batches_order_and_company_change_nothing(models, family, estimator, mon
     together = [score.values for score in scorer.score(LISTS)]
     backwards = [score.values for score in scorer.score(LISTS[::-1])][::-1]
     alone = [next(iter(scorer.score([nbest_of_one]))).values for nbest_of_one in LISTS]
-    monkeypatch.setattr(denoiser_module, "READOUT_ROWS", 3)
+    monkeypatch.setattr(denoiser_module, "readout_rows", lambda device: 3)
     monkeypatch.setattr("rescore.scorers.denoising.CHUNK_QUERIES", 1)
     monkeypatch.setattr("rescore.scorers.chunks.CHUNK", 1)
     pieces = [score.values for score in scorer.score(LISTS)]
