@@ -6,14 +6,12 @@ standard input or output.
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import os
 import secrets
 import shutil
 import sys
-import zlib
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +19,18 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from rescore.errors import FormatError
+from rescore.formats.bounded import (
+    STANDARD,
+    PathLike,
+    decompressed,
+    explained,
+    failure,
+    is_pipe,
+    name_of,
+    numbered,
+    open_input,
+    whole,
+)
 
 __all__ = [
     "Output",
@@ -42,21 +52,7 @@ __all__ = [
     "try_lock",
 ]
 
-PathLike = str | os.PathLike[str]
-
-_STANDARD = "-"
 _DIRECTORY_BUFFER = 1 << 24
-_GZIP_MAGIC = b"\x1f\x8b"
-_ADVICE = {
-    errno.ENOENT: "check the path",
-    errno.ENOTDIR: "check the path",
-    errno.EISDIR: "name a file in it",
-    errno.EACCES: "check its permissions",
-    errno.EPERM: "check its permissions",
-    errno.EROFS: "write somewhere else",
-    errno.ENOSPC: "free some space and run this again",
-    errno.EDQUOT: "free some space and run this again",
-}
 
 
 class Output(Protocol):
@@ -64,11 +60,6 @@ class Output(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Add bytes to the output."""
-
-
-def name_of(path: PathLike) -> str:
-    """Return how messages name an input: its path as the user gave it, `stdin` for `-`."""
-    return "stdin" if os.fspath(path) == _STANDARD else os.fspath(path)
 
 
 def stem_of(path: PathLike) -> str:
@@ -96,8 +87,8 @@ def byte_lines(path: PathLike) -> Iterator[tuple[int, bytes]]:
     A byte order mark at the start of the file is dropped. Raises FormatError if the file cannot be
     read or its gzip stream is damaged.
     """
-    with _open_input(path) as file:
-        yield from _numbered(file)
+    with open_input(path) as file:
+        yield from numbered(file, name_of(path))
 
 
 def text_lines(path: PathLike) -> Iterator[tuple[int, str]]:
@@ -113,17 +104,8 @@ def lines_within(file: io.BufferedReader, name: str) -> Iterator[tuple[int, str]
 
     Messages call it `name`.
     """
-    with _explained(name, "read"):
-        yield from _decoded(_numbered(_decompressed(file)), name)
-
-
-def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(file, 1):
-        if number == 1:
-            line = line.removeprefix(BOM_UTF8)  # noqa: PLW2901
-            if not line:  # a file of nothing but the mark has no line
-                continue
-        yield number, line.removesuffix(b"\n").removesuffix(b"\r")
+    with explained(name, "read"):
+        yield from _decoded(numbered(decompressed(file, name), name), name)
 
 
 def _decoded(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[tuple[int, str]]:
@@ -137,17 +119,21 @@ def _decoded(lines: Iterator[tuple[int, bytes]], name: str) -> Iterator[tuple[in
 def read_bytes(path: PathLike) -> bytes:
     """Return a whole file, decompressed, without its byte order mark.
 
-    Raises FormatError if it cannot be read.
+    Raises FormatError if it cannot be read, or holds more than the limit of whole files.
     """
-    return head(path, -1)
+    with open_input(path) as file:
+        return whole(file, name_of(path)).removeprefix(BOM_UTF8)
 
 
 def head(path: PathLike, size: int) -> bytes:
-    """Return the first `size` bytes at most (-1: all), decompressed, without a byte order mark.
+    """Return the first `size` bytes at most, decompressed, without a byte order mark.
 
-    Raises FormatError if they cannot be read.
+    Nothing of standard input and pipes, where a look would consume it. Raises FormatError if they
+    cannot be read.
     """
-    with _open_input(path) as file:
+    if is_pipe(path):
+        return b""
+    with open_input(path) as file:
         return file.read(size).removeprefix(BOM_UTF8)
 
 
@@ -161,7 +147,7 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
     Raises FormatError if the file cannot be written: no such directory, no permission, no space.
     """
     target = os.path.realpath(path)
-    if os.fspath(path) == _STANDARD:
+    if os.fspath(path) == STANDARD:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     elif os.path.exists(target) and not os.path.isfile(target):
@@ -174,7 +160,7 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
         try:
             with _output(path, part, "xb") as output:
                 yield output
-            with _explained(path, "written"):
+            with explained(path, "written"):
                 os.replace(part, target)
         except BaseException:
             with suppress(OSError):
@@ -205,7 +191,7 @@ class OutputDirectory:
 
     def flush(self) -> None:
         """Write what is in memory. Raises FormatError if it cannot be written."""
-        with _explained(self._path, "written"):
+        with explained(self._path, "written"):
             for name, buffer in self._buffers.items():
                 file = os.path.join(self._part, name)
                 os.makedirs(os.path.dirname(file), exist_ok=True)
@@ -222,7 +208,7 @@ def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
     Raises FormatError if `path` exists (unless it is an empty directory), is `-`, or cannot be
     written: nothing is ever overwritten.
     """
-    if os.fspath(path) == _STANDARD:
+    if os.fspath(path) == STANDARD:
         raise FormatError(
             "this format is a directory, which cannot go to standard output; name one with -o"
         )
@@ -236,12 +222,12 @@ def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
         os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part"
     )
     try:
-        with _explained(path, "written"):
+        with explained(path, "written"):
             os.mkdir(part)
         output = OutputDirectory(path, part)
         yield output
         output.flush()
-        with _explained(path, "written"):
+        with explained(path, "written"):
             os.replace(part, target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -253,7 +239,7 @@ def names_in(path: PathLike) -> list[str]:
 
     Raises FormatError if it is not a directory or cannot be read.
     """
-    with _explained(path, "read"):
+    with explained(path, "read"):
         return sorted(os.listdir(path))
 
 
@@ -279,7 +265,7 @@ def refuse_same_file(source: PathLike, target: PathLike) -> None:
 
     The same file counts under every path and link. `-` never clashes.
     """
-    if _STANDARD in (os.fspath(source), os.fspath(target)):
+    if STANDARD in (os.fspath(source), os.fspath(target)):
         return
     try:
         same = os.path.samefile(source, target)
@@ -298,23 +284,6 @@ def refuse_same_file(source: PathLike, target: PathLike) -> None:
         )
 
 
-@contextmanager
-def _open_input(path: PathLike) -> Iterator[BinaryIO]:
-    with _explained(path, "read"):
-        if os.fspath(path) == _STANDARD:
-            yield _decompressed(cast(io.BufferedReader, sys.stdin.buffer))
-        else:
-            with open(path, "rb") as file:
-                yield _decompressed(file)
-
-
-def _decompressed(file: io.BufferedReader) -> BinaryIO:
-    """Decompress by content, not by name: no UTF-8 text starts with gzip's magic number."""
-    if file.peek(2)[:2] != _GZIP_MAGIC:
-        return file
-    return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), 1 << 17)
-
-
 class _Output:
     """A binary file whose failures name the path that the user gave.
 
@@ -328,14 +297,14 @@ class _Output:
         try:
             return self._file.write(data)
         except OSError as error:
-            raise _failure(self._path, "written", error) from error
+            raise failure(self._path, "written", error) from error
 
 
 @contextmanager
 def _output(path: PathLike, opened: str, mode: str) -> Iterator[Output]:
     files = ExitStack()
     try:
-        with _explained(path, "written"):
+        with explained(path, "written"):
             file = cast(BinaryIO, files.enter_context(open(opened, mode)))  # noqa: SIM115
             if os.fspath(path).endswith(".gz"):
                 file = cast(
@@ -346,27 +315,5 @@ def _output(path: PathLike, opened: str, mode: str) -> Iterator[Output]:
         with suppress(OSError):
             files.close()
         raise
-    with _explained(path, "written"):
+    with explained(path, "written"):
         files.close()
-
-
-@contextmanager
-def _explained(path: PathLike, action: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, EOFError, zlib.error) as error:
-        raise _failure(path, action, error) from error
-
-
-def _failure(path: PathLike, action: str, error: Exception) -> FormatError:
-    """The system's report as one line: which file, what went wrong, what to do.
-
-    `action` is "read" or "written".
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(number) if number else f"{error}".rstrip(".")
-    advice = _ADVICE.get(number, "") if number else "get it again, it is damaged or cut off"
-    return FormatError(
-        f"{name_of(path)}: cannot be {action}: {reason[:1].lower()}{reason[1:]}"
-        + (f"; {advice}" if advice else "")
-    )

@@ -60,13 +60,6 @@ def proven_formats(path: PathLike, kind: str, head_size: int) -> list[Format[Any
     if os.path.isdir(path):
         names = set(names_in(path))
         return [format for format in formats if format.proven_by_names(names)]
-    start = _start_of(path, head_size)
+    start = head(path, head_size)
     text = start.decode(errors="replace")
     return [format for format in formats if format.proven_by(text) or format.proven_by_bytes(start)]
-
-
-def _start_of(path: PathLike, size: int) -> bytes:
-    """The start of a file; nothing of standard input and pipes, where a look would consume it."""
-    if os.fspath(path) == "-" or (os.path.exists(path) and not os.path.isfile(path)):
-        return b""
-    return head(path, size)

@@ -39,7 +39,7 @@ def test_the_content_proves_the_format_or_it_has_to_be_named(tmp_path):
     with pytest.raises(FormatError, match=r"^stdin: its content does not prove"):
         read_lists("-")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(FormatError, match="does not prove"):
+    with pytest.raises(FormatError, match="pipe: is a named pipe, expected a regular file"):
         read_lists(tmp_path / "pipe")
     with pytest.raises(FormatError, match="cannot be read: no such file"):
         read_lists(tmp_path / "none")
