@@ -123,7 +123,9 @@ class _Tree:
         self, parents: Sequence[int], symbols: Sequence[int], scores: PrefixScores | None
     ) -> list[int]:
         """The numbers of parents with one more symbol each."""
-        numbers, new_parents, new_symbols = [], [], []
+        numbers: list[int] = []
+        new_parents: list[int] = []
+        new_symbols: list[int] = []
         for parent, symbol in zip(parents, symbols, strict=True):
             key = parent * self._symbols + symbol
             number = self._children.get(key)
@@ -166,9 +168,15 @@ class _Beams:
 
     @classmethod
     def empty(cls, rows: int, beam: int) -> _Beams:
-        integers = [np.full((rows, beam), -1) for _ in range(3)]
-        floats = [np.full((rows, beam), -np.inf) for _ in range(2)]
-        return cls(*integers, *floats, np.zeros((rows, beam)))
+        none, impossible = np.full((rows, beam), -1), np.full((rows, beam), -np.inf)
+        return cls(
+            none,
+            none.copy(),
+            none.copy(),
+            impossible,
+            impossible.copy(),
+            np.zeros((rows, beam)),
+        )
 
     def first(self, rows: int) -> _Beams:
         """The first rows only."""
@@ -301,18 +309,18 @@ class _Search:
         new = _Beams.empty(len(symbols), beam)
 
         at = rows[~is_new], slots[~is_new]
-        source = rows[~is_new], before[~is_new]
-        new.numbers[at], new.parents[at] = old.numbers[source], old.parents[source]
-        new.last[at], new.added[at] = old.last[source], old.added[source]
-        new.blank[at], new.label[at] = kept_blank[source], kept_label[source]
+        kept = rows[~is_new], before[~is_new]
+        new.numbers[at], new.parents[at] = old.numbers[kept], old.parents[kept]
+        new.last[at], new.added[at] = old.last[kept], old.added[kept]
+        new.blank[at], new.label[at] = kept_blank[kept], kept_label[kept]
 
         at = rows[is_new], slots[is_new]
-        source = rows[is_new], before[is_new]
         candidates = (columns[is_new] - beam) % symbols.shape[1]
-        new.parents[at] = old.numbers[source]
-        new.last[at] = symbols[source[0], candidates]
-        new.label[at] = appended[(*source, candidates)]
-        new.added[at] = np.broadcast_to(added, appended.shape)[(*source, candidates)]
+        source = rows[is_new], before[is_new], candidates
+        new.parents[at] = old.numbers[source[:2]]
+        new.last[at] = symbols[rows[is_new], candidates]
+        new.label[at] = appended[source]
+        new.added[at] = np.broadcast_to(added, appended.shape)[source]
         new.numbers[at] = self._tree.children(
             new.parents[at].tolist(), new.last[at].tolist(), self._scores
         )

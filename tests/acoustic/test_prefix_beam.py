@@ -54,8 +54,7 @@ def test_a_prefix_that_left_the_beam_and_comes_again_is_the_same_prefix():
         assert len({prefix.labels for prefix in prefixes}) == 4
 
 
-@pytest.mark.parametrize("new_scores", [None], ids=["plain"])
-def test_an_utterance_does_not_depend_on_its_batch(new_scores):
+def test_an_utterance_does_not_depend_on_its_batch():
     rng = np.random.default_rng(1)
     utterances = [
         random_log_probs(seed, int(rng.integers(1, 40)), 8, sharpness=rng.uniform(0.5, 4))
