@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 COMMANDS = [
+    "posteriors",
     "convert",
     "lattice",
     "check",

@@ -465,6 +465,7 @@ def test_every_public_name_leads_somewhere():
 
 def test_nothing_loads_torch_before_a_network_is_needed():
     commands = [
+        "posteriors",
         "convert",
         "check",
         "score",

@@ -180,10 +180,12 @@ def stored_rows(posteriors: Posteriors, dtype: str) -> np.ndarray:
 def assemble(
     header: PosteriorHeader, extents: Sequence[Extent], rows: BinaryIO, path: PathLike
 ) -> None:
-    """Write the file from a file of rows: first the header, then the utterances in this order.
+    """Write the file from a file of rows: first the header, then the utterances by their ids.
 
+    The order of ids makes the file independent of the order in which rows were made.
     Raises FormatError for an id that repeats or is reserved, and if the file cannot be written.
     """
+    extents = sorted(extents, key=lambda extent: extent.id)
     head = _head(header, extents, name_of(path))
     row_bytes = header.row_bytes()
     with atomic_writer(path) as output:

@@ -13,7 +13,7 @@ import numpy as np
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import FormatError
 
-__all__ = ["DTYPES", "Posteriors"]
+__all__ = ["DTYPES", "Posteriors", "Recognised"]
 
 #: The dtypes that posteriors are stored in.
 DTYPES = ("float16", "float32")
@@ -67,6 +67,21 @@ class Posteriors:
             raise FormatError(f"{self.place()}: has no frames; leave the utterance out")
         _check_rows(self)
         return self
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What came of an utterance: (T, V) rows, or a problem in one line.
+
+    `rows` is None where there is a problem, and once they are on disk, from byte `start` of the
+    file of rows on. `seconds` of audio were read.
+    """
+
+    seconds: float = 0.0
+    frames: int = 0
+    rows: np.ndarray | None = None
+    start: int = 0
+    problem: str = ""
 
 
 def _check_rows(posteriors: Posteriors) -> None:

@@ -23,12 +23,14 @@ from rescore.wer import UNITS, Unit
 
 __all__ = [
     "NORMALIZER_OPTION",
+    "RAY_OPTIONS",
     "UNIT_OPTIONS",
     "Counting",
     "Sections",
     "collected",
     "counting_options",
     "cross_validate_option",
+    "device_of",
     "input_options",
     "lists_argument",
     "named",
@@ -37,6 +39,7 @@ __all__ = [
     "remote_code_option",
     "shard_option",
     "unit_options",
+    "uses_ray",
     "write_json",
 ]
 
@@ -185,6 +188,40 @@ shard_option = click.option(
     metavar="I/N",
     help="Score only shard I of N, from 0; env: as torchrun or SLURM set it. Join with `merge`.",
 )
+
+#: Options of a run whose chunks may be evaluated by Ray: `workers` and `ray_address`.
+RAY_OPTIONS = [
+    click.option(
+        "--ray",
+        "workers",
+        metavar="N",
+        type=click.IntRange(1),
+        help="Number of Ray workers (docs/large_runs.md).",
+    ),
+    click.option(
+        "--ray-address",
+        help="Address of a running Ray cluster, or auto; default: start one on this machine.",
+    ),
+]
+
+
+def uses_ray(workers: int | None, address: str | None) -> bool:
+    """Whether a run uses Ray. Raises click.UsageError for an address without workers."""
+    if workers is None and address is not None:
+        raise click.UsageError(
+            "--ray-address is the address of the cluster for --ray N; give --ray too"
+        )
+    return workers is not None
+
+
+def device_of(shard: Shard | None, device: str) -> str:
+    """The device of a shard: the processes of one machine get a GPU each for `cuda`."""
+    if shard is None or device != "cuda":
+        return device
+    import torch  # noqa: PLC0415 - takes seconds
+
+    return shard.device(device, torch.cuda.device_count())
+
 
 remote_code_option = click.option(
     "--remote-code",

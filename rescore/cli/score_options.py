@@ -8,7 +8,15 @@ from typing import TypeAlias
 
 import click
 
-from rescore.cli.options import collected, named, remote_code_option, shard_option
+from rescore.cli.options import (
+    RAY_OPTIONS,
+    collected,
+    device_of,
+    named,
+    remote_code_option,
+    shard_option,
+    uses_ray,
+)
 from rescore.pipeline import Shard
 from rescore.pipeline.engine import Evaluator, InProcess
 from rescore.pipeline.ray_pool import ray_pool
@@ -115,26 +123,15 @@ class RunOptions:
 
     def output(self, template: str) -> str:
         """The output of this shard: `{shard}` and `{shards}` in the name become numbers."""
-        if self.shard is None:
-            return template
-        index, count = str(self.shard.index), str(self.shard.count)
-        return template.replace("{shard}", index).replace("{shards}", count)
+        return template if self.shard is None else self.shard.named(template)
 
     def device(self, device: str) -> str:
         """The device of this shard: the processes of one machine get a GPU each for `cuda`."""
-        if self.shard is None or device != "cuda":
-            return device
-        import torch  # noqa: PLC0415 - takes seconds
-
-        return self.shard.device(device, torch.cuda.device_count())
+        return device_of(self.shard, device)
 
     def evaluator(self, scorer: str, settings: ScorerOptions, output: str) -> MakeEvaluator:
         """Where chunks are evaluated: in this process, or in Ray workers."""
-        if self.workers is None:
-            if self.ray_address is not None:
-                raise click.UsageError(
-                    "--ray-address is the address of the cluster for --ray N; give --ray too"
-                )
+        if not uses_ray(self.workers, self.ray_address) or self.workers is None:
             return InProcess
         if output == "-":
             raise click.UsageError(
@@ -158,17 +155,7 @@ _RUN = [
         type=click.Path(file_okay=False),
         help="Directory of scores to reuse between runs.",
     ),
-    click.option(
-        "--ray",
-        "workers",
-        metavar="N",
-        type=click.IntRange(1),
-        help="Number of Ray workers (docs/large_runs.md).",
-    ),
-    click.option(
-        "--ray-address",
-        help="Address of a running Ray cluster, or auto; default: start one on this machine.",
-    ),
+    *RAY_OPTIONS,
 ]
 
 #: Add the options of a run; the command gets them as `run`, `RunOptions`.

@@ -73,6 +73,11 @@ class Shard:
             "or give the shard as I/N"
         )
 
+    def named(self, template: str) -> str:
+        """The file name of this shard: `{shard}` and `{shards}` become numbers."""
+        index, count = str(self.index), str(self.count)
+        return template.replace("{shard}", index).replace("{shards}", count)
+
     def device(self, device: str, count: int) -> str:
         """The GPU of `count` that `cuda` means in this process; any other device stays as it is."""
         is_ranked = device == "cuda" and self.local is not None and count > 0

@@ -111,6 +111,7 @@ def load_parts(
             "a Hugging Face model needs transformers; install it with `pip install dlmrescore[hf]`"
         ) from error
     logging.getLogger("transformers").setLevel(logging.ERROR)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         loaded = [
             getattr(transformers, part).from_pretrained(model, trust_remote_code=remote_code)

@@ -1,0 +1,80 @@
+"""Long audio in overlapping windows, of whose frames the central ones are kept.
+
+    audio    |----------------------------------------|
+    windows  |------------|
+                     |------------|
+                              |-----------------------|   the last one ends with the audio
+    frames   [........... ][...... ][................ ]   cut in the middle of each overlap
+
+Windows begin at whole frames, so frame k of a window is frame `first + k` of the audio. A frame
+sees at least half the overlap on both sides. A network that sees more, or normalises over the whole
+audio, gives other values than for the audio at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from rescore.errors import RescoreError
+
+__all__ = ["Windows"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `length` seconds, of which neighbours share `overlap` seconds.
+
+    Raises RescoreError unless 0 <= overlap <= length / 2.
+    """
+
+    length: float = 60.0
+    overlap: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (self.length > 0 and 0 <= self.overlap <= self.length / 2):
+            raise RescoreError(
+                f"windows of {self.length:g} s with an overlap of {self.overlap:g} s: expected an "
+                "overlap of at most half a window"
+            )
+
+    def cut(self, audio: np.ndarray, rate: int, frame_samples: int) -> list[np.ndarray]:
+        """The windows of audio (samples,); views, no copies."""
+        starts = self.first_frames(len(audio), rate, frame_samples)
+        size = self._frames(self.length, rate, frame_samples) * frame_samples
+        begins = [start * frame_samples for start in starts]
+        return [audio[begin : begin + size] for begin in begins[:-1]] + [audio[begins[-1] :]]
+
+    def first_frames(self, samples: int, rate: int, frame_samples: int) -> list[int]:
+        """The frame at which each window begins."""
+        size = self._frames(self.length, rate, frame_samples)
+        step = size - self._frames(self.overlap, rate, frame_samples)
+        surplus = -(-samples // frame_samples) - size  # frames beyond the first window
+        if surplus <= 0:
+            return [0]
+        return [*range(0, surplus, step), surplus]
+
+    @staticmethod
+    def _frames(seconds: float, rate: int, frame_samples: int) -> int:
+        return max(1, round(seconds * rate / frame_samples))
+
+
+def join(first_frames: Sequence[int], rows: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of the whole audio, (T, V), from those of its windows, each (T_i, V)."""
+    ends = [first + len(part) for first, part in zip(first_frames, rows, strict=True)]
+    cuts = [
+        0,
+        *(
+            (second + end) // 2
+            for (_, second), end in zip(pairwise(first_frames), ends[:-1], strict=True)
+        ),
+        ends[-1],
+    ]
+    kept = [
+        part[start - first : end - first]
+        for first, part, (start, end) in zip(first_frames, rows, pairwise(cuts), strict=True)
+    ]
+    return np.concatenate(kept)
