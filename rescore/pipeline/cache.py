@@ -3,7 +3,9 @@
 The key of a score is what it depends on (`Scope`): the text; the utterance and the text; the
 whole list. A run sees the cache as it was when the run began, whatever it or others add meanwhile.
 So what is computed together, and with it the last bits of a score, does not depend on other runs.
-SQLite keeps the file intact through kills and among processes.
+SQLite keeps the file intact through kills and among processes. It does not notice a flipped bit, so
+a checksum covers the key that is looked up, the signature and the value together, and what a row
+holds is checked against the shape it must have.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from rescore.errors import FormatError
-from rescore.formats.files import PathLike
+from rescore.formats.bounded import PathLike, check_regular
 from rescore.pipeline.chunks import content, delimited
 from rescore.pipeline.results import ScoreCodec
 from rescore.types import NBest, Score, ScoreKind
@@ -37,7 +39,19 @@ create table if not exists scores (
     value blob not null
 );
 """
+_VERSION = 2  # of the checksum
+_LARGEST = 2**63 - 1  # number of a row
 _WAIT = 60.0  # seconds for another process's lock
+
+#: How SQLite's messages begin where nothing is damaged: no permission, no space, a lock.
+_NO_DAMAGE = (
+    "attempt to write",
+    "database is locked",
+    "database or disk is full",
+    "database table is locked",
+    "disk I/O error",
+    "unable to open",
+)
 
 
 def text_key(text: str) -> bytes:
@@ -66,8 +80,10 @@ class Cache:
         self, folder: PathLike, signature: str, kind: ScoreKind, *, per_token: bool = False
     ) -> None:
         self._signature = f"{signature}|per_token" if per_token else signature
-        hashed = blake2b(self._signature.encode(), digest_size=8).hexdigest()
+        versioned = f"{_VERSION}|{self._signature}"
+        hashed = blake2b(versioned.encode(), digest_size=8).hexdigest()
         self.path = Path(folder) / f"{signature.partition('|')[0]}-{hashed}.sqlite"
+        self._seed = crc32(self._signature.encode())
         self._codec = ScoreCodec(signature, kind)
         self._visible = 0  # scores up to this number are seen by this run
         try:
@@ -84,10 +100,18 @@ class Cache:
         return self._retried(lambda: (self._about("token"), self._last_number()))
 
     def restore(self, state: Sequence[object]) -> None:
-        """See the cache as it was at `snapshot`; a file started since then is empty to this run."""
-        token, last_number = state
+        """See the cache as it was at `snapshot`; a file started since then is empty to this run.
+
+        Raises FormatError for a state that is no snapshot.
+        """
+        token, last_number = state if len(state) == 2 else (None, None)
+        if not isinstance(token, str) or type(last_number) is not int or last_number < 0:
+            raise FormatError(
+                f"{self.path}: the journal has {str(state)[:60]} for the state of this cache, "
+                "expected its token and a number; delete the journal and run this again"
+            )
         is_same_file = token == self._retried(lambda: self._about("token"))
-        self._visible = int(str(last_number)) if is_same_file else 0
+        self._visible = min(last_number, _LARGEST) if is_same_file else 0
 
     def get(self, key: bytes) -> Score | None:
         """The score with this key; None if the cache has none. A damaged one is deleted."""
@@ -99,20 +123,32 @@ class Cache:
         )
         if row is None:
             return None
-        checksum, value = row
-        if checksum != crc32(value):
+        score = self._decoded(key, *row)
+        if score is None:
             logger.warning("%s: a damaged score is computed again", self.path)
             self._retried(
                 lambda: self._connection.execute("delete from scores where key = ?", (key,))
             )
+        return score
+
+    def _decoded(self, key: bytes, checksum: object, value: object) -> Score | None:
+        """The score of a row; None where it is damaged, or another key's."""
+        if not isinstance(value, bytes) or checksum != self._checksum(key, value):
             return None
-        return self._codec.decode(value)
+        try:
+            return self._codec.decode(value)
+        except (ValueError, RecursionError):
+            return None
+
+    def _checksum(self, key: bytes, value: bytes) -> int:
+        return crc32(value, crc32(key, self._seed))
 
     def add(self, key: bytes, score: Score) -> None:
         """Keep a score for later runs, once `commit` is called."""
         value = self._codec.encode(score)
         insert = "insert or ignore into scores (key, checksum, value) values (?, ?, ?)"
-        self._retried(lambda: self._connection.execute(insert, (key, crc32(value), value)))
+        row = (key, self._checksum(key, value), value)
+        self._retried(lambda: self._connection.execute(insert, row))
 
     def commit(self) -> None:
         """Write what was added to disk."""
@@ -125,21 +161,33 @@ class Cache:
 
     def _open(self) -> None:
         about = [("signature", self._signature), ("token", secrets.token_hex(8))]
+        if self.path.exists():
+            check_regular(self.path)
         try:
             self._connection = sqlite3.connect(self.path, timeout=_WAIT)
-            if self._connection.execute("pragma quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("its pages do not fit together")
+            self._connection.text_factory = bytes  # a damaged text is no UTF-8
+            self._check_pages()
             self._connection.executescript(_SCHEMA)
             self._connection.executemany("insert or ignore into about values (?, ?)", about)
             self._connection.commit()
             if self._about("signature") != self._signature:
                 raise sqlite3.DatabaseError("it holds scores of another signature")
-        except sqlite3.OperationalError as error:  # no permission, no space, locked: not damage
-            raise FormatError(
-                f"{self.path}: cannot be used as a cache ({error}); name another directory"
-            ) from error
         except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise FormatError(
+                    f"{self.path}: cannot be used as a cache ({error}); name another directory"
+                ) from error
             self._start_over(error)
+
+    def _check_pages(self) -> None:
+        """Raise sqlite3.DatabaseError for damaged pages, and for tables that are not ours."""
+        execute = self._connection.execute
+        execute("pragma trusted_schema = off")
+        if execute("pragma quick_check(1)").fetchone()[0] != b"ok":
+            raise sqlite3.DatabaseError("its pages do not fit together")
+        kinds = {kind for (kind,) in execute("select distinct type from sqlite_master")}
+        if not kinds <= {b"table", b"index"}:
+            raise sqlite3.DatabaseError("it holds more than tables")
 
     def _start_over(self, error: sqlite3.DatabaseError) -> None:
         """Move a damaged file aside and start another."""
@@ -159,24 +207,30 @@ class Cache:
         """Do it, and once more with a new file if this one turns out to be damaged."""
         try:
             return action()
-        except sqlite3.OperationalError as error:
-            raise FormatError(
-                f"{self.path}: cannot be written ({error}); free some space, "
-                "or run without the cache"
-            ) from error
         except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise FormatError(
+                    f"{self.path}: cannot be written ({error}); free some space, "
+                    "or run without the cache"
+                ) from error
             self._start_over(error)
             return action()
 
     def _about(self, key: str) -> str:
         query = "select value from about where key = ?"
-        (value,) = self._connection.execute(query, (key,)).fetchone()
-        return str(value)
+        row = self._connection.execute(query, (key,)).fetchone()
+        if row is None or not isinstance(row[0], bytes):
+            raise sqlite3.DatabaseError(f"it does not state its {key}")
+        return row[0].decode(errors="replace")
 
     def _last_number(self) -> int:
         query = "select coalesce(max(number), 0) from scores"
         (number,) = self._connection.execute(query).fetchone()
         return int(number)
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return not str(error).startswith(_NO_DAMAGE)
 
 
 def _key(*parts: str) -> bytes:

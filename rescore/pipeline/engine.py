@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from rescore.errors import RescoreError
 from rescore.interfaces import ChunkTask
 from rescore.pipeline.chunks import chunks, digest
 from rescore.pipeline.journal import Journal
@@ -194,9 +195,24 @@ class Engine(Generic[Item, Result]):
 
     def _look_up(self, chunk: Chunk[Item, Result]) -> None:
         if self._journal is not None:
-            chunk.results = self._journal.get(chunk.digest)
+            chunk.results = self._from_journal(self._journal, chunk)
         if chunk.results is None:
             chunk.lookup = self._traits.look_up(chunk.items)
+
+    def _from_journal(
+        self, journal: Journal[Result], chunk: Chunk[Item, Result]
+    ) -> list[Result] | None:
+        """The results of a chunk; None where it lacks them, or new ones like them would fail."""
+        results = journal.get(chunk.digest)
+        if results is None:
+            return None
+        try:
+            for item, result in zip(chunk.items, results, strict=True):
+                self._traits.check(item, result)
+        except (RescoreError, ValueError):
+            journal.warn_of(chunk.digest)
+            return None
+        return results
 
     def _submit(self, chunk: Chunk[Item, Result]) -> None:
         if chunk.lookup is not None and chunk.lookup.missing:

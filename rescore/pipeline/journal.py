@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -21,7 +22,8 @@ from zlib import crc32
 import msgspec
 
 from rescore.errors import FormatError
-from rescore.formats.files import PathLike, try_lock
+from rescore.formats.bounded import LIMITS, PathLike, check_regular, readable_size
+from rescore.formats.files import try_lock
 from rescore.pipeline.results import Codec
 
 __all__ = ["Journal"]
@@ -31,6 +33,7 @@ T = TypeVar("T")
 logger = logging.getLogger("rescore")
 
 _VERSION = 2
+_MOST_TOKENS = 1 << 40  # of a batch
 _CHECKSUM = 9  # bytes before the JSON of a line: eight hex digits and a space
 
 
@@ -98,7 +101,7 @@ class Journal(Generic[T]):
         settings = json.loads(json.dumps({"journal": _VERSION, **settings}))
         lines = self._read_lines()
         first = next(lines, None)
-        header = None if first is None else _header(first.payload)
+        header = None if first is None else _header(first.payload, state)
         if header is None:
             if first is not None:
                 logger.warning("%s: the header is damaged; the journal starts over", self.path)
@@ -113,14 +116,26 @@ class Journal(Generic[T]):
         return saved_state
 
     def get(self, digest: str) -> list[T] | None:
-        """The results of the chunk with this digest; None if it is not in the journal."""
+        """The results of the chunk with this digest; None if the journal does not hold them.
+
+        Results that the codec refuses are damage, whatever the checksum says.
+        """
         place = self._lines_by_digest.get(bytes.fromhex(digest))
         if place is None or self._codec is None:
             return None
         start, size = place
         self._input.seek(start)
-        entry = msgspec.json.decode(self._input.read(size)[_CHECKSUM:], type=_Entry)
-        return [self._codec.decode(bytes(result)) for result in entry.results]
+        try:
+            entry = msgspec.json.decode(self._input.read(size)[_CHECKSUM:], type=_Entry)
+            return [self._codec.decode(bytes(result)) for result in entry.results]
+        except (ValueError, RecursionError):
+            self.warn_of(digest)
+            return None
+
+    def warn_of(self, digest: str) -> None:
+        """Log that the chunk with this digest has results that cannot be its own."""
+        start, _ = self._lines_by_digest[bytes.fromhex(digest)]
+        logger.warning("%s: at byte %d: damaged; its chunk is computed again", self.path, start + 1)
 
     def add(self, digest: str, tokens: int, results: Sequence[T]) -> None:
         """Write one chunk and sync it to disk.
@@ -158,8 +173,13 @@ class Journal(Generic[T]):
     def _read_lines(self) -> Iterator[_Line]:
         """Every whole line; a torn last line is cut off."""
         self._input.seek(0)
-        end = 0
-        for number, line in enumerate(self._input, 1):
+        end, limit = 0, LIMITS.get().line
+        for number, line in enumerate(iter(partial(self._input.readline, limit), b""), 1):
+            if len(line) == limit:
+                raise FormatError(
+                    f"{self.path}:{number}: the line is longer than {readable_size(limit)}; "
+                    "delete the journal, or raise --max-line"
+                )
             if not line.endswith(b"\n"):
                 break
             yield _Line(number, end, len(line), _payload(line))
@@ -169,9 +189,11 @@ class Journal(Generic[T]):
     def _index(self, line: _Line) -> None:
         try:
             entry = msgspec.json.decode(line.payload or b"", type=_Entry)
+            if not 0 <= entry.tokens < _MOST_TOKENS:
+                raise ValueError("no budget of a batch")
             self._lines_by_digest[bytes.fromhex(entry.chunk)] = (line.start, line.size)
             self.tokens = entry.tokens
-        except (msgspec.MsgspecError, ValueError):
+        except (ValueError, RecursionError):
             logger.warning("%s:%d: damaged; its chunk is computed again", self.path, line.number)
 
     def _append(self, record: object) -> tuple[int, int]:
@@ -198,18 +220,24 @@ def _payload(line: bytes) -> bytes | None:
     return payload if checksum == b"%08x" % crc32(payload) else None
 
 
-def _header(payload: bytes | None) -> dict[str, Any] | None:
-    """The header; None where the line is something else."""
-    header = None if payload is None else json.loads(payload)
+def _header(payload: bytes | None, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The header; None where the line is something else, or the state has other names."""
+    try:
+        header = None if payload is None else msgspec.json.decode(payload)
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(header, dict):
         return None
     parts = (header.get("settings"), header.get("state"))
-    return header if all(isinstance(part, dict) for part in parts) else None
+    is_whole = all(isinstance(part, dict) for part in parts)
+    return header if is_whole and header["state"].keys() == state.keys() else None
 
 
 def _open_locked(path: Path) -> int:
     """Open for appending and lock; the system frees the lock whatever ends this process."""
     while True:
+        if path.exists():
+            check_regular(path)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         except OSError as error:
@@ -229,5 +257,8 @@ def _open_locked(path: Path) -> int:
 
 
 def _short(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = "a value of another form"
     return text if len(text) < 160 else f"{text[:157]}..."

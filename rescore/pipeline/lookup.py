@@ -102,7 +102,8 @@ class Lookup:
     def _cached_text(self, nbest: NBest, text: str) -> Score | None:
         if self._cache is None or self._scope == "list":
             return None
-        return self._cache.get(self._key(nbest, text))
+        score = self._cache.get(self._key(nbest, text))
+        return score if score is not None and len(score.values) == 1 else None
 
     def _key(self, nbest: NBest, text: str) -> bytes:
         return text_key(text) if self._scope == "text" else utterance_key(nbest.id, text)

@@ -22,7 +22,7 @@ class Codec(Protocol[T]):
         """The JSON text of a result."""
 
     def decode(self, data: bytes) -> T:
-        """The result of a JSON text. Raises msgspec.MsgspecError for anything else."""
+        """The result of a JSON text. Raises ValueError or RecursionError for anything else."""
 
 
 class _StoredScore(msgspec.Struct, omit_defaults=True):
@@ -57,6 +57,9 @@ class ScoreCodec:
     def decode(self, data: bytes) -> Score:
         """See Codec."""
         stored = msgspec.json.decode(data, type=_StoredScore)
+        for column in (stored.std_errors, stored.token_scores):
+            if column is not None and len(column) != len(stored.values):
+                raise ValueError("a score whose columns have different lengths")
         errors = stored.std_errors
         if errors is not None:
             errors = tuple(math.nan if error is None else error for error in errors)

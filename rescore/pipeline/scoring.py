@@ -128,7 +128,7 @@ def _begin(scorer: Scorer, journal: Journal[Score] | None, cache: Cache | None) 
         settings = {"signature": scorer.signature, "per_token": scorer.per_token}
         snapshot = journal.begin(codec, settings, cache=snapshot)["cache"]
     if cache is not None and snapshot is not None:
-        cache.restore(snapshot)
+        cache.restore(snapshot if isinstance(snapshot, list | tuple) else [])
 
 
 def _checked(
