@@ -73,6 +73,14 @@ class Provenance:
         """Whether a total comes from weights that were tuned on this very utterance."""
         return self.get("tuned_on") is True
 
+    @property
+    def first_pass(self) -> int | None:
+        """Where `fuse` put the recogniser's first hypothesis, counted from 0."""
+        index = self.get("first_pass")
+        return (
+            index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else None
+        )
+
     def get(self, name: str) -> Any:
         """One field of the entry, None where there is none."""
         return self.entry.get(name) if isinstance(self.entry, Mapping) else None
@@ -103,6 +111,16 @@ class NBest:
             return at
         number = hypothesis if self.numbers is None else self.numbers[hypothesis]
         return f"{at}, hypothesis {number + 1}"
+
+    @property
+    def first_pass(self) -> int | None:
+        """The index of the recogniser's first hypothesis in a list that `fuse` reordered.
+
+        None for a list that was not reordered: its first hypothesis is the first pass.
+        """
+        total = self.provenance.get("total")
+        index = None if total is None else total.first_pass
+        return index if index is not None and index < len(self.hyps) else None
 
     def only(self, numbers: Sequence[int]) -> NBest:
         """The list with these hypotheses only; messages go on naming them by their numbers here."""

@@ -15,6 +15,7 @@ from rescore.cli.options import (
     write_json,
 )
 from rescore.errors import FormatError
+from rescore.report.summary import evaluation_summary
 from rescore.types import NBest
 from rescore.wer import evaluate
 
@@ -36,6 +37,7 @@ __all__ = ["command"]
     help="Resample by this field of the records, such as speaker, instead of by utterance.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record instead of the summary.")
 def command(
     source: InputOptions,
     output: str,
@@ -43,21 +45,27 @@ def command(
     counting: Counting,
     cluster: str | None,
     seed: int,
+    as_json: bool,
 ) -> None:
     """Evaluate the first hypothesis of every list: error rate, interval, oracle.
 
-    With --baseline also the gain, and the share of bootstrap resamples that confirm it. Writes
-    JSON.
+    Lists that `fuse` reordered are compared with the recogniser's first hypotheses, and with
+    --baseline with other lists: the gain, and the share of bootstrap resamples that confirm it.
+    Prints a summary; -o FILE and --json give the record as JSON.
 
     \b
-    Example: dlmrescore eval best.jsonl --baseline test.scored.jsonl
+    Example: dlmrescore eval best.jsonl
     """
     lists, other = source.reader(output), None
     if baseline is not None:
         other = InputOptions(baseline, on_error=source.on_error).reader(output)
     field = None if cluster is None else _field(cluster)
     result = evaluate(lists, other, cluster=field, seed=seed, **vars(counting))
-    write_json(result.to_json(), output)
+    is_file = output != "-"
+    if as_json or is_file:
+        write_json(result.to_json(), output)
+    if not as_json:
+        click.echo(evaluation_summary(result), err=is_file)
     if result.tuned_on:
         click.echo(
             f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances}"

@@ -72,6 +72,15 @@ _OPTIONS = [
         help="Use only the first N hypotheses of each list.",
     ),
     click.option(
+        "--keep",
+        metavar="P",
+        type=click.FloatRange(0, 1),
+        default=Options.keep,
+        show_default=True,
+        help="Choose a system only if it beats the simpler one on held-out folds of DEV with this "
+        "probability.",
+    ),
+    click.option(
         "--draws",
         type=click.IntRange(1),
         default=8,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
@@ -17,9 +19,14 @@ from rescore.cli.options import (
     names_in_list,
     output_option,
 )
-from rescore.fusion import Fusion, SearchSettings, tune
+from rescore.fusion import DevSet, Fusion, SearchSettings, tune
+from rescore.fusion.selection import ORIGINAL, tune_kept
+from rescore.types import NBest
 
 __all__ = ["command"]
+
+
+_FOLDS = 5  # of cross-validation, where --keep is given alone
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class _Search:
 
     word_bonus: bool
     cross_validate: int
+    keep: float | None
     restarts: int
     seed: int
 
@@ -42,6 +50,14 @@ _SEARCH = [
     cross_validate_option(
         "Also report the error rate of K-fold cross-validation: each fold with weights tuned on "
         "the others."
+    ),
+    click.option(
+        "--keep",
+        metavar="P",
+        type=click.FloatRange(0, 1),
+        help="Guard against fitting noise: take the scores in their order as long as they beat the "
+        "simpler system on held-out folds with this probability, such as 0.9. Where none does, the "
+        "weights keep the first pass.",
     ),
     click.option(
         "--restarts",
@@ -89,9 +105,35 @@ def command(
     \b
     Example: dlmrescore tune dev.scored.jsonl --scores am,ar,mdlm_nelbo -o fusion.json
     """
-    weights = tune(source.reader(output), scores, **vars(search), **vars(counting))
+    options = {**vars(search), **vars(counting)}
+    keep = options.pop("keep")
+    if keep is None:
+        weights, verdict = tune(source.reader(output), scores, **options), None
+    else:
+        weights, verdict = _kept(source.reader(output), scores, keep, options)
     fusion.save(weights, output)
     click.echo(_summary(weights), err=True)
+    if verdict is not None:
+        click.echo(verdict, err=True)
+
+
+def _kept(
+    lists: Iterable[NBest], scores: Sequence[str], keep: float, options: dict[str, Any]
+) -> tuple[Fusion, str]:
+    """The weights that the guard leaves, and what it says of every score."""
+    dev = DevSet.of(lists, unit=options.pop("unit"), normalizer=options.pop("normalizer"))
+    folds = options.pop("cross_validate") or min(_FOLDS, len(dev.lists))
+    choice, weights = tune_kept(
+        dev, scores, keep=keep, folds=folds, settings=SearchSettings(**options)
+    )
+    lines = [
+        f"{'kept' if verdict.is_kept else 'not kept'}: {name} (fewer errors than {verdict.simpler} "
+        f"on held-out folds, probability {verdict.probability:.3f})"
+        for name, verdict in choice.verdicts.items()
+    ]
+    if choice.system == ORIGINAL:
+        lines.append(f"nothing beats the first pass with probability {keep:g}: the weights keep it")
+    return weights, "\n".join(lines)
 
 
 def _summary(weights: Fusion) -> str:

@@ -41,13 +41,16 @@ class Options:
     `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.options.parse_spec`,
     where NAME becomes the name of the score; None stands for SCORERS. `base` names the recogniser's
     scores, the first with scale 1; None stands for `rescore.fusion.recogniser_scores`. `depth`
-    limits the hypotheses of each list to the first ones. `unit` and `normalizer` say how errors are
-    counted; `draws`, `seed`, `device` and `dtype` apply to every scorer.
+    limits the hypotheses of each list to the first ones. `keep` is the probability, on held-out
+    folds of dev, with which a system has to beat a simpler one to be chosen. `unit` and
+    `normalizer` say how errors are counted; `draws`, `seed`, `device` and `dtype` apply to every
+    scorer.
     """
 
     scorers: tuple[str, ...] | None = None
     base: tuple[str, ...] | None = None
     depth: int | None = None
+    keep: float = 0.9
     unit: Unit = "word"
     normalizer: str = "none"
     draws: int = 8

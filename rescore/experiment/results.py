@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 
@@ -17,17 +18,20 @@ from rescore.experiment.options import Options
 from rescore.experiment.scoring import stage_name
 from rescore.formats import jsonl
 from rescore.formats.files import atomic_writer
-from rescore.fusion import DevSet, Fusion, Sweep, fuse, save, sweep, tune
+from rescore.fusion import DevSet, Fusion, SearchSettings, Sweep, fuse, save, sweep, tune
+from rescore.fusion.selection import ORIGINAL, Choice, choose, first_pass
+from rescore.fusion.tuning import Tuned, tune_and_validate
 from rescore.report.figures import check_plot
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
+from rescore.report.verdict import verdict
 from rescore.types import NBest
 from rescore.wer import UNIT_NAMES, evaluate
 
 __all__ = ["Results", "axis", "compare"]
 
 _STEPS = 40  # of an axis of the sweep
-_FOLDS = 5  # of the sweep's cross-validation
+_FOLDS = 5  # of cross-validation
 _LOG = logging.getLogger("rescore")
 
 
@@ -36,11 +40,13 @@ class Results:
     """What `run` returns.
 
     `base` names the recogniser's scores. `systems` are the rows of `table`, from the first of the
-    list to all scores. `sweep` is a sweep of dev. `folder` holds the files.
+    list to all scores. `choice` says which of them dev chose, and why. `sweep` is a sweep of dev.
+    `folder` holds the files.
     """
 
     base: tuple[str, ...]
     systems: tuple[System, ...]
+    choice: Choice
     table: str
     sweep: Sweep
     folder: Path
@@ -60,31 +66,58 @@ def compare(
     """
     unit, normalizer = options.unit, options.normalizer
     dev = DevSet.of(halves.dev, unit=unit, normalizer=normalizer)
-    fusions: dict[str, Fusion] = {}
+    groups = _groups(names)
+    tuned = {group: _tuned(dev, [*base, *added], options) for group, added in groups.items()}
+    choice = choose(dev, tuned, _simpler(names), options.keep, options.seed)
+    untuned = dev.first_pass_wer
     first = evaluate(halves.test, unit=unit, normalizer=normalizer)
-    systems = [System("first of the list", (), dev.first_pass_wer, first)]
+    systems = {ORIGINAL: System("first of the list", (), untuned, first, untuned)}
     retuned: list[NBest] | None = None
-    for group, added in _groups(names).items():
-        fusions[group] = tune(dev, [*base, *added], seed=options.seed)
-        save(fusions[group], folder / f"fusion.{group}.json")
-        best = list(fuse(halves.test, fusions[group]))
-        jsonl.write(best, folder / f"best.{group}.jsonl")
-        systems.append(
-            System(
-                _label(group, base),
-                added,
-                _dev_wer(fusions[group]),
-                evaluate(best, retuned, unit=unit, normalizer=normalizer),
-                _evaluations(halves.test, added),
-                _seconds(clock, added),
-            )
+    for group, added in groups.items():
+        fusion = tuned[group].fusion
+        best = list(fuse(halves.test, fusion))
+        _write_system(fusion, best, folder, f".{group}")
+        systems[group] = System(
+            _label(group, base),
+            added,
+            _dev_wer(fusion),
+            evaluate(best, retuned, unit=unit, normalizer=normalizer),
+            None if fusion.dev is None else fusion.dev.cross_validated_wer,
+            choice.verdicts[group],
+            _evaluations(halves.test, added),
+            _seconds(clock, added),
         )
-        if retuned is None:
-            retuned = best
-    swept = _sweep(dev, base, names, fusions, options)
-    table = _table(halves, systems)
-    _write(table, systems_csv(systems, dev.oracle_wer), sweep_csv(swept), folder)
-    return Results(base, tuple(systems), table, swept, folder)
+        retuned = retuned or best
+    chosen = first_pass() if choice.system == ORIGINAL else tuned[choice.system].fusion
+    _write_system(chosen, list(fuse(halves.test, chosen)), folder)
+    swept = _sweep(dev, base, names, {group: tuned[group].fusion for group in groups}, options)
+    rows = tuple(systems.values())
+    sentence = verdict(systems[choice.system], systems[ORIGINAL], options.keep)
+    table = _table(halves, rows, sentence)
+    _write(table, systems_csv(rows, dev.oracle_wer), sweep_csv(swept), folder)
+    return Results(base, rows, choice, table, swept, folder)
+
+
+def _tuned(dev: DevSet, names: Sequence[str], options: Options) -> Tuned:
+    """Weights and their errors on held-out folds; a single utterance cannot validate anything."""
+    if len(dev.lists) > 1:
+        folds = min(_FOLDS, len(dev.lists))
+        return tune_and_validate(dev, names, folds, SearchSettings(seed=options.seed))
+    return Tuned(tune(dev, names, seed=options.seed), dev.errors[dev.offsets[:-1]])
+
+
+def _simpler(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The systems that each has to beat, besides the first pass."""
+    simpler: dict[str, tuple[str, ...]] = {"base": ()}
+    for name in names:
+        simpler[name] = ("base",)
+    simpler["all"] = ("base", *names)
+    return simpler
+
+
+def _write_system(fusion: Fusion, best: list[NBest], folder: Path, group: str = "") -> None:
+    save(fusion, folder / f"fusion{group}.json")
+    jsonl.write(best, folder / f"best{group}.jsonl")
 
 
 def _groups(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -104,12 +137,13 @@ def _label(group: str, base: Sequence[str]) -> str:
     return "+ all of them" if group == "all" else f"+ {group}"
 
 
-def _table(halves: Halves, systems: Sequence[System]) -> str:
-    """The table, below a line about the sizes of the lists."""
+def _table(halves: Halves, systems: Sequence[System], sentence: str) -> str:
+    """The tables and the verdict, below lines about the sizes of the lists."""
     test = systems[0].test
     words = f"{test.errors.reference_words} test {UNIT_NAMES[test.unit]}"
-    sizes = f"{_size('dev', halves.dev)}; {_size('test', halves.test)}; {words}"
-    return f"{sizes}; weights tuned on dev\n\n{systems_table(systems)}\n"
+    sizes = f"{_size('dev', halves.dev)}\n{_size('test', halves.test)}, {words}"
+    verdict_lines = fill(sentence, 80)
+    return f"{sizes}\nweights tuned on dev\n\n{systems_table(systems)}\n\n{verdict_lines}\n"
 
 
 def _size(half: str, lists: Sequence[NBest]) -> str:

@@ -107,12 +107,13 @@ def fuse(
     """Yield every list reordered: the chosen hypothesis first, the others by descending total.
 
     Ties stay in their order. Every hypothesis gets `scores.total` (an older one is replaced), the
-    record `meta.scores.total` with the signature of the weights and whether they were tuned on this
-    utterance. Everything else stays, in `raw` too; the input is not changed. `decision` is a name
-    from the registry. `temperature` divides the totals where probabilities are needed: by default
-    the tuned one, or 1. `posteriors` adds `posterior` to every hypothesis (they sum to 1),
-    `word_confidences` to the winner and `temperature` to `meta.scores.total`. Without it, those of
-    an earlier call are left out, because they belong to the older total.
+    record `meta.scores.total` with the signature of the weights, whether they were tuned on this
+    utterance, and where the recogniser's first hypothesis is now. Everything else stays, in `raw`
+    too; the input is not changed. `decision` is a name from the registry. `temperature` divides the
+    totals where probabilities are needed: by default the tuned one, or 1. `posteriors` adds
+    `posterior` to every hypothesis (they sum to 1), `word_confidences` to the winner and
+    `temperature` to `meta.scores.total`. Without it, those of an earlier call are left out, because
+    they belong to the older total.
 
     Raises ScoreError for a missing score, FusionError if a score was made by another model or
     setting than the one tuned with, RescoreError for an unknown decision or kind of fusion.
@@ -139,22 +140,26 @@ def _reordered(
     """The list with its totals; with probabilities too where a temperature is given."""
     raws = _raw_hypotheses(nbest, total, chosen, temperature)
     descending = [int(i) for i in np.argsort(-total, kind="stable")]
+    order = [chosen, *(i for i in descending if i != chosen)]
     hyps = []
-    for i in [chosen, *(i for i in descending if i != chosen)]:
+    for i in order:
         scores = {**nbest.hyps[i].scores, TOTAL: float(total[i])}
         hyps.append(replace(nbest.hyps[i], scores=scores, raw=raws[i]))
-    provenance = {**nbest.provenance, TOTAL: _total_provenance(nbest, fusion, temperature)}
+    provenance = {**nbest.provenance, TOTAL: _total_provenance(nbest, fusion, temperature, order)}
     fused = replace(nbest, hyps=tuple(hyps), provenance=provenance)
     return from_dict(to_dict(fused), nbest.where)
 
 
-def _total_provenance(nbest: NBest, fusion: Fusion, temperature: float | None) -> Provenance:
-    """What made the totals of the list."""
+def _total_provenance(
+    nbest: NBest, fusion: Fusion, temperature: float | None, order: Sequence[int]
+) -> Provenance:
+    """What made the totals of the list, and where its first hypothesis went."""
     entry = {
         "signature": fusion.signature,
         "kind": "total",
         "evaluations": 0,
         "tuned_on": fusion.knows(nbest.id),
+        "first_pass": order.index(nbest.first_pass or 0),
     }
     if temperature is not None:
         entry[_TEMPERATURE] = temperature

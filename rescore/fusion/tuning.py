@@ -23,7 +23,15 @@ from rescore.fusion.weights import DevResult, Fusion, digest
 from rescore.types import NBest
 from rescore.wer.counts import Unit
 
-__all__ = ["CrossValidation", "assign_folds", "cross_validation", "tune", "tune_arrays"]
+__all__ = [
+    "CrossValidation",
+    "Tuned",
+    "assign_folds",
+    "cross_validation",
+    "tune",
+    "tune_and_validate",
+    "tune_arrays",
+]
 
 IntArray: TypeAlias = NDArray[np.int64]
 
@@ -51,27 +59,51 @@ def tune(
     do not fit, or fewer utterances than folds.
     Exact check: tests/fusion/test_tuning.py::test_tuned_weights_make_the_errors_they_promise.
     """
-    settings = SearchSettings(**search)
     dev = dev_set(lists, unit, normalizer)
+    settings = SearchSettings(**search)
+    if not cross_validate:
+        return _tuned(dev, names, settings)
+    return tune_and_validate(dev, names, cross_validate, settings).fusion
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Weights, and what to expect of them.
+
+    `held_out_errors`, int64 (U,), are the errors of each dev utterance with weights that were tuned
+    without it.
+    """
+
+    fusion: Fusion
+    held_out_errors: IntArray
+
+
+def tune_and_validate(
+    dev: DevSet, names: Sequence[str], folds: int, settings: SearchSettings | None = None
+) -> Tuned:
+    """Tune on all of dev, and on all folds but one for each fold. Raises as `tune` does."""
+    settings = settings or SearchSettings()
+    _check_folds(dev, folds)
+    fusion = _tuned(dev, names, settings)
+    validated = cross_validation(dev.table(names), dev.errors, folds, settings)
+    if fusion.dev is not None:
+        wer = validated.errors / dev.reference_words
+        result = replace(fusion.dev, cross_validated_wer=wer, folds=folds)
+        fusion = replace(fusion, dev=result)
+    return Tuned(fusion, validated.utterance_errors)
+
+
+def _tuned(dev: DevSet, names: Sequence[str], settings: SearchSettings) -> Fusion:
+    """The weights with the fewest errors on all of dev."""
     signatures = dev.signatures(names)
     table = dev.table(names)
-    if cross_validate:
-        _check_folds(dev, cross_validate)
     optimum = minimize_errors(table, dev.errors, settings)
-    result = _dev_result(dev, optimum, settings)
-    if cross_validate:
-        held_out = cross_validation(table, dev.errors, cross_validate, settings)
-        result = replace(
-            result,
-            cross_validated_wer=held_out.errors / dev.reference_words,
-            folds=cross_validate,
-        )
     total = totals(table, optimum.scales, optimum.word_bonus)
     return Fusion(
         optimum.scales,
         optimum.word_bonus,
         signatures,
-        result,
+        _dev_result(dev, optimum, settings),
         tuned_on=" ".join(sorted(digest(nbest.id) for nbest in dev.lists)),
         temperature=fit_temperature(total, dev.errors, dev.offsets),
     )
@@ -126,10 +158,15 @@ def tune_arrays(
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The errors of every utterance with weights tuned without it, summed; and those weights."""
+    """The errors of every utterance with weights tuned without it, int64 (U,); those weights."""
 
-    errors: int
+    utterance_errors: IntArray
     folds: tuple[Optimum, ...]
+
+    @property
+    def errors(self) -> int:
+        """The errors of all utterances."""
+        return int(self.utterance_errors.sum())
 
 
 def cross_validation(
@@ -143,14 +180,15 @@ def cross_validation(
     settings = settings or SearchSettings()
     counts = np.asarray(errors)
     fold_of = assign_folds(len(table.offsets) - 1, folds, settings.seed)
-    held_out_errors, optima = 0, []
+    held_out_errors = np.zeros(len(fold_of), dtype=np.int64)
+    optima = []
     for fold in range(folds):
         rest, rest_rows = table.take(np.flatnonzero(fold_of != fold))
         held_out, held_out_rows = table.take(np.flatnonzero(fold_of == fold))
         optimum = minimize_errors(rest, counts[rest_rows], settings)
         total = totals(held_out, optimum.scales, optimum.word_bonus)
         best = winners(total, held_out.offsets)
-        held_out_errors += int(counts[held_out_rows][best].sum())
+        held_out_errors[fold_of == fold] = counts[held_out_rows][best]
         optima.append(optimum)
     return CrossValidation(held_out_errors, tuple(optima))
 

@@ -1,9 +1,11 @@
 """Systems compared on the same test lists: a table, its CSV, and the CSV as a plot.
 
-CSV columns: `system`, `scores` (added to the base, separated by spaces), `dev_wer`, `wer`, `low`,
-`high` (95 % bootstrap interval), `probability_better` and `gap_closed` (both against the retuned
-recogniser), `evaluations` (network evaluations per hypothesis). Rates are fractions, called `cer`
-where characters are counted. A cell that does not apply is empty.
+CSV columns: `system`, `scores` (added to the base, separated by spaces), `dev_wer`, `held_out_wer`
+(dev, each fold with weights tuned on the others), `kept` (yes or no), `wer`, `low`, `high` (95 %
+bootstrap interval), `better_than_first` and `better_than_retuned` (share of paired resamples with
+fewer errors than the first pass, than the retuned recogniser), `gap_closed` (share of the gap
+between the first pass and the oracle), `evaluations` (network evaluations per hypothesis). Rates
+are fractions, called `cer` where characters are counted. A cell that does not apply is empty.
 """
 
 from __future__ import annotations
@@ -17,25 +19,31 @@ from typing import Any
 import numpy as np
 
 from rescore.formats.files import PathLike
+from rescore.fusion.selection import Verdict
 from rescore.report.figures import BLUE, GREY, ORANGE, new_figure, save_figure
-from rescore.wer import Evaluation
+from rescore.wer import Comparison, Evaluation
 
-__all__ = ["System", "plot_systems", "systems_csv", "systems_table"]
+__all__ = ["ORACLE", "System", "plot_systems", "systems_csv", "systems_table"]
 
-_ORACLE = "oracle of the lists"
-_NOTE = (
-    "better: share of paired bootstrap resamples with fewer errors than the retuned recogniser;"
-    " closed: share of its gap to the oracle;\n"
-    "evaluations: network passes a hypothesis; seconds: for the scores of the test lists."
-)
+ORACLE = "oracle of the lists"
+
+_NOTE = """\
+dev CV: error rate on dev, each fold with weights tuned on the others. kept: the
+system beats the simpler one there. first, tuned: share of paired bootstrap
+resamples of test with fewer errors than the first pass, than the retuned
+recogniser. closed: share of the gap from the first pass to the oracle.
+evaluations: network passes a hypothesis. seconds: for the test lists."""
 
 
 @dataclass(frozen=True)
 class System:
     """One row of the table.
 
-    `name` is what the system is called, `scores` are those it adds to the base, `dev_wer` is its
-    error rate on dev, a fraction, and `test` its result on test. `evaluations` is the number of
+    `name` is what the system is called, `scores` are those it adds to the base. `dev_wer` is its
+    error rate on dev, `held_out_wer` that of cross-validation (None: not validated), fractions;
+    the first pass has no weights, and they are one.
+    `test` is its result on test, compared with the retuned recogniser. `verdict` says whether the
+    guard against fitting noise keeps it; None for the first pass. `evaluations` is the number of
     network evaluations per hypothesis; it and `seconds`, which scoring test took, are None where
     nothing was scored, and `seconds` also where the time was not measured.
     """
@@ -44,8 +52,21 @@ class System:
     scores: tuple[str, ...]
     dev_wer: float
     test: Evaluation
+    held_out_wer: float | None = None
+    verdict: Verdict | None = None
     evaluations: float | None = None
     seconds: float | None = None
+
+    @property
+    def kept(self) -> str:
+        """Whether it is kept, in a word; empty for the first pass."""
+        if self.verdict is None:
+            return ""
+        return "yes" if self.verdict.is_kept else "no"
+
+
+def _rate(systems: Sequence[System]) -> str:
+    return "wer" if systems[0].test.unit == "word" else "cer"
 
 
 def systems_csv(systems: Sequence[System], oracle_dev: float) -> str:
@@ -53,76 +74,102 @@ def systems_csv(systems: Sequence[System], oracle_dev: float) -> str:
 
     Seconds are left out, so that the text is the same on every run.
     """
-    rate = "wer" if systems[0].test.unit == "word" else "cer"
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    rates = (f"dev_{rate}", rate, "low", "high")
-    gains = ("probability_better", "gap_closed")
-    table.writerow(["system", "scores", *rates, *gains, "evaluations"])
+    rate, out = _rate(systems), io.StringIO()
+    columns = ["system", "scores", f"dev_{rate}", f"held_out_{rate}", "kept", rate, "low", "high"]
+    columns += ["better_than_first", "better_than_retuned", "gap_closed", "evaluations"]
+    table = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+    table.writeheader()
     for system in systems:
-        table.writerow(_csv_row(system))
-    table.writerow([_ORACLE, "", oracle_dev, systems[0].test.oracle_wer, "", "", "", "", ""])
+        table.writerow(dict(zip(columns, _csv_row(system), strict=True)))
+    oracle = {"system": ORACLE, f"dev_{rate}": oracle_dev, rate: systems[0].test.oracle_wer}
+    table.writerow(oracle)
     return out.getvalue()
 
 
 def _csv_row(system: System) -> list[Any]:
-    comparison = system.test.comparison
+    first, retuned = system.test.first_pass, system.test.comparison
     return [
         system.name,
         " ".join(system.scores),
         system.dev_wer,
+        system.held_out_wer,
+        system.kept,
         system.test.wer,
         *system.test.ci95,
-        None if comparison is None else comparison.probability_better,
-        None if comparison is None else comparison.oracle_gap_closed,
+        None if first is None else first.probability_better,
+        None if retuned is None else retuned.probability_better,
+        None if first is None else first.oracle_gap_closed,
         system.evaluations,
     ]
 
 
 def systems_table(systems: Sequence[System]) -> str:
-    """Return the systems as a Markdown table, the oracle of the lists last.
+    """Return two Markdown tables: what each system is worth, and what it costs.
 
-    Rates are in percent. Lines below the table explain its columns.
+    Rates are in percent. The oracle of the lists is the last row. Lines below explain the columns.
+    With names of up to 19 characters the tables are 80 columns wide or less.
     """
-    rate = "WER" if systems[0].test.unit == "word" else "CER"
-    width = max(len(name) for name in (_ORACLE, *(system.name for system in systems)))
-    heads = ["system".ljust(width), f"{rate} %", "95 % interval ", "better", "closed"]
-    heads += ["evaluations", "seconds"]
-    rule = ["-" * width, "----:", "-------------:", "-----:", "-----:", "----------:", "------:"]
-    oracle = [_ORACLE.ljust(width), f"{100 * systems[0].test.oracle_wer:5.2f}", "", "", "", "", ""]
-    rows = [heads, rule, *(_cells(system, width) for system in systems), oracle]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(len(head)) for cell, head in zip(row, heads, strict=True)]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", _NOTE])
+    heads = ["system", f"{_rate(systems).upper()} %", "95 % interval", "dev CV"]
+    heads += ["kept", "first", "tuned"]
+    rows = [_worth(system) for system in systems]
+    rows.append([ORACLE, _percent(systems[0].test.oracle_wer), *[""] * 5])
+    costs = [_cost(system) for system in systems[1:]]
+    cost_heads = ["system", "closed", "evaluations", "seconds"]
+    return "\n\n".join([_markdown(heads, rows), _markdown(cost_heads, costs), _NOTE])
 
 
-def _cells(system: System, width: int) -> list[str]:
+def _worth(system: System) -> list[str]:
     """The cells of a system's row; empty where they do not apply."""
     low, high = system.test.ci95
-    better = closed = ""
-    comparison = system.test.comparison
-    if comparison is not None:
-        better = f"{comparison.probability_better:.3f}"
-        if comparison.oracle_gap_closed is not None:
-            closed = f"{100 * comparison.oracle_gap_closed:.0f} %"
     return [
-        system.name.ljust(width),
-        f"{100 * system.test.wer:5.2f}",
-        f"[{100 * low:.2f}, {100 * high:.2f}]",
-        better,
-        closed,
+        system.name,
+        _percent(system.test.wer),
+        f"{100 * low:.1f} - {100 * high:.1f}",
+        "" if system.held_out_wer is None else _percent(system.held_out_wer),
+        system.kept,
+        _probability(system.test.first_pass),
+        _probability(system.test.comparison),
+    ]
+
+
+def _cost(system: System) -> list[str]:
+    first = system.test.first_pass
+    closed = None if first is None else first.oracle_gap_closed
+    return [
+        system.name,
+        "" if closed is None else f"{round(100 * closed)} %",
         "" if system.evaluations is None else f"{system.evaluations:.1f}",
         "" if system.seconds is None else f"{system.seconds:.0f}",
     ]
 
 
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.2f}"
+
+
+def _probability(comparison: Comparison | None) -> str:
+    return "" if comparison is None else f"{comparison.probability_better:.3f}"
+
+
+def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    lines = []
+    for row in (heads, None, *rows):
+        if row is None:
+            cells = ["-" * widths[0], *(f"{'-' * (width - 1)}:" for width in widths[1:])]
+        else:
+            cells = [row[0].ljust(widths[0])]
+            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def plot_systems(text: str, path: PathLike) -> None:
     """Draw the CSV of the systems: rates, their intervals, and the oracle as a line.
 
-    The probability of being better stands beside each rate. Raises FormatError if the file cannot
-    be written.
+    The probability of beating the first pass stands beside each rate. Raises FormatError if the
+    file cannot be written.
     """
     *rows, oracle = csv.DictReader(io.StringIO(text))
     rate = "wer" if "wer" in oracle else "cer"
@@ -135,10 +182,10 @@ def plot_systems(text: str, path: PathLike) -> None:
     axes.hlines(at, low, high, color=BLUE, linewidth=2, label=label)
     axes.plot(rates, at, "o", color=BLUE, markersize=6)
     best = 100 * float(oracle[rate])
-    label = f"{_ORACLE} ({best:.2f} %)"
+    label = f"{ORACLE} ({best:.2f} %)"
     axes.axvline(best, color=ORANGE, linewidth=1.2, linestyle="--", label=label)
     for place, value, row in zip(at, rates, rows, strict=True):
-        better = row["probability_better"]
+        better = row["better_than_first"]
         axes.annotate(
             f"{value:.2f}" + (f"   better: {float(better):.3f}" if better else ""),
             (1.01, place),
@@ -151,7 +198,7 @@ def plot_systems(text: str, path: PathLike) -> None:
     axes.set_yticks(at, [row["system"] for row in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(f"{rate.upper()} on the test lists (%)")
-    title = "better: share of bootstrap resamples with fewer errors than the retuned recogniser"
+    title = "better: share of bootstrap resamples with fewer errors than the first pass"
     axes.set_title(title, fontsize=8, color=GREY, loc="left")
     axes.grid(axis="x", color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -51,7 +51,8 @@ class Evaluation:
     Rates are fractions, not rounded. `errors.reference_words` counts what `unit` says. `ci95` is a
     bootstrap over `clusters` clusters (utterances unless a cluster was given). `tuned_on` counts
     the utterances whose totals come from weights tuned on them, as `rescore.fusion.fuse` recorded:
-    unless it is 0, this is not a test result.
+    unless it is 0, this is not a test result. `comparison` is with the baseline, `first_pass` with
+    the recogniser's first hypotheses, where `fuse` recorded them.
     """
 
     utterances: int
@@ -64,16 +65,21 @@ class Evaluation:
     clusters: int
     seed: int
     tuned_on: int = 0
+    first_pass: Comparison | None = None
     comparison: Comparison | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return one flat JSON object: the fields of this record, then those of the comparison."""
+        """Return a JSON object: these fields, then those of the comparison with the baseline."""
         record = asdict(self)
         comparison = record.pop("comparison") or {}
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in {**record, **comparison}.items()
-        }
+        return {name: _plain(value) for name, value in {**record, **comparison}.items()}
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON reads it back: lists for tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class _Utterance:
     place: str
     ref: str
     errors: ErrorCounts
+    first_pass_errors: int | None
     oracle_errors: int
     cluster: Hashable
     is_tuned_on: bool
@@ -114,7 +121,9 @@ def evaluate(
         raise no_reference_words([row.place for row in rows])
     system = _Counts.of(rows, seed)
     oracle_wer = sum(row.oracle_errors for row in rows) / errors.reference_words
-    comparison = None
+    comparison = first_pass = None
+    if any(row.first_pass_errors is not None for row in rows):
+        first_pass = _compare(system, _first_pass_errors(rows), oracle_wer)
     if baseline is not None:
         baseline_errors = _baseline_errors(utterances, baseline, unit, normalize)
         comparison = _compare(system, baseline_errors, oracle_wer)
@@ -129,6 +138,7 @@ def evaluate(
         clusters=len(set(system.clusters)),
         seed=seed,
         tuned_on=sum(row.is_tuned_on for row in rows),
+        first_pass=first_pass,
         comparison=comparison,
     )
 
@@ -143,16 +153,27 @@ def _utterances(
     utterances: dict[str, _Utterance] = {}
     for nbest in each_once(lists, "counted"):
         ref = normalize(reference(nbest))
-        total = nbest.provenance.get("total")
+        total, first = nbest.provenance.get("total"), nbest.first_pass
+        list_counts = list_errors(nbest, unit, normalize)
         utterances[nbest.id] = _Utterance(
             place=nbest.place(),
             ref=ref,
             errors=count_errors(ref, normalize(nbest.hyps[0].text), unit),
-            oracle_errors=int(list_errors(nbest, unit, normalize).min()),
+            first_pass_errors=None if first is None else int(list_counts[first]),
+            oracle_errors=int(list_counts.min()),
             cluster=nbest.id if cluster is None else cluster(nbest),
             is_tuned_on=total is not None and total.is_tuned_on,
         )
     return utterances
+
+
+def _first_pass_errors(rows: Sequence[_Utterance]) -> IntArray:
+    """The errors of the recogniser's first hypotheses, (U,)."""
+    counts = []
+    for row in rows:
+        is_reordered = row.first_pass_errors is not None
+        counts.append(row.first_pass_errors if is_reordered else row.errors.errors)
+    return np.array(counts, dtype=np.int64)
 
 
 def _baseline_errors(

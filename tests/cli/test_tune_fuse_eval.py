@@ -160,7 +160,7 @@ def test_fuse_writes_posteriors_with_the_tuned_temperature(dlm):
 def test_eval_reports_errors_oracle_interval_and_gain(dlm, scored):
     good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "-o", "fusion.json"))
     good(dlm("fuse", "test.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
-    done = good(dlm("eval", "best.jsonl", "--baseline", "test.jsonl"))
+    done = good(dlm("eval", "--json", "best.jsonl", "--baseline", "test.jsonl"))
     assert done.err == ""
     result = json.loads(done.out)
     assert (result["wer"], result["oracle_wer"], result["baseline_wer"], result["utterances"]) == (
@@ -180,13 +180,44 @@ def test_eval_reports_errors_oracle_interval_and_gain(dlm, scored):
     assert 0 <= low <= 1 / 12 <= high <= 1
     assert 0.9 < result["probability_better"] <= 1
     assert result["tuned_on"] == 0
-    good(dlm("eval", "best.jsonl", "--baseline", "test.jsonl", "-o", "result.json"))
+    done = good(dlm("eval", "best.jsonl", "--baseline", "test.jsonl", "-o", "result.json"))
     assert json.loads(Path("result.json").read_text()) == result
+    assert (done.out, done.err) == (
+        "",
+        good(dlm("eval", "best.jsonl", "--baseline", "test.jsonl")).out,
+    )
+
+
+def test_eval_says_in_words_what_was_gained(dlm, scored):
+    good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "-o", "fusion.json"))
+    good(dlm("fuse", "test.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
+    lines = good(dlm("eval", "best.jsonl")).out.splitlines()
+    assert lines[0].startswith("WER 8.33 %, 95 % interval ")
+    assert lines[0].endswith("(4 utterances, 12 words)")
+    assert lines[1:3] == [
+        "1 errors: 1 substitutions, 0 insertions, 0 deletions",
+        "oracle of the lists: 8.33 %",
+    ]
+    assert lines[3].startswith(
+        "It gains 25.00 points over the first pass (33.33 % to 8.33 %), probability "
+    )
+    assert lines[4].endswith(" points (95 %), 100 % of the gap to the oracle")
+    unchanged = good(dlm("eval", "test.jsonl", "--baseline", "test.jsonl", "--cer")).out
+    assert "CER " in unchanged
+    assert "It makes as many errors as the baseline (" in unchanged
+
+
+def test_tune_keeps_what_beats_the_simpler_system_and_says_so(dlm, scored):
+    done = good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "--keep", 0.5, "-o", "kept.json"))
+    assert "kept: am,ngram" in done.err
+    done = good(dlm("tune", "dev.jsonl", "--scores", "am,ngram", "--keep", 1, "-o", "none.json"))
+    assert "nothing beats the first pass with probability 1" in done.err
+    assert load_fusion("none.json").scales == {"rank": 1}
 
 
 def test_eval_of_a_plain_file_counts_the_first_hypotheses(dlm):
     write("in.jsonl", RECORDS)
-    result = json.loads(good(dlm("eval", "in.jsonl")).out)
+    result = json.loads(good(dlm("eval", "--json", "in.jsonl")).out)
     assert (result["wer"], result["oracle_wer"]) == (4 / 12, 1 / 12)
     assert result["errors"] == {
         "substitutions": 2,
@@ -195,16 +226,18 @@ def test_eval_of_a_plain_file_counts_the_first_hypotheses(dlm):
         "reference_words": 12,
     }
     assert "probability_better" not in result
-    by_speaker = json.loads(good(dlm("eval", "in.jsonl", "--cluster", "speaker")).out)
+    by_speaker = json.loads(good(dlm("eval", "--json", "in.jsonl", "--cluster", "speaker")).out)
     assert (by_speaker["clusters"], result["clusters"]) == (2, 4)
-    characters = json.loads(good(dlm("eval", "in.jsonl", "--cer")).out)
+    characters = json.loads(good(dlm("eval", "--json", "in.jsonl", "--cer")).out)
     assert characters["errors"]["reference_words"] == sum(len(ref) for _, ref, _ in TEXTS)
     write("loud.jsonl", [{**record, "ref": record["ref"].upper() + "."} for record in RECORDS])
     assert (
-        json.loads(good(dlm("eval", "loud.jsonl", "--normalizer", "librispeech")).out)["wer"]
+        json.loads(good(dlm("eval", "--json", "loud.jsonl", "--normalizer", "librispeech")).out)[
+            "wer"
+        ]
         == 4 / 12
     )
-    assert json.loads(good(dlm("eval", "loud.jsonl")).out)["wer"] > 0.9
+    assert json.loads(good(dlm("eval", "--json", "loud.jsonl")).out)["wer"] > 0.9
 
 
 def test_eval_and_tune_count_in_the_unit_that_is_asked_for(dlm):
@@ -223,7 +256,7 @@ def test_eval_and_tune_count_in_the_unit_that_is_asked_for(dlm):
     )
     counted = {"word": (3, 3), "char": (2, 8), "char_nospace": (1, 6), "mixed": (1, 3)}
     for unit, (errors, length) in counted.items():
-        result = json.loads(good(dlm("eval", "in.jsonl", "--unit", unit)).out)
+        result = json.loads(good(dlm("eval", "--json", "in.jsonl", "--unit", unit)).out)
         assert (result["unit"], result["wer"], result["errors"]["reference_words"]) == (
             unit,
             errors / length,
@@ -237,12 +270,12 @@ def test_eval_and_tune_count_in_the_unit_that_is_asked_for(dlm):
             length,
         )
     assert (
-        good(dlm("eval", "in.jsonl", "--cer")).out
-        == good(dlm("eval", "in.jsonl", "--unit", "char")).out
+        good(dlm("eval", "--json", "in.jsonl", "--cer")).out
+        == good(dlm("eval", "--json", "in.jsonl", "--unit", "char")).out
     )
     good(dlm("tune", "in.jsonl", "--scores", "am", "--cer", "-o", "cer.json"))
     assert Path("cer.json").read_text() == Path("char.json").read_text()
-    assert good(dlm("eval", "in.jsonl", "--cer", "--unit", "char")).err == ""
+    assert good(dlm("eval", "--json", "in.jsonl", "--cer", "--unit", "char")).err == ""
 
 
 def test_eval_on_the_utterances_tuned_on_says_so(dlm, scored):
@@ -250,7 +283,7 @@ def test_eval_on_the_utterances_tuned_on_says_so(dlm, scored):
     write("mixed.jsonl", [*read("dev.jsonl")[:3], *read("test.jsonl")[3:]])
     for name, count in (("dev.jsonl", 4), ("mixed.jsonl", 3), ("test.jsonl", 0)):
         good(dlm("fuse", name, "--fusion", "fusion.json", "-o", f"best.{name}"))
-        done = good(dlm("eval", f"best.{name}", "--baseline", name))
+        done = good(dlm("eval", "--json", f"best.{name}", "--baseline", name))
         assert json.loads(done.out)["tuned_on"] == count
         assert bool(done.err) == bool(count)
         assert not count or f"the weights were tuned on {count} of these 4 utterances" in done.err

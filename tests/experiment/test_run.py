@@ -56,11 +56,14 @@ def test_the_numbers_are_those_of_the_steps_one_by_one(specs, models):
     for system, group in zip(
         results.systems[1:], ("base", "ar", "usdm_pll", "again", "all"), strict=True
     ):
-        fusion = rescore.tune(halves["dev"], ["am", "ngram", *system.scores])
+        fusion = rescore.tune(halves["dev"], ["am", "ngram", *system.scores], cross_validate=5)
         assert load(f"out/fusion.{group}.json") == fusion
         best = list(rescore.fuse(halves["test"], fusion))
         assert system.test == rescore.evaluate(best, retuned)
-        assert system.dev_wer == fusion.dev.wer
+        assert (system.dev_wer, system.held_out_wer) == (
+            fusion.dev.wer,
+            fusion.dev.cross_validated_wer,
+        )
         assert [nbest.hyps[0].text for nbest in rescore.read(f"out/best.{group}.jsonl")] == [
             nbest.hyps[0].text for nbest in best
         ]
@@ -94,28 +97,29 @@ def test_the_table_and_the_csv_say_what_was_found(specs):
         "system",
         "WER %",
         "95 % interval",
-        "better",
-        "closed",
-        "evaluations",
-        "seconds",
+        "dev CV",
+        "kept",
+        "first",
+        "tuned",
     ]
-    assert [row[0] for row in rows[2:]] == [
-        "first of the list",
-        "am + ngram, retuned",
-        "+ ar",
-        "+ usdm_pll",
-        "+ all of them",
-        "oracle of the lists",
-    ]
+    added = ["am + ngram, retuned", "+ ar", "+ usdm_pll", "+ all of them"]
+    costs = rows[8:]
+    assert [row[0] for row in rows[2:8]] == ["first of the list", *added, "oracle of the lists"]
+    assert costs[0] == ["system", "closed", "evaluations", "seconds"]
+    assert [row[0] for row in costs[2:]] == added
+    assert max(len(line) for line in results.table.splitlines()) <= 80
     table = list(csv.DictReader(io.StringIO(Path("out/systems.csv").read_text())))
-    for row, cells, system in zip(rows[2:], table, results.systems, strict=False):
+    for row, cells, system in zip(rows[2:7], table, results.systems, strict=False):
+        assert float(row[3]) == round(100 * system.held_out_wer, 2)
         assert (row[1], float(cells["wer"])) == (f"{100 * system.test.wer:.2f}", system.test.wer)
         assert (float(cells["low"]), float(cells["high"])) == system.test.ci95
-    assert rows[4][3:6] == [
-        f"{results.systems[2].test.comparison.probability_better:.3f}",
-        rows[4][4],
-        "1.0",
+    with_ar = results.systems[2]
+    assert rows[4][4:] == [
+        with_ar.kept,
+        f"{with_ar.test.first_pass.probability_better:.3f}",
+        f"{with_ar.test.comparison.probability_better:.3f}",
     ]
+    assert costs[3][1:3] == [f"{round(100 * with_ar.test.first_pass.oracle_gap_closed)} %", "1.0"]
     assert float(table[-1]["wer"]) == results.systems[0].test.oracle_wer
     for name in ("systems.png", "sweep.png"):
         assert Path("out", name).read_bytes().startswith(b"\x89PNG")

@@ -20,7 +20,13 @@ def test_fuse_puts_the_winner_first_and_keeps_everything_else():
     original = record()
     fusion = Fusion({"am": 1, "lm": 2.0}, 0.5)
     [fused] = fuse([original], fusion)
-    total = {"signature": fusion.signature, "kind": "total", "evaluations": 0, "tuned_on": False}
+    total = {
+        "signature": fusion.signature,
+        "kind": "total",
+        "evaluations": 0,
+        "tuned_on": False,
+        "first_pass": 2,
+    }
     assert original == record()
     assert fused.raw == to_dict(fused) == {
         **RECORD,

@@ -1,13 +1,13 @@
 """Evaluations by hand, and what cannot be evaluated."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from wer_cases import nbest
 
 from rescore.errors import FormatError, RescoreError
-from rescore.types import ErrorCounts, NBest
+from rescore.types import ErrorCounts, NBest, Provenance
 from rescore.wer import Comparison, bootstrap_ci, evaluate, probability_of_improvement
 
 SYSTEM = [
@@ -34,6 +34,32 @@ def test_an_evaluation_equals_one_by_hand():
     assert comparison.oracle_gap_closed == pytest.approx(3 / 5)
     assert comparison.reduction_ci95 == bootstrap_ci([2, 1, 0], [4, 2, 0])
     assert comparison.probability_better == probability_of_improvement([1, 0, 1], [3, 1, 1])
+
+
+def fused(number, ref, *texts, first_pass):
+    total = Provenance({"signature": "fusion:1", "kind": "total", "first_pass": first_pass})
+    return replace(nbest(number, ref, *texts), provenance={"total": total})
+
+
+def test_fused_lists_are_compared_with_the_first_pass():
+    """First pass: 2, 0 and 1 errors of 6 words; the system makes 1, 0 and 1."""
+    lists = [
+        fused("1", "a b c d", "a b c x", "x b c x", first_pass=1),
+        fused("2", "a b", "a b", "x b", first_pass=0),
+        nbest("3", "", "x"),
+    ]
+    result = evaluate(lists)
+    first_pass = result.first_pass
+    assert first_pass.baseline_wer == 3 / 6
+    assert first_pass.absolute_reduction == pytest.approx(1 / 6)
+    assert first_pass.probability_better == probability_of_improvement([1, 0, 1], [2, 0, 1])
+    assert result.to_json()["first_pass"]["baseline_wer"] == 3 / 6
+    assert evaluate(SYSTEM).first_pass is None
+
+
+@pytest.mark.parametrize("first_pass", ["1", -1, 5, None, True, 1.0])
+def test_a_first_pass_that_is_no_index_counts_as_unknown(first_pass):
+    assert evaluate([fused("1", "a b", "a b", "x b", first_pass=first_pass)]).first_pass is None
 
 
 def test_the_json_is_flat_and_plain():
