@@ -45,13 +45,12 @@ def test_a_narrow_beam_gives_lower_bounds(seed, beam):
     assert (exact >= [prefix.log_prob - EXACT for prefix in prefixes]).all()
 
 
-def test_a_prefix_that_left_the_beam_and_comes_again_is_the_same_prefix():
-    """No two prefixes of a beam spell the same, however often they leave and come again."""
-    rng = np.random.default_rng(0)
-    for seed in range(40):
-        log_probs = random_log_probs(seed, 25, 3, sharpness=rng.uniform(0.1, 3))
-        prefixes = searched(log_probs, options=BeamOptions(4, -np.inf))
-        assert len({prefix.labels for prefix in prefixes}) == 4
+@pytest.mark.parametrize("seed", [5, 91, 114, 137, 192])
+def test_a_prefix_that_left_the_beam_and_comes_again_is_the_same_prefix(seed):
+    """In these the parent of a prefix leaves and comes again: the same prefix is appended anew."""
+    log_probs = random_log_probs(seed, 25, 3, sharpness=1)
+    prefixes = searched(log_probs, options=BeamOptions(6, -np.inf))
+    assert len({prefix.labels for prefix in prefixes}) == 6
 
 
 def test_an_utterance_does_not_depend_on_its_batch():
