@@ -5,6 +5,7 @@
     TextTokenizer          what scoring needs of a tokenizer
     ChunkTask              work that the engine runs chunk by chunk, and its Result
     Scorer, PlainScorer    texts to scores
+    ListenerScorer         a scorer that hears the utterance
     Batch budgets and costs are records: `BatchBudget`, `Cost`
 
 Shapes: B sequences, L positions, V rows of the vocabulary, W the width of hidden states, n anything
@@ -30,6 +31,7 @@ __all__ = [
     "Condition",
     "Cost",
     "Denoiser",
+    "ListenerScorer",
     "PlainScorer",
     "Prediction",
     "Scope",
@@ -253,3 +255,17 @@ class Scorer(PlainScorer, Protocol):
 
     def warn(self) -> None:
         """See ChunkTask."""
+
+
+@runtime_checkable
+class ListenerScorer(Scorer, Protocol):
+    """A scorer of scope "utterance": its scores depend on audio, which no list contains."""
+
+    def condition(self, utterance: str, /) -> str:
+        """A digest of what scores depend on of an utterance besides its texts.
+
+        Journal and cache go by it: other audio under the same id has other scores.
+        """
+
+    def select(self, lists: Iterable[NBest], /) -> Iterator[NBest]:
+        """The lists to score; without the hypotheses that cannot be scored and are dropped."""

@@ -73,6 +73,8 @@ SCORERS: dict[str, str] = {
     "ar": "rescore.scorers.ar:FAMILY",
     "mlm": "rescore.scorers.mlm:FAMILY",
     "ngram": "rescore.scorers.ngram:FAMILY",
+    "ctc": "rescore.scorers.ctc:FAMILY",
+    "ctc_prior": "rescore.scorers.ctc:PRIOR",
 }
 
 #: Text normalisers: each a function `str -> str`. The config.json of a model names one, too.

@@ -22,6 +22,7 @@ from rescore.cli.score_options import (
 )
 from rescore.formats import jsonl
 from rescore.pipeline import Journal, Progress, forecast, score
+from rescore.pipeline.scoring import selected
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 from rescore.types import Score
 
@@ -58,7 +59,8 @@ def command(
     settings = replace(settings, device=run.device(settings.device))
     evaluator = run.evaluator(scorer, settings, output)
     if run.dry_run:
-        click.echo(str(forecast(lists, load_scorer(scorer, settings), shard=run.shard)))
+        built = load_scorer(scorer, settings)
+        click.echo(str(forecast(selected(lists, built), built, shard=run.shard)))
         return
     with _journal(output) as journal:
         _score(lists, load_scorer(scorer, settings), output, journal, run, evaluator)

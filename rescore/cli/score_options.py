@@ -21,7 +21,7 @@ from rescore.pipeline import Shard
 from rescore.pipeline.engine import Evaluator, InProcess
 from rescore.pipeline.ray_pool import ray_pool
 from rescore.scorers import Scorer, ScorerOptions
-from rescore.scorers.options import DRAWS, DTYPES, NOISE_LEVEL, SEED
+from rescore.scorers.options import DRAWS, DTYPES, IMPOSSIBLE, NOISE_LEVEL, SEED
 from rescore.types import NBest, Score
 
 __all__ = ["HEADINGS", "MakeEvaluator", "RunOptions", "run_options", "scorer_options"]
@@ -35,6 +35,7 @@ HEADINGS = {
     "--scorer": "Model",
     "--estimator": "Estimate",
     "--device": "Network",
+    "--posteriors": "Recogniser",
     "--name": "New score",
     "--dry-run": "Large runs",
 }
@@ -105,8 +106,31 @@ _NETWORK = [
     ),
 ]
 
+_RECOGNISER = [
+    click.option(
+        "--posteriors",
+        type=click.Path(dir_okay=False),
+        help="Posteriors of a CTC recogniser (`dlmrescore posteriors`), for ctc: those of the "
+        "lists' audio; for ctc_prior: all frames make the prior.",
+    ),
+    click.option(
+        "--bpe",
+        type=click.Path(dir_okay=False),
+        help="SentencePiece model of the recogniser; default: the one in the posteriors.",
+    ),
+    click.option(
+        "--impossible",
+        type=click.Choice(IMPOSSIBLE),
+        default="error",
+        show_default=True,
+        help="A hypothesis that CTC cannot emit: stop, or drop it from its list.",
+    ),
+]
+
 #: Add the options of a scorer; the command gets them as `settings`, `ScorerOptions`.
-scorer_options = collected(ScorerOptions, "settings", [*_MODEL, *_ESTIMATE, *_NETWORK])
+scorer_options = collected(
+    ScorerOptions, "settings", [*_MODEL, *_ESTIMATE, *_NETWORK, *_RECOGNISER]
+)
 
 
 @dataclass(frozen=True)

@@ -48,9 +48,10 @@ def chunks(
         yield waiting[number]
 
 
-def content(nbest: NBest) -> list[str]:
-    """What the scores of a list depend on: its id and its texts, in order."""
-    return [nbest.id, *(hyp.text for hyp in nbest.hyps)]
+def content(nbest: NBest, condition: str = "") -> list[str]:
+    """What the scores of a list depend on: its id, its audio's digest, its texts in order."""
+    heard = [condition] if condition else []
+    return [nbest.id, *heard, *(hyp.text for hyp in nbest.hyps)]
 
 
 def digest(contents: Iterable[Sequence[str]]) -> str:

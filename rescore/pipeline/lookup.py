@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from rescore.interfaces import Scope
@@ -31,11 +31,19 @@ class Lookup:
 
     `missing`: what must be evaluated, each list with the hypotheses that are new. Equal texts share
     a score: within the chunk where the scope is the text, within their list otherwise.
+    `condition(id)` names the audio of an utterance for the cache; by default, its id does.
     """
 
-    def __init__(self, lists: Sequence[NBest], scope: Scope, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        lists: Sequence[NBest],
+        scope: Scope,
+        cache: Cache | None = None,
+        condition: Callable[[str], str] | None = None,
+    ) -> None:
         self.missing: list[NBest] = []
         self._lists, self._scope, self._cache = lists, scope, cache
+        self._condition = condition
         self._sources: list[list[_Source]] = []  # of each list, one for each hypothesis
         self._missing_of: list[int | None] = []  # of each list, its number in `missing`
         by_text: dict[str, _Source] = {}
@@ -106,7 +114,10 @@ class Lookup:
         return score if score is not None and len(score.values) == 1 else None
 
     def _key(self, nbest: NBest, text: str) -> bytes:
-        return text_key(text) if self._scope == "text" else utterance_key(nbest.id, text)
+        if self._scope == "text":
+            return text_key(text)
+        heard = nbest.id if self._condition is None else self._condition(nbest.id)
+        return utterance_key(heard, text)
 
 
 def _gather(sources: Sequence[_Source], evaluated: Sequence[Score], evaluations: int) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 from rescore.errors import FormatError, ScoreError
@@ -11,12 +12,15 @@ from rescore.types import NBest
 
 __all__ = ["merge"]
 
+logger = logging.getLogger("rescore")
+
 
 def merge(lists: Iterable[NBest], shards: Sequence[PathLike]) -> Iterator[NBest]:
     """Yield every list as its shard has it, in the order of `lists`, the input of the shards.
 
     Reads all files side by side, with one list of each in memory. Raises FormatError for a list
-    that no shard has, or two, or that has other texts in its shard, or that `lists` lacks;
+    that no shard has, or two, or that has other texts in its shard, or that `lists` lacks (a list
+    may lack hypotheses in its shard: logged at the end);
     ScoreError if two shards have scores of different signatures.
     """
     names = [name_of(path) for path in shards]
@@ -30,6 +34,12 @@ def merge(lists: Iterable[NBest], shards: Sequence[PathLike]) -> Iterator[NBest]
         _check_signatures(scored, signatures)
         yield scored
     heads.refuse_rest()
+    if heads.dropped:
+        logger.warning(
+            "the shards lack %d hypotheses of %d lists: did `score --impossible drop` make them?",
+            heads.dropped,
+            heads.shortened,
+        )
 
 
 class _Heads:
@@ -37,6 +47,7 @@ class _Heads:
 
     def __init__(self, shards: Sequence[PathLike], names: Sequence[str]) -> None:
         self._names = names
+        self.dropped = self.shortened = 0  # hypotheses that the shards lack, and their lists
         self._readers = [jsonl.read(path) for path in shards]
         self._heads: dict[str, tuple[NBest, int]] = {}  # by id: the list and its shard
         for number in range(len(shards)):
@@ -50,13 +61,21 @@ class _Heads:
                 "missing, unfinished, or made from other lists?"
             )
         scored, number = self._heads.pop(nbest.id)
-        if [hyp.text for hyp in scored.hyps] != [hyp.text for hyp in nbest.hyps]:
+        if not self._is_part(scored, nbest):
             raise FormatError(
                 f"{scored.place()}: has other hypotheses than {nbest.place()}; "
                 "merge with the lists that the shards were made from"
             )
         self._advance(number)
         return scored
+
+    def _is_part(self, scored: NBest, nbest: NBest) -> bool:
+        """Whether a list holds texts of another in its order; counts those that it lacks."""
+        texts = iter([hyp.text for hyp in nbest.hyps])
+        lacking = len(nbest.hyps) - len(scored.hyps)
+        self.dropped += lacking
+        self.shortened += lacking > 0
+        return all(hyp.text in texts for hyp in scored.hyps)
 
     def refuse_rest(self) -> None:
         """Raise FormatError if a shard has a list left."""

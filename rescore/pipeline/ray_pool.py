@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from rescore.errors import ModelError, RescoreError, ScoreError
@@ -71,10 +70,7 @@ def ray_pool(
     if workers < 1:
         raise RescoreError(f"Ray: got {workers} workers, expected at least 1")
     import_ray()
-    if options.model is not None and Path(options.model).exists():
-        # A worker may have another working directory.
-        options = replace(options, model=str(Path(options.model).absolute()))
-    options = replace(options, device=options.device.partition(":")[0])
+    options = replace(options.absolute(), device=options.device.partition(":")[0])
 
     def start(task: Scorer) -> RayPool[NBest, Score]:
         if task.per_token != options.per_token:

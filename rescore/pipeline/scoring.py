@@ -20,7 +20,7 @@ from rescore.errors import ScoreError
 from rescore.formats.files import PathLike
 from rescore.formats.record import check_score, refuse_existing, with_score
 from rescore.fusion import RANK, TOTAL, WORD_BONUS
-from rescore.interfaces import PlainScorer, Scorer
+from rescore.interfaces import ListenerScorer, PlainScorer, Scorer
 from rescore.pipeline.cache import Cache
 from rescore.pipeline.chunks import content
 from rescore.pipeline.engine import Engine, Evaluator, InProcess, ItemTraits
@@ -32,7 +32,7 @@ from rescore.scorers import chunks as scorer_chunks
 from rescore.scorers import scorer_of
 from rescore.types import NBest, Score
 
-__all__ = ["Progress", "score"]
+__all__ = ["Progress", "score", "selected"]
 
 #: Names that mean something else in a list, and what.
 _RESERVED = {
@@ -91,6 +91,7 @@ def score(
             "choose another name (--name)"
         )
     progress = progress or Progress()
+    condition = built.condition if isinstance(built, ListenerScorer) else None
     with ExitStack() as stack:
         stored = None if cache is None else _open_cache(cache, built, stack)
         _begin(built, journal, stored)
@@ -98,8 +99,8 @@ def score(
         stack.callback(chunk_evaluator.close)
         traits = ItemTraits[NBest, Score](
             id_of=lambda nbest: nbest.id,
-            content=content,
-            look_up=lambda nbests: Lookup(nbests, built.scope, stored),
+            content=lambda nbest: content(nbest, "" if condition is None else condition(nbest.id)),
+            look_up=lambda nbests: Lookup(nbests, built.scope, stored, condition),
             check=lambda nbest, result: check_score(nbest, built.name, result),
             done=lambda nbest, result: progress.add(nbest, result.evaluations),
         )
@@ -110,8 +111,13 @@ def score(
             chunk_evaluations=scorer_chunks.CHUNK,
             journal=journal,
         )
-        for nbest, result in engine.run(_checked(lists, name, overwrite, shard)):
+        for nbest, result in engine.run(selected(_checked(lists, name, overwrite, shard), built)):
             yield with_score(nbest, name, result, overwrite)
+
+
+def selected(lists: Iterable[NBest], scorer: Scorer) -> Iterable[NBest]:
+    """The lists as the scorer takes them: without the hypotheses that it drops."""
+    return scorer.select(lists) if isinstance(scorer, ListenerScorer) else lists
 
 
 def _open_cache(folder: PathLike, scorer: Scorer, stack: ExitStack) -> Cache:

@@ -5,16 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rescore.errors import RescoreError, ScoreError
 
-__all__ = ["DRAWS", "DTYPES", "NOISE_LEVEL", "SEED", "DType", "ScorerOptions", "flag", "parse_spec"]
+__all__ = [
+    "DRAWS",
+    "DTYPES",
+    "IMPOSSIBLE",
+    "NOISE_LEVEL",
+    "SEED",
+    "DType",
+    "Impossible",
+    "ScorerOptions",
+    "flag",
+    "parse_spec",
+]
 
 #: dtype of a network's body; log-probabilities are float32 or wider in any case.
 #: auto: bfloat16 on a GPU that computes in it, float32 elsewhere.
 DType = Literal["auto", "float32", "bfloat16", "float64"]
 DTYPES = get_args(DType)
+
+#: What happens to a hypothesis that CTC cannot emit.
+Impossible = Literal["error", "drop"]
+IMPOSSIBLE = get_args(Impossible)
 
 #: What None stands for in `ScorerOptions.draws`, `seed` and `t`.
 DRAWS, SEED, NOISE_LEVEL = 8, 0, 0.1
@@ -42,6 +58,9 @@ class ScorerOptions:
     per_token: also say what each token adds to the score.
     remote_code: run code that a Hub model brings with it.
     compile: torch.compile the network.
+    posteriors: file of a CTC recogniser's posteriors.
+    bpe: the recogniser's SentencePiece model (None: the one in the file of posteriors).
+    impossible: what happens to a hypothesis that CTC cannot emit.
 
     Raises ScoreError for a value out of range.
     """
@@ -59,6 +78,9 @@ class ScorerOptions:
     per_token: bool = False
     remote_code: bool = False
     compile: bool = False
+    posteriors: str | None = None
+    bpe: str | None = None
+    impossible: Impossible = "error"
 
     def __post_init__(self) -> None:
         if self.draws is not None and self.draws < 1:
@@ -84,9 +106,23 @@ class ScorerOptions:
             option.name for option in fields(self) if getattr(self, option.name) != option.default
         )
 
+    def absolute(self) -> ScorerOptions:
+        """These options with absolute paths, for a process in another working directory."""
+        return replace(
+            self,
+            model=_absolute(self.model),
+            posteriors=_absolute(self.posteriors),
+            bpe=_absolute(self.bpe),
+        )
+
     def only(self, names: frozenset[str]) -> ScorerOptions:
         """These options, all others at their defaults."""
         return type(self)(**{name: getattr(self, name) for name in self.changed & names})
+
+
+def _absolute(path: str | None) -> str | None:
+    """The absolute path of what exists; anything else, such as a Hub id, as it is."""
+    return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
 
 
 def flag(option: str) -> str:

@@ -30,6 +30,9 @@ VALUES = {
     "per_token": True,
     "remote_code": True,
     "compile": True,
+    "posteriors": "x",
+    "bpe": "x",
+    "impossible": "drop",
 }
 FAMILIES = {name: lookup(SCORERS, name, "scorer") for name in SCORERS}
 ESTIMATORS = [
