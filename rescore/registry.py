@@ -6,6 +6,7 @@ give your own code a name. Other packages add names by entry points (docs/adding
     SCORERS          score --scorer NAME        texts to scores
     FORMATS          --from, convert --to NAME  files of N-best lists to lists, and back
     LATTICE_FORMATS  lattice --from NAME        files of lattices to lattices, and back
+    POSTERIOR_FORMATS  posteriors --from NAME   files of other tools to posteriors
     NORMALIZERS      eval --normalizer NAME     text to the words that are compared or modelled
     FUSIONS          "kind": NAME in weights    the scores of one list to totals
     DECISIONS        fuse --decision NAME       a scored list to its winner
@@ -36,6 +37,7 @@ __all__ = [
     "KINDS",
     "LATTICE_FORMATS",
     "NORMALIZERS",
+    "POSTERIOR_FORMATS",
     "SCORERS",
     "Kind",
     "lookup",
@@ -104,6 +106,15 @@ LATTICE_FORMATS: dict[str, str] = {
     "slf": "rescore.lattice.formats.slf:SLF",
 }
 
+#: Formats of posteriors: each a `rescore.formats.Format`, as for lists.
+POSTERIOR_FORMATS: dict[str, str] = {
+    "posteriors": "rescore.acoustic.formats.posteriors:POSTERIORS",
+    "arrays": "rescore.acoustic.formats.arrays:ARRAYS",
+    "kaldi": "rescore.acoustic.formats.kaldi:KALDI",
+    "nemo": "rescore.acoustic.formats.nemo:NEMO",
+    "lhotse": "rescore.acoustic.formats.lhotse:LHOTSE",
+}
+
 
 class Kind(NamedTuple):
     """One kind of named thing."""
@@ -122,6 +133,9 @@ KINDS: dict[str, Kind] = {
     "fusion": Kind(FUSIONS, "dlmrescore.fusions", "collections.abc:Callable"),
     "lattice format": Kind(
         LATTICE_FORMATS, "dlmrescore.lattice_formats", "rescore.formats.base:Format"
+    ),
+    "posterior format": Kind(
+        POSTERIOR_FORMATS, "dlmrescore.posterior_formats", "rescore.formats.base:Format"
     ),
 }
 

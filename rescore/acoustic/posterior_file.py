@@ -43,6 +43,9 @@ _DTYPE_NAMES = {"float16": "F16", "float32": "F32"}
 _LONGEST_HEADER = 100_000_000
 _BLOCK = 1 << 24  # bytes
 
+#: A blank below the one mean probability, and another column above the other: not the blank.
+_RARE_BLANK, _USUAL_BLANK = 0.01, 0.5
+
 
 @dataclass(frozen=True)
 class PosteriorHeader:
@@ -112,7 +115,9 @@ class PosteriorFile(Mapping[str, Posteriors]):
         if utterance not in self._ids:
             raise KeyError(utterance)
         rows = self._file.get_tensor(utterance)
-        return Posteriors(utterance, rows, self.symbols, self.frame_shift, self.name).checked()
+        return Posteriors(
+            utterance, rows, self.symbols, self.frame_shift, self.name, self.signature
+        ).checked()
 
     def of(self, utterance: str, at: str = "") -> Posteriors:
         """The same; `at` names the utterance for the ScoreError where the file lacks it."""
@@ -150,26 +155,58 @@ def write_posteriors(
     path: PathLike,
     *,
     dtype: str = "float32",
-    signature: str = "",
 ) -> int:
     """Write posteriors as they come, and return how many; the file appears when it is complete.
 
-    Memory: one utterance, and one small entry each. All must share symbols and frame shift, and
-    every id comes once. Raises FormatError otherwise, and if the file cannot be written.
+    Memory: one utterance, and one small entry each. All must share symbols, frame shift and
+    signature, and every id comes once. Raises FormatError otherwise, if another column than the
+    blank is what a blank is, and if the file cannot be written.
     """
     header: PosteriorHeader | None = None
     extents: list[Extent] = []
+    evidence = _BlankEvidence()
     with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))) as rows:
         for item in posteriors:
-            header = header or PosteriorHeader(item.symbols, item.frame_shift, dtype, signature)
+            header = header or PosteriorHeader(
+                item.symbols, item.frame_shift, dtype, item.signature
+            )
             _check_shared(item, header)
             start = rows.tell()
             rows.write(stored_rows(item.checked(), dtype).tobytes())
             extents.append(Extent(item.id, start, len(item.log_probs)))
+            evidence.add(item)
         if header is None:
             raise FormatError(f"{name_of(path)}: there are no posteriors to write")
+        evidence.check(header.symbols, name_of(path))
         assemble(header, extents, rows, path)
     return len(extents)
+
+
+class _BlankEvidence:
+    """The mean probability of every column, which tells the blank of a CTC recogniser.
+
+    Networks trained with CTC emit the blank at most frames.
+    """
+
+    def __init__(self) -> None:
+        self._sums: np.ndarray | float = 0.0
+        self._frames = 0
+
+    def add(self, posteriors: Posteriors) -> None:
+        """Count the frames of an utterance."""
+        self._sums = self._sums + np.exp(posteriors.log_probs, dtype=np.float64).sum(axis=0)
+        self._frames += len(posteriors.log_probs)
+
+    def check(self, symbols: Symbols, name: str) -> None:
+        """Raise FormatError if the blank is all but never emitted, and one column most often."""
+        means = np.asarray(self._sums) / self._frames
+        likeliest = int(means.argmax())
+        if means[symbols.blank] < _RARE_BLANK and means[likeliest] > _USUAL_BLANK:
+            raise FormatError(
+                f"{name}: the blank {symbols.pieces[symbols.blank]!r} has a mean probability of "
+                f"{means[symbols.blank]:.2g}, but {symbols.pieces[likeliest]!r} (column "
+                f"{likeliest}) of {means[likeliest]:.2g}; name the right blank (-O blank=SYMBOL)"
+            )
 
 
 def stored_rows(posteriors: Posteriors, dtype: str) -> np.ndarray:
@@ -291,4 +328,9 @@ def _check_shared(posteriors: Posteriors, header: PosteriorHeader) -> None:
         raise FormatError(
             f"{posteriors.place()}: has a frame shift of {posteriors.frame_shift} s, expected "
             f"{header.frame_shift} s as before it; write two files"
+        )
+    if posteriors.signature != header.signature:
+        raise FormatError(
+            f"{posteriors.place()}: made by {posteriors.signature!r}, expected "
+            f"{header.signature!r} as before it; one file holds the posteriors of one recogniser"
         )

@@ -24,7 +24,8 @@ class Posteriors:
     """Log-probabilities of every symbol at every frame of an utterance.
 
     `log_probs` is (T, V), float16 or float32, natural log, every row normalised and finite.
-    `frame_shift` is in seconds. `where` is the file, for messages.
+    `frame_shift` is in seconds. `where` is the file, for messages. `signature` names what made
+    them: scores from posteriors with equal signatures may be compared.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Posteriors:
     symbols: Symbols
     frame_shift: float
     where: str = ""
+    signature: str = ""
 
     @property
     def seconds(self) -> float:

@@ -57,7 +57,7 @@ class PosteriorTask:
     @property
     def signature(self) -> str:
         """See ChunkTask."""
-        windows = f"window={self.windows.length:g} overlap={self.windows.overlap:g}"
+        windows = f"window={self.windows.length:g} overlap={self.windows.shared:g}"
         return f"{self.encoder.signature} {windows}"
 
     @property
@@ -122,7 +122,7 @@ class PosteriorTask:
                 "windows with an overlap of %g s",
                 self._cut,
                 self.windows.length,
-                self.windows.overlap,
+                self.windows.shared,
             )
 
     def _audio(self, utterance: Utterance) -> np.ndarray:

@@ -26,32 +26,37 @@ __all__ = ["Windows"]
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of `length` seconds, of which neighbours share `overlap` seconds.
+    """Windows of `length` seconds, of which neighbours share `overlap` (None: a sixth of it).
 
     Raises RescoreError unless 0 <= overlap <= length / 2.
     """
 
     length: float = 60.0
-    overlap: float = 10.0
+    overlap: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.length > 0 and 0 <= self.overlap <= self.length / 2):
+        if not (self.length > 0 and 0 <= self.shared <= self.length / 2):
             raise RescoreError(
-                f"windows of {self.length:g} s with an overlap of {self.overlap:g} s: expected an "
+                f"windows of {self.length:g} s with an overlap of {self.shared:g} s: expected an "
                 "overlap of at most half a window"
             )
+
+    @property
+    def shared(self) -> float:
+        """The seconds that neighbours share."""
+        return self.length / 6 if self.overlap is None else self.overlap
 
     def cut(self, audio: np.ndarray, rate: int, frame_samples: int) -> list[np.ndarray]:
         """The windows of audio (samples,); views, no copies."""
         starts = self.first_frames(len(audio), rate, frame_samples)
-        size = self._frames(self.length, rate, frame_samples) * frame_samples
+        size = max(1, self._frames(self.length, rate, frame_samples)) * frame_samples
         begins = [start * frame_samples for start in starts]
         return [audio[begin : begin + size] for begin in begins[:-1]] + [audio[begins[-1] :]]
 
     def first_frames(self, samples: int, rate: int, frame_samples: int) -> list[int]:
         """The frame at which each window begins."""
-        size = self._frames(self.length, rate, frame_samples)
-        step = size - self._frames(self.overlap, rate, frame_samples)
+        size = max(1, self._frames(self.length, rate, frame_samples))
+        step = size - self._frames(self.shared, rate, frame_samples)
         surplus = -(-samples // frame_samples) - size  # frames beyond the first window
         if surplus <= 0:
             return [0]
@@ -59,7 +64,7 @@ class Windows:
 
     @staticmethod
     def _frames(seconds: float, rate: int, frame_samples: int) -> int:
-        return max(1, round(seconds * rate / frame_samples))
+        return round(seconds * rate / frame_samples)
 
 
 def join(first_frames: Sequence[int], rows: Sequence[np.ndarray]) -> np.ndarray:

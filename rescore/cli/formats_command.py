@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from rescore.formats import Format
-from rescore.registry import FORMATS, LATTICE_FORMATS, lookup
+from rescore.registry import FORMATS, LATTICE_FORMATS, POSTERIOR_FORMATS, lookup
 
 __all__ = ["command"]
 
 
 @click.command("formats")
 def command() -> None:
-    """List the formats of N-best lists and of lattices, with their options.
+    """List the formats of N-best lists, lattices and posteriors, with their options.
 
     For each: whether it is read or also written, what proves it, so that --from is not needed,
     and its options (-O for reading, -W for writing).
@@ -26,6 +26,7 @@ def command() -> None:
     for title, table, kind in (
         ("N-best lists", FORMATS, "format"),
         ("Lattices (`dlmrescore lattice`)", LATTICE_FORMATS, "lattice format"),
+        ("Posteriors (`dlmrescore posteriors`)", POSTERIOR_FORMATS, "posterior format"),
     ):
         click.echo(f"{title}\n")
         for name in sorted(table):

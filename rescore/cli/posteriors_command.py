@@ -14,7 +14,8 @@ from rescore.acoustic.loading import EncoderOptions, load_task
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.utterance import Utterance
 from rescore.acoustic.windows import Windows
-from rescore.cli.options import Sections
+from rescore.cli.options import Sections, named
+from rescore.cli.posteriors_conversion import convert, require_model
 from rescore.cli.posteriors_options import (
     HEADINGS,
     RunOptions,
@@ -40,12 +41,28 @@ _BAR_OF_UNKNOWN = "{n:.2f} h [{elapsed}{postfix}]"
     type=click.Path(dir_okay=False),
     help="lhotse recordings, where AUDIO is a manifest of supervisions.",
 )
+@click.option(
+    "--from",
+    "format_name",
+    type=named("posterior format"),
+    help="AUDIO holds posteriors already, in this format (`dlmrescore formats`).",
+)
+@click.option(
+    "-O",
+    "--option",
+    "reader_options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Option of that format.",
+)
 @encoder_options
 @window_options
 @run_options
 def command(
     audio: str,
     output: str,
+    format_name: str | None,
+    reader_options: tuple[str, ...],
     recordings: str | None,
     encoder: EncoderOptions,
     windows: Windows,
@@ -60,9 +77,15 @@ def command(
 
     \b
     Example: dlmrescore posteriors dev.tsv --model facebook/wav2vec2-base-960h -o dev.safetensors
+    Of Kaldi: dlmrescore posteriors dev.scp --from kaldi -O symbols=tokens.txt -O frame_shift=0.04 \
+    -o dev.safetensors
     """
     output = run.output(output)
     refuse_same_file(audio, output)
+    if format_name is not None:
+        click.echo(convert(audio, output, run.store, format_name, reader_options), err=True)
+        return
+    require_model(encoder, reader_options)
     encoder = replace(encoder, device=run.device(encoder.device))
     evaluator = run.evaluator(encoder, windows)
     utterances = run.of_shard(read_utterances(audio, recordings))

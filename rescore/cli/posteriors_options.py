@@ -42,7 +42,7 @@ encoder_options = collected(
     [
         click.option(
             "--model",
-            required=True,
+            default="",
             help="CTC model: a checkpoint directory of `train ctc`, or a Hugging Face directory "
             "or id.",
         ),
@@ -75,8 +75,7 @@ window_options = collected(
         click.option(
             "--overlap",
             type=click.FloatRange(0),
-            default=Windows.overlap,
-            show_default=True,
+            show_default="a sixth of a window",
             metavar="SECONDS",
             help="What neighbouring windows share; frames nearest a cut are dropped.",
         ),

@@ -22,13 +22,13 @@ def log_softmax(logits):
 def posteriors(name, frames, symbols=LETTERS, seed=0):
     random = np.random.default_rng([seed, frames])
     rows = log_softmax(4 * random.normal(size=(frames, len(symbols))))
-    return Posteriors(name, rows, symbols, 0.02)
+    return Posteriors(name, rows, symbols, 0.02, signature="model")
 
 
 def test_write_then_read_is_the_identity(tmp_path):
     items = [posteriors("u 1", 7), posteriors("ü/2", 1), posteriors("0", 300)]
     path = tmp_path / "p.safetensors"
-    assert write_posteriors(iter(items), path, signature="model") == 3
+    assert write_posteriors(iter(items), path) == 3
     file = read_posteriors(path)
     assert (file.symbols, file.frame_shift, file.signature) == (LETTERS, 0.02, "model")
     assert set(file) == {"u 1", "ü/2", "0"}

@@ -1,0 +1,72 @@
+"""NeMo's CTC hypotheses with their log-probabilities, saved as a dictionary of tensors.
+
+`transcribe(files, return_hypotheses=True)` of a CTC model gives hypotheses whose `y_sequence` is
+(T, V + 1), natural log, the blank after the vocabulary; `alignments` is the same, or with
+`preserve_alignments` the pair of it and the labels. Hypotheses are Python objects; save the tensors
+
+    hypotheses = model.transcribe(files, return_hypotheses=True)
+    torch.save({file: h.y_sequence.cpu() for file, h in zip(files, hypotheses)}, "logits.pt")
+    print(*model.decoder.vocabulary, sep="\\n", file=open("symbols.txt", "w"))
+
+An id is the file's name without folder and suffix. Source: NVIDIA/NeMo,
+nemo/collections/asr/models/ctc_models.py, `_transcribe_output_processing`; pull request 4511.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
+from rescore.acoustic.posteriors import Posteriors
+from rescore.errors import FormatError
+from rescore.formats.base import Format
+from rescore.formats.files import PathLike, name_of
+from rescore.ids import UniqueIds
+
+__all__ = ["NEMO", "read"]
+
+
+def read(path: PathLike, **layout: Any) -> Iterator[Posteriors]:
+    """Yield the posteriors of a saved dictionary, in its order. Raises FormatError."""
+    described = Layout.of(**{"blank": "last", **layout})
+    ids = UniqueIds("read")
+    for file, value in _saved(path).items():
+        utterance = PurePath(file).stem
+        tensor = value[0] if isinstance(value, tuple | list) and value else value
+        if not hasattr(tensor, "numpy"):
+            raise FormatError(
+                f"{name_of(path)}: utterance {utterance}: got {type(tensor).__name__}, expected "
+                "the tensor of log-probabilities (y_sequence)"
+            )
+        posteriors = described.posteriors(utterance, tensor.float().numpy(), name_of(path))
+        ids.add(posteriors)
+        yield posteriors
+
+
+def _saved(path: PathLike) -> dict[str, Any]:
+    import torch  # noqa: PLC0415 - takes seconds
+
+    expected = (
+        "expected a dictionary from file names to tensors (docs/posteriors.md); whole hypotheses "
+        "are Python objects, which could run code"
+    )
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise FormatError(f"{name_of(path)}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # damaged bytes raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise FormatError(f"{name_of(path)}: cannot be loaded ({reason}); {expected}") from error
+    if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
+        raise FormatError(f"{name_of(path)}: holds {type(saved).__name__}; {expected}")
+    return saved
+
+
+NEMO = Format[Posteriors](
+    name="nemo",
+    read=read,
+    help="NeMo's log-probabilities of CTC hypotheses, a saved dictionary of tensors",
+    read_options=LAYOUT_OPTIONS,
+)
