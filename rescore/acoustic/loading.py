@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rescore.acoustic.encoder import Encoder
 from rescore.acoustic.windows import Windows
+from rescore.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,18 @@ class EncoderOptions:
 
 def load_encoder(options: EncoderOptions) -> Encoder:
     """Load a recogniser. Raises ModelError."""
+    from rescore.acoustic.recogniser import (  # noqa: PLC0415 - torch takes seconds
+        is_recogniser,
+        load_recogniser,
+    )
+
+    directory = Path(options.model)
+    if is_recogniser(directory):
+        if options.dtype == "bfloat16":
+            raise ModelError(f"{directory}: our recognisers compute in float32; leave --dtype out")
+        recogniser = load_recogniser(directory)
+        recogniser.network.to(options.device)
+        return recogniser
     from rescore.acoustic.hub import load_hub_encoder  # noqa: PLC0415 - torch takes seconds
 
     return load_hub_encoder(

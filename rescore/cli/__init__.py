@@ -34,7 +34,7 @@ _COMMANDS = {
     "run": "Do all of it: score, tune on dev, report on test.",
     "models": "List the embedded models.",
     "formats": "List the formats of lists, lattices and posteriors.",
-    "train": "Train a small MDLM, USDM, AR or n-gram model on text.",
+    "train": "Train a small MDLM, USDM, AR or n-gram model, or a recogniser.",
     "plugins": "List the plug-ins that other packages provide.",
     "completion": "Print the shell script for Tab completion.",
 }

@@ -1,9 +1,10 @@
-"""`dlmrescore train`: one command per objective, and one for n-grams."""
+"""`dlmrescore train`: one command per objective, one for n-grams, one for recognisers."""
 
 from __future__ import annotations
 
 import click
 
+from rescore.cli.train_ctc import ctc_command
 from rescore.cli.train_network import network_command
 from rescore.cli.train_ngram import ngram_command
 from rescore.models.objectives import OBJECTIVES
@@ -45,3 +46,4 @@ for _name, _objective in OBJECTIVES.items():
     if not _objective.is_conditioned:
         command.add_command(network_command(_name))
 command.add_command(ngram_command)
+command.add_command(ctc_command)

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["network_options", "run_options", "text_options"]
+__all__ = [
+    "card_option",
+    "network_options",
+    "run_options",
+    "text_options",
+    "training_options",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -27,6 +33,14 @@ def _object(_context: click.Context, _parameter: click.Parameter, value: str) ->
         raise click.BadParameter(f"got {value!r}, expected a JSON object")
     return card
 
+
+_CARD = click.option(
+    "--card",
+    default="{}",
+    show_default=True,
+    callback=_object,
+    help="JSON object kept in config.json: text, licence, remarks.",
+)
 
 _TEXT = [
     click.option(
@@ -47,13 +61,7 @@ _TEXT = [
         show_default=True,
         help="Probability that a line continues the text before it.",
     ),
-    click.option(
-        "--card",
-        default="{}",
-        show_default=True,
-        callback=_object,
-        help="JSON object kept in config.json: text, licence, remarks.",
-    ),
+    _CARD,
 ]
 
 _START = [
@@ -91,13 +99,6 @@ _TRAINING = [
         help="Optimiser steps; may be changed until the learning rate begins to fall.",
     ),
     click.option(
-        "--batch-tokens",
-        type=click.IntRange(64),
-        default=4096,
-        show_default=True,
-        help="Tokens in a batch.",
-    ),
-    click.option(
         "--optimizer",
         type=click.Choice(["adamw", "muon"]),
         default="adamw",
@@ -133,6 +134,14 @@ _TRAINING = [
         help="Decay of the moving average of the weights.",
     ),
 ]
+
+_BATCH_TOKENS = click.option(
+    "--batch-tokens",
+    type=click.IntRange(64),
+    default=4096,
+    show_default=True,
+    help="Tokens in a batch.",
+)
 
 _SIZES = [
     click.option(
@@ -189,7 +198,18 @@ def text_options(command: _F) -> _F:
 
 def network_options(command: _F) -> _F:
     """Add where a network starts from, how it is trained, and its sizes."""
-    return _decorated(command, *_START, *_TRAINING, *_SIZES)
+    steps, *others = _TRAINING
+    return _decorated(command, *_START, steps, _BATCH_TOKENS, *others, *_SIZES)
+
+
+def training_options(command: _F) -> _F:
+    """Add how long and by which optimiser any network is trained, and its sizes."""
+    return _decorated(command, *_TRAINING, *_SIZES)
+
+
+def card_option(command: _F) -> _F:
+    """Add what is kept in config.json beside the figures of the run."""
+    return _decorated(command, _CARD)
 
 
 def run_options(command: _F) -> _F:

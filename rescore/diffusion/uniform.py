@@ -64,7 +64,8 @@ def token_loss(log_probs: Tensor, noisy: Tensor, clean: Tensor, noise: Tensor) -
     n_alpha = (vocab * (1 - noise)).to(log_probs.dtype)
     b = noise.to(log_probs.dtype)
     a = b + n_alpha
-    r = torch.exp(log_probs).mul_((n_alpha / b)[:, None])  # (M, N)
+    r, ratio = torch.exp(log_probs), (n_alpha / b)[:, None]
+    r = r * ratio if r.requires_grad else r.mul_(ratio)  # (M, N); the gradient of exp needs exp
     at_noisy = torch.log1p(r.gather(-1, noisy[:, None])).squeeze(-1)
     at_clean = torch.log1p(r.gather(-1, clean[:, None])).squeeze(-1)
     total = _sum_of_log1p(r, n_alpha / b)

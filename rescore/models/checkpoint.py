@@ -23,7 +23,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rescore.errors import ModelError, RescoreError
 from rescore.models.network import Network, NetworkConfig
@@ -31,7 +31,7 @@ from rescore.models.objectives import OBJECTIVES, ModelPrediction, objective_nam
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "load", "read_vocabulary", "save"]
+__all__ = ["Checkpoint", "load", "load_weights", "read_vocabulary", "replace_file", "save"]
 
 _FORMAT, _VERSION = "dlmrescore-model", 1
 
@@ -81,12 +81,13 @@ def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.flo
         "network": dataclasses.asdict(checkpoint.network.config),
         "card": dict(checkpoint.card),
     }
-    _replace(directory / "model.safetensors", safetensors.torch.save(weights))
-    _replace(directory / "tokenizer.model", checkpoint.tokenizer.serialized)
-    _replace(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+    replace_file(directory / "model.safetensors", safetensors.torch.save(weights))
+    replace_file(directory / "tokenizer.model", checkpoint.tokenizer.serialized)
+    replace_file(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(content)
     temporary.replace(path)
@@ -100,7 +101,7 @@ def load(directory: Path, objective: str | None = None) -> Checkpoint:
     """
     config, tokenizer = _read(directory, objective)
     network = Network(config["network"])
-    _load_weights(network, directory / "model.safetensors")
+    load_weights(network, directory / "model.safetensors")
     rows, needed = network.config.vocab_size, objective_named(config["objective"])
     if rows != needed.rows(tokenizer.size):
         raise ModelError(
@@ -146,6 +147,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
+    if isinstance(config, dict) and config.get("format") == "dlmrescore-recogniser":
+        raise ModelError(
+            f"{path}: a CTC recogniser, expected a language model; `dlmrescore posteriors` runs it"
+        )
     if not isinstance(config, dict) or config.get("format") != _FORMAT:
         raise ModelError(
             f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm "
@@ -182,7 +187,11 @@ def _check_objective(config: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _load_weights(network: Network, path: Path) -> None:
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load safetensors into a network, in float32.
+
+    Raises ModelError, naming the file, if it is broken, or a tensor is missing, spare or misshapen.
+    """
     try:
         weights: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:

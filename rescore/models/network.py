@@ -25,7 +25,7 @@ from torch.nn import functional
 from rescore.errors import ModelError
 from rescore.models import forest
 
-__all__ = ["Network", "NetworkConfig"]
+__all__ = ["Block", "Network", "NetworkConfig", "RMSNorm", "initialise", "rotation"]
 
 _TIME_FEATURES = 64
 
@@ -63,9 +63,30 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
         x32 = x if x.dtype == torch.float64 else x.float()
         normed: Tensor = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
         return normed.to(x.dtype)
+
+
+def rotation(positions: Tensor, half: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine, (L, half), of position x frequency, in float32 or wider.
+
+    positions (L,) int64; `half` of the width of a head.
+    """
+    kind = torch.promote_types(dtype, torch.float32)
+    frequency = 10_000.0 ** (-torch.arange(half, device=positions.device, dtype=kind) / half)
+    angle = positions.to(kind)[:, None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def initialise(network: nn.Module, layers: int) -> None:
+    """Draw the weights of blocks: Normal(0, 0.02), output projections smaller with depth."""
+    for name, weight in network.named_parameters():
+        if name.endswith(("qkv.weight", "gate_up.weight", ".gate.weight")):
+            nn.init.normal_(weight, std=0.02)
+        elif name.endswith(("_out.weight", "down.weight")):
+            nn.init.normal_(weight, std=0.02 / math.sqrt(2 * layers))
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -178,14 +199,11 @@ class Network(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Normal(0, 0.02); output projections shrink with depth; modulation is the identity."""
+        """Normal(0, 0.02) embeddings, blocks by `initialise`; modulation is the identity."""
         nn.init.normal_(self.embedding.weight, std=0.02)
+        initialise(self, self.config.layers)
         for name, weight in self.named_parameters():
-            if name.endswith(("qkv.weight", "gate_up.weight")):
-                nn.init.normal_(weight, std=0.02)
-            elif name.endswith(("attention_out.weight", "down.weight")):
-                nn.init.normal_(weight, std=0.02 / math.sqrt(2 * self.config.layers))
-            elif ".modulation." in name:
+            if ".modulation." in name:
                 nn.init.zeros_(weight)
 
     def encode(
@@ -271,11 +289,7 @@ class Network(nn.Module):
 
     def _rotation(self, positions: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine, (L, K / 2), of position x frequency."""
-        half = self.config.width // self.config.heads // 2
-        kind = torch.promote_types(like.dtype, torch.float32)
-        frequency = 10_000.0 ** (-torch.arange(half, device=like.device, dtype=kind) / half)
-        angle = positions.to(kind)[:, None] * frequency
-        return angle.cos(), angle.sin()
+        return rotation(positions, self.config.width // self.config.heads // 2, like.dtype)
 
     def _mask(self, length: int, padding: Tensor | None) -> Tensor | None:
         """(B, 1, L or 1, L) bool, True = may be seen.

@@ -25,6 +25,7 @@ from rescore.text import Normalizer
 __all__ = [
     "Corpus",
     "batches",
+    "bucketed",
     "chunks",
     "collate",
     "encode_corpus",
@@ -182,17 +183,25 @@ def batches(corpus: Corpus, tokens_per_batch: int, seed: int) -> list[np.ndarray
             f"the corpus has {total} tokens, fewer than one batch of {tokens_per_batch}; "
             "give more text or smaller batches"
         )
-    chance = np.random.default_rng(seed)
-    order = chance.permutation(len(corpus))
-    order = order[np.argsort(corpus.lengths[order], kind="stable")]
-    lengths = corpus.lengths[order]
+    return bucketed(corpus.lengths, tokens_per_batch, np.random.default_rng(seed))
+
+
+def bucketed(lengths: np.ndarray, size: int, chance: np.random.Generator) -> list[np.ndarray]:
+    """All rows once, in batches of similar lengths (rows,) with at most `size` in all, padded.
+
+    Rows of one length, and the batches, come in random order. A row longer than `size` is a batch
+    of its own.
+    """
+    order = chance.permutation(len(lengths))
+    order = order[np.argsort(lengths[order], kind="stable")]
+    lengths = lengths[order]
     epoch, start = [], 0
     while start < len(order):
-        # The sentences that would fit may be longer than the first of them.
-        most = max(1, tokens_per_batch // int(lengths[start]))
-        size = max(1, tokens_per_batch // int(lengths[start : start + most].max()))
-        epoch.append(order[start : start + size])
-        start += size
+        # The rows that would fit may be longer than the first of them.
+        most = max(1, size // int(lengths[start]))
+        count = max(1, size // int(lengths[start : start + most].max()))
+        epoch.append(order[start : start + count])
+        start += count
     return [epoch[i] for i in chance.permutation(len(epoch))]
 
 

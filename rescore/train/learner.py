@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rescore.errors import TrainError
-from rescore.models.objectives import ModelPrediction, objective_named
-from rescore.models.tokenizer import Tokenizer
-from rescore.train.losses import Loss, losses_of
 from rescore.train.optimizers import Average, Optimizers, schedule
-from rescore.train.options import TrainOptions
+from rescore.train.options import RunOptions
 from rescore.train.speed import step_flops
-from rescore.train.start import build_network, copy_weights
 
-__all__ = ["Learner", "Update", "scored_tokens"]
+__all__ = ["AnyLoss", "Batch", "Learner", "Update"]
+
+#: (network, inputs of a batch ..., generator) -> (nats summed over the batch, positions read out)
+AnyLoss: TypeAlias = Callable[..., tuple[Tensor, int]]
+
+
+class Batch(NamedTuple):
+    """What one step learns from.
+
+    `inputs` go to the loss between network and generator; `scored` tokens are what it sums over;
+    `shape` is (sequences, positions) of what the network encodes.
+    """
+
+    inputs: tuple[Tensor, ...]
+    scored: int
+    shape: tuple[int, int]
 
 
 class Update(NamedTuple):
@@ -33,48 +42,40 @@ class Update(NamedTuple):
 class Learner:
     """A network, the moments of its optimisers, and the moving average of its weights."""
 
-    def __init__(self, options: TrainOptions, tokenizer: Tokenizer) -> None:
-        """Build the network that the options ask for.
-
-        Raises TrainError for a prediction that the objective cannot make, ModelError for an unknown
-        objective or an unusable checkpoint to start from.
-        """
+    def __init__(
+        self, options: RunOptions, network: nn.Module, loss: AnyLoss, bound: AnyLoss
+    ) -> None:
+        """`loss` is what the network is trained with, `bound` what it is validated with."""
         self._options = options
-        self.prediction = _prediction(options)
-        self.loss, self.bound = losses_of(options.objective, self.prediction)
-        self.network = build_network(options, tokenizer)
-        if options.start_from is not None:
-            copy_weights(self.network, Path(options.start_from), tokenizer)
-        self.network.to(options.device)
+        self.network, self.loss, self.bound = network.to(options.device), loss, bound
         if options.compile:
-            for block in self.network.blocks:
+            for block in self.network.blocks:  # type: ignore[union-attr]
                 block.compile()
         self._optimizers = Optimizers(
             self.network, options.optimizer, options.learning_rate, options.weight_decay
         )
         self._average = Average(self.network.parameters(), options.average)
 
-    def update(self, tokens: Tensor, padding: Tensor, step: int) -> Update:
-        """Do optimiser step number `step` on a batch: tokens (B, L) int64, padding (B, L) bool."""
+    def update(self, batch: Batch, step: int) -> Update:
+        """Do optimiser step number `step` on a batch."""
         options = self._options
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + step)
-        nats, read_out = self.evaluate(self.loss, tokens, padding, generator)
-        count = scored_tokens(padding)
-        loss = nats / count
+        nats, read_out = self.evaluate(self.loss, batch, generator)
+        loss = nats / batch.scored
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
         self._optimizers.step(schedule(step, options.steps, options.warmup, options.decay))
         self._average.update()
-        flops = step_flops(self.network, len(tokens), tokens.shape[1], read_out)
-        return Update(loss.detach(), count, flops)
+        flops = step_flops(self.network, *batch.shape, read_out)
+        return Update(loss.detach(), batch.scored, flops)
 
     def evaluate(
-        self, loss: Loss, tokens: Tensor, padding: Tensor, generator: torch.Generator
+        self, loss: AnyLoss, batch: Batch, generator: torch.Generator
     ) -> tuple[Tensor, int]:
         """A loss of the current weights, in the arithmetic that the options ask for."""
         device = torch.device(self._options.device).type
         with torch.autocast(device, dtype=torch.bfloat16, enabled=self._options.bf16):
-            return loss(self.network, tokens, padding, generator)
+            return loss(self.network, *batch.inputs, generator)
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
@@ -104,20 +105,3 @@ class Learner:
         self._optimizers.load(state["optimizers"])
         self._average.values = [value.to(self._options.device) for value in state["average"]]
         self._average.steps = state["averaged"]
-
-
-def scored_tokens(padding: Tensor) -> int:
-    """The number of scored tokens of a batch, padding (B, L) bool: all but BOS and padding."""
-    return int((~padding).sum()) - len(padding)
-
-
-def _prediction(options: TrainOptions) -> ModelPrediction:
-    predictions = objective_named(options.objective).predictions
-    if options.prediction is None:
-        return predictions[0]
-    if options.prediction not in predictions:
-        raise TrainError(
-            f"objective {options.objective} cannot predict {options.prediction!r}; "
-            f"choose from {', '.join(predictions)}"
-        )
-    return options.prediction

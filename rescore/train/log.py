@@ -1,35 +1,29 @@
-"""The log of a run: `log.csv`, one line a validation."""
+"""The log of a run: `log.csv`, one line a validation.
+
+Of text: step, tokens, train_nats_per_token, valid_nats_per_token, valid_perplexity_per_word,
+tokens_per_second, matmul_share (of the matmul speed that was measured when the run began). Of
+speech: valid_wer in place of the perplexity.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from rescore.errors import TrainError
 
-__all__ = ["COLUMNS", "append_row", "read_log", "trim_log"]
-
-#: The last column is the share of the matmul speed that was measured when the run began.
-COLUMNS = (
-    "step",
-    "tokens",
-    "train_nats_per_token",
-    "valid_nats_per_token",
-    "valid_perplexity_per_word",
-    "tokens_per_second",
-    "matmul_share",
-)
+__all__ = ["append_row", "read_log", "trim_log"]
 
 
-def append_row(path: Path, row: Sequence[object]) -> None:
-    """Append a row, with the header in front of the first."""
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Append a row, with its columns as the header in front of the first."""
     is_new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if is_new:
-            writer.writerow(COLUMNS)
-        writer.writerow(row)
+            writer.writerow(row)
+        writer.writerow(row.values())
 
 
 def trim_log(path: Path, step: int) -> None:

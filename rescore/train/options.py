@@ -8,7 +8,15 @@ from typing import Literal
 
 from rescore.models.objectives import ModelPrediction
 
-__all__ = ["NETWORK_SIZES", "CorpusOptions", "OptimizerName", "TrainOptions"]
+__all__ = [
+    "NETWORK_SIZES",
+    "CorpusOptions",
+    "CtcOptions",
+    "OptimizerName",
+    "RunOptions",
+    "SpeechOptions",
+    "TrainOptions",
+]
 
 OptimizerName = Literal["adamw", "muon"]
 
@@ -34,23 +42,19 @@ class CorpusOptions:
     normalizer: str = "librispeech"
 
 
-@dataclass(frozen=True)
-class TrainOptions:
-    """What decides a run. Runs with equal options on the same machine have the same curve.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What decides any run. Runs with equal options on the same machine have the same curve.
 
-    `prediction` None: the objective's default. `learning_rate` is the highest of the schedule,
-    `warmup` the steps in which it rises, `decay` the share of the steps in which it falls. `clip`
-    is the largest norm of the gradient. `average` is the decay of the moving average of the
-    weights, which is what is validated and saved (0: none). `time_input` None: only where the
-    objective needs it. `start_from` is a checkpoint directory whose weights the run starts with,
-    of any objective with the same sizes. `evaluate_every` and `save_every` are in steps.
-    `save_minutes`: a state is saved at least this often, too; None: by steps alone.
+    `learning_rate` is the highest of the schedule, `warmup` the steps in which it rises, `decay`
+    the share of the steps in which it falls. `clip` is the largest norm of the gradient. `average`
+    is the decay of the moving average of the weights, which is what is validated and saved (0:
+    none). `start_from` is a checkpoint directory whose weights the run starts with.
+    `evaluate_every` and `save_every` are in steps. `save_minutes`: a state is saved at least this
+    often, too; None: by steps alone.
     """
 
-    objective: str
-    prediction: ModelPrediction | None = None
     steps: int = 3000
-    batch_tokens: int = 4096
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 2e-3
     warmup: int = 150
@@ -63,7 +67,6 @@ class TrainOptions:
     layers: int = 6
     heads: int = 4
     feed_forward: int = 704
-    time_input: bool | None = None
     normalizer: str = "librispeech"
     bf16: bool = True
     device: str = "cpu"
@@ -72,3 +75,54 @@ class TrainOptions:
     evaluate_every: int = 250
     save_every: int = 250
     save_minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """What decides a run on text: a language model.
+
+    `prediction` None: the objective's default. `time_input` None: only where the objective needs
+    it. `start_from` may be of any objective with the same sizes.
+    """
+
+    objective: str
+    prediction: ModelPrediction | None = None
+    batch_tokens: int = 4096
+    time_input: bool | None = None
+
+
+@dataclass(frozen=True)
+class CtcOptions(RunOptions):
+    """What decides a run on speech: a CTC recogniser.
+
+    `batch_seconds`: audio in a batch, padding included. `kernel`: frames that the depthwise
+    convolutions see. SpecAugment hides `frequency_masks` bands of up to `frequency_width` bins and
+    `time_masks` stretches of up to `time_share` of an utterance each.
+    """
+
+    batch_seconds: float = 60.0
+    kernel: int = 15
+    frequency_masks: int = 2
+    frequency_width: int = 27
+    time_masks: int = 5
+    time_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class SpeechOptions:
+    """Which speech becomes the features in `directory`, and how its texts are spelled.
+
+    `audio` and `valid` are manifests with texts (rescore.acoustic.manifests). `tokenizer` is a
+    SentencePiece model, `vocab_size` the size of one that is trained on the texts; neither: the
+    characters of the training texts. `speeds` are the factors of speed perturbation.
+    """
+
+    audio: tuple[Path, ...]
+    valid: tuple[Path, ...]
+    directory: Path
+    tokenizer: Path | None = None
+    vocab_size: int | None = None
+    speeds: tuple[float, ...] = (1.0, 0.9, 1.1)
+    sampling_rate: int = 16_000
+    bins: int = 80
+    normalizer: str = "librispeech"

@@ -17,7 +17,7 @@ from rescore.text import Normalizer, normalizer
 from rescore.train.corpus import encode_corpus, joined, read_text
 from rescore.train.options import CorpusOptions
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "read_settings"]
 
 
 def prepare(options: CorpusOptions) -> None:
@@ -64,22 +64,7 @@ def _check_settings(ready: Path, settings: dict[str, Any], options: CorpusOption
 
     A given tokenizer with the same pieces as the corpus's is the same, wherever it lies.
     """
-    try:
-        prepared = json.loads(ready.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainError(
-            f"{ready}: cannot be read ({error.strerror}); give another --corpus folder"
-        ) from error
-    except ValueError as error:
-        raise TrainError(
-            f"{ready}: not JSON ({error}); delete it to prepare the corpus again, "
-            "or give another --corpus folder"
-        ) from error
-    if not isinstance(prepared, dict) or "text" not in prepared or "valid" not in prepared:
-        raise TrainError(
-            f"{ready}: not the settings of a corpus that dlmrescore prepared; "
-            "give another --corpus folder"
-        )
+    prepared = read_settings(ready, ("text", "valid"))
     names = prepared.keys() | settings.keys()
     if options.tokenizer is not None:
         corpus_tokenizer = read_tokenizer(ready.with_name("tokenizer.model"))
@@ -91,6 +76,30 @@ def _check_settings(ready: Path, settings: dict[str, Any], options: CorpusOption
             f"{ready}: the corpus was prepared from other text or settings "
             f"({', '.join(changed)}); use the same ones or another --corpus folder"
         )
+
+
+def read_settings(ready: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of a folder that was prepared; `names` are among them.
+
+    Raises TrainError if `ready` cannot be read, or holds no such settings.
+    """
+    try:
+        prepared = json.loads(ready.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainError(
+            f"{ready}: cannot be read ({error.strerror}); give another --corpus folder"
+        ) from error
+    except ValueError as error:
+        raise TrainError(
+            f"{ready}: not JSON ({error}); delete it to prepare the corpus again, "
+            "or give another --corpus folder"
+        ) from error
+    if not isinstance(prepared, dict) or any(name not in prepared for name in names):
+        raise TrainError(
+            f"{ready}: not the settings of a corpus that dlmrescore prepared; "
+            "give another --corpus folder"
+        )
+    return prepared
 
 
 def _tokenizer(options: CorpusOptions, normalize: Normalizer) -> Tokenizer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from rescore.models.network import Network
-from rescore.train.options import TrainOptions
+from rescore.train.options import RunOptions
 
 __all__ = ["SpeedMeter", "matmul_peak", "multiplies_bfloat16", "step_flops"]
 
@@ -16,7 +17,7 @@ __all__ = ["SpeedMeter", "matmul_peak", "multiplies_bfloat16", "step_flops"]
 class SpeedMeter:
     """Scored tokens and FLOPs of training steps over time, since the last `restart`."""
 
-    def __init__(self, options: TrainOptions) -> None:
+    def __init__(self, options: RunOptions) -> None:
         """Measure the device's matmul speed, which the shares are of."""
         dtype = torch.bfloat16 if options.bf16 else torch.float32
         self._peak = matmul_peak(options.device, dtype)
@@ -62,14 +63,19 @@ def multiplies_bfloat16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> b
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def step_flops(network: Network, batch: int, length: int, read_out: int) -> float:
+def step_flops(network: nn.Module, batch: int, length: int, read_out: int) -> float:
     """FLOPs of the matrix products of one forward and backward pass: 3 x 2 x weights.
 
     Counts the blocks, attention, and `read_out` rows of the output layer. Attention counts all
     keys, causal or not. Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1.
     """
-    config = network.config
-    weights = config.layers * (4 * config.width**2 + 3 * config.width * config.feed_forward)
+    config: Any = network.config
+    weights = sum(
+        weight.numel()
+        for name, weight in network.named_parameters()
+        if name.startswith("blocks.") and weight.ndim == 2 and ".modulation." not in name
+    )
     attention = config.layers * 2 * length * config.width
     output = config.width * config.vocab_size
-    return 6.0 * (batch * length * (weights + attention) + read_out * output)
+    products: float = batch * length * (weights + attention) + read_out * output
+    return 6.0 * products

@@ -18,7 +18,7 @@ import torch
 
 from rescore.errors import TrainError
 from rescore.train.learner import Learner
-from rescore.train.options import TrainOptions
+from rescore.train.options import RunOptions
 
 __all__ = ["Progress", "load_state", "save_state", "writing_to"]
 
@@ -38,7 +38,7 @@ class Progress:
     loss: float = 0.0
 
 
-def save_state(path: Path, options: TrainOptions, learner: Learner, progress: Progress) -> None:
+def save_state(path: Path, options: RunOptions, learner: Learner, progress: Progress) -> None:
     """Write the state. Raises TrainError if the disk is full; the last state stays then."""
     state = learner.state()
     run = {
@@ -55,7 +55,7 @@ def save_state(path: Path, options: TrainOptions, learner: Learner, progress: Pr
         temporary.replace(path)
 
 
-def load_state(path: Path, options: TrainOptions, learner: Learner) -> Progress:
+def load_state(path: Path, options: RunOptions, learner: Learner) -> Progress:
     """Load a saved state into `learner` and return the progress.
 
     Raises TrainError if the file is damaged or the run was started with other options.
@@ -73,7 +73,7 @@ def load_state(path: Path, options: TrainOptions, learner: Learner) -> Progress:
     return Progress(run["step"], run["tokens"], run["running"])
 
 
-def _check_options(run: dict[str, Any], options: TrainOptions, path: Path) -> None:
+def _check_options(run: dict[str, Any], options: RunOptions, path: Path) -> None:
     """Raise TrainError if an option changed that decides the curve.
 
     The number of steps may change as long as the learning rate has not begun to fall.

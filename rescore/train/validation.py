@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from rescore.models.tokenizer import Tokenizer
-from rescore.train.corpus import Corpus, batches, collate
-from rescore.train.learner import Learner, scored_tokens
+from rescore.train.corpus import Corpus
+from rescore.train.learner import Learner
+from rescore.train.text import TextBatches
 
 __all__ = ["Validation", "Validator"]
 
@@ -35,13 +36,22 @@ class Validation:
         """exp(nats / words): EOS adds to the nats but is not counted as a word."""
         return math.exp(min(700.0, self.nats / self.words))
 
+    def figures(self) -> dict[str, str]:
+        """Its columns of the log."""
+        return {
+            "valid_nats_per_token": f"{self.nats_per_token:.4f}",
+            "valid_perplexity_per_word": f"{self.perplexity_per_word:.2f}",
+        }
+
 
 class Validator:
     """Evaluates a learner on the same batches with the same noise every time."""
 
     def __init__(self, corpus: Corpus, tokenizer: Tokenizer) -> None:
-        self._corpus, self._tokenizer = corpus, tokenizer
-        self._batches = batches(corpus, min(_BATCH_TOKENS, int(corpus.lengths.sum())), seed=0)
+        self._tokenizer = tokenizer
+        size = min(_BATCH_TOKENS, int(corpus.lengths.sum()))
+        self._text = TextBatches(corpus, tokenizer, size)
+        self._batches = self._text.epoch(seed=0)
 
     def quick(self, learner: Learner) -> Validation:
         """The bound on the first few batches."""
@@ -57,10 +67,10 @@ class Validator:
         learner.network.eval()
         nats, scored, words = 0.0, 0, 0
         for number, rows in enumerate(self._batches[:count]):
-            tokens, padding = collate(self._corpus, rows, self._tokenizer)
+            batch = self._text.batch(rows)
             generator = torch.Generator().manual_seed(number)
-            nats += float(learner.evaluate(learner.bound, tokens, padding, generator)[0])
-            scored += scored_tokens(padding)
-            words += self._tokenizer.count_words(tokens.numpy())
+            nats += float(learner.evaluate(learner.bound, batch, generator)[0])
+            scored += batch.scored
+            words += self._tokenizer.count_words(batch.inputs[0].numpy())
         learner.network.train()
         return Validation(nats, scored, words)

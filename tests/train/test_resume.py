@@ -16,7 +16,8 @@ from small_runs import TINY, Killed, log_of
 from rescore.errors import TrainError
 from rescore.train.corpus import batches, open_corpus
 from rescore.train.learner import Learner
-from rescore.train.trainer import Run, train
+from rescore.train.run import Run
+from rescore.train.trainer import text_run, train
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def test_a_finished_run_is_finished(corpus, uninterrupted, tmp_path, monkeypatch
 def test_epochs_go_on_after_a_resume_where_they_were(corpus, tmp_path):
     tokenizer = small_tokenizer()
     train_part = open_corpus(corpus / "train", tokenizer)
-    run = Run(TINY, tokenizer, train_part, tmp_path)
+    run = text_run(corpus, tmp_path, TINY, tokenizer)
 
     def following(step, count):
         run.progress.step, found = step, []
@@ -175,7 +176,7 @@ options = TrainOptions(
     "ar", steps=8, batch_tokens=256, width=16, layers=1, heads=2, feed_forward=24, bf16=False,
     evaluate_every=4, save_every=4,
 )
-from rescore.train.trainer import Run
+from rescore.train.run import Run
 save, calls = Run._save, []
 def limited(run):
     calls.append(1)

@@ -22,9 +22,9 @@ from rescore.errors import TrainError
 from rescore.models.adapters import NetworkDenoiser
 from rescore.models.checkpoint import load
 from rescore.models.tokenizer import read_tokenizer
-from rescore.train import learner, losses
+from rescore.train import losses, text
 from rescore.train.corpus import open_corpus
-from rescore.train.learner import Learner
+from rescore.train.text import text_learner
 from rescore.train.trainer import train
 from rescore.train.validation import Validator
 
@@ -46,7 +46,7 @@ def test_each_objective_lowers_its_validation_loss(objective, share, tmp_path):
         save_every=150,
     )
     validator = Validator(open_corpus(corpus / "valid", small_tokenizer()), small_tokenizer())
-    before = validator.whole(Learner(options, small_tokenizer())).nats_per_token
+    before = validator.whole(text_learner(options, small_tokenizer())).nats_per_token
     after = train(corpus, tmp_path, options, {}).card["training"]["valid_nats_per_token"]
     assert before == pytest.approx(
         math.log(64), rel=0.3 if objective == "usdm" else 0.02
@@ -89,14 +89,14 @@ def test_every_step_has_noise_of_its_own(corpus, tmp_path, monkeypatch):
         seeds.append(generator.initial_seed())
         return loss(network, tokens, padding, generator)
 
-    monkeypatch.setattr(learner, "losses_of", lambda *_: (spied, loss))
+    monkeypatch.setattr(text, "losses_of", lambda *_: (spied, loss))
     train(corpus, tmp_path, replace(TINY, evaluate_every=100, seed=3), {})
     assert len(set(seeds[:12])) == 12
 
 
 def test_an_exploding_loss_stops_the_run(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        learner,
+        text,
         "losses_of",
         lambda *_: [lambda *_: (torch.tensor(math.nan, requires_grad=True), 1)] * 2,
     )
@@ -121,7 +121,7 @@ def test_validation_counts_every_scored_token_and_word_once(tmp_path):
     corpus = prepared(tmp_path, valid="\n".join(lines))
     tokenizer = read_tokenizer(corpus / "tokenizer.model")
     validator = Validator(open_corpus(corpus / "valid", tokenizer), tokenizer)
-    result = validator.whole(Learner(replace(TINY, objective="ar"), tokenizer))
+    result = validator.whole(text_learner(replace(TINY, objective="ar"), tokenizer))
     assert result.words == sum(len(line.split()) for line in lines)
     assert result.tokens == sum(len(tokens) + 1 for tokens in tokenizer.encode(lines))
     assert result.nats_per_token == pytest.approx(result.nats / result.tokens)

@@ -1,0 +1,192 @@
+"""A compact CTC encoder: our Transformer blocks, each with a depthwise convolution before it.
+
+Features are normalised (mean and deviation of every bin over the utterance), subsampled four times
+by two convolutions in time and frequency, and encoded by blocks of a convolution module (Gulati et
+al. 2020, arXiv:2005.08100, without its batch norm) and a `network.Block`. Four times, not eight:
+at 80 ms a frame, a short word has more letters than frames.
+
+No frame of an utterance depends on what else is in its batch, but for rounding: convolutions in
+time have no padding in the subsampling, and see zeros beyond the last frame in the blocks.
+
+Letters in shapes: B batch, T feature frames, F bins, L frames of the output, D width, V symbols.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rescore.errors import ModelError
+from rescore.models.network import Block, NetworkConfig, RMSNorm, initialise, rotation
+
+__all__ = [
+    "SHORTEST",
+    "SUBSAMPLING",
+    "SpeechConfig",
+    "SpeechNetwork",
+    "normalised",
+    "output_frames",
+]
+
+#: Feature frames to one frame of the output, and the fewest that make one.
+SUBSAMPLING, SHORTEST = 4, 7
+
+_CHANNELS = 32
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """The shape of a recogniser's network. `symbols` counts the columns, the blank included."""
+
+    symbols: int
+    width: int = 192
+    layers: int = 6
+    heads: int = 4
+    feed_forward: int = 512
+    kernel: int = 15
+    bins: int = 80
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0 or self.kernel < 1:
+            raise ModelError(f"network: the kernel is {self.kernel}, expected an odd number")
+        if self.bins < SHORTEST:
+            raise ModelError(f"network: {self.bins} bins, expected at least {SHORTEST}")
+        _ = self.block  # raises ModelError for sizes that do not fit
+
+    @property
+    def block(self) -> NetworkConfig:
+        """The shape of its blocks."""
+        return NetworkConfig(self.symbols, self.width, self.layers, self.heads, self.feed_forward)
+
+    @property
+    def vocab_size(self) -> int:
+        """The rows of its output, as `NetworkConfig` calls them."""
+        return self.symbols
+
+
+def output_frames(frames: Tensor) -> Tensor:
+    """The number of output frames L of T feature frames, of any shape, int64; 0 below 7."""
+    return torch.div(
+        (frames - 1).div(2, rounding_mode="floor") - 1, 2, rounding_mode="floor"
+    ).clamp(min=0)
+
+
+class Subsampling(nn.Module):
+    """Two 3 x 3 convolutions with stride 2 and a projection: (B, T, F) -> (B, L, D)."""
+
+    def __init__(self, bins: int, width: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            (nn.Conv2d(1, _CHANNELS, 3, stride=2), nn.Conv2d(_CHANNELS, _CHANNELS, 3, stride=2))
+        )
+        left = ((bins - 1) // 2 - 1) // 2
+        self.project = nn.Linear(_CHANNELS * left, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, F) -> (B, L, D)."""
+        x = features[:, None]
+        for convolution in self.convolutions:
+            x = functional.silu(convolution(x))  # (B, C, L, F / 4) after both
+        projected: Tensor = self.project(x.transpose(1, 2).flatten(2))
+        return projected
+
+
+class ConvolutionModule(nn.Module):
+    """Norm, gated projection, depthwise convolution, norm, projection; with its residual."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.norm, self.inner_norm = RMSNorm(width), RMSNorm(width)
+        self.gate = nn.Linear(width, 2 * width, bias=False)
+        self.depthwise = nn.Conv1d(
+            width, width, kernel, padding=kernel // 2, groups=width, bias=False
+        )
+        self.convolution_out = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: Tensor, padding: Tensor | None) -> Tensor:
+        """(B, L, D) -> (B, L, D); padding (B, L) bool, True = beyond the utterance."""
+        gated = functional.glu(self.gate(self.norm(x)), dim=-1)
+        if padding is not None:
+            gated = gated.masked_fill(padding[..., None], 0.0)
+        mixed = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        out: Tensor = x + self.convolution_out(functional.silu(self.inner_norm(mixed)))
+        return out
+
+
+class SpeechBlock(nn.Module):
+    """A convolution module, then a Transformer block."""
+
+    def __init__(self, config: SpeechConfig) -> None:
+        super().__init__()
+        self.convolution = ConvolutionModule(config.width, config.kernel)
+        self.block = Block(config.block)
+
+    def forward(
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        padding: Tensor | None,
+    ) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        out: Tensor = self.block(self.convolution(x, padding), angles, mask, None)
+        return out
+
+
+class SpeechNetwork(nn.Module):
+    """Features to log-probabilities of symbols, frame by frame."""
+
+    def __init__(self, config: SpeechConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.subsampling = Subsampling(config.bins, config.width)
+        self.blocks = nn.ModuleList(SpeechBlock(config) for _ in range(config.layers))
+        self.final_norm = RMSNorm(config.width)
+        self.head = nn.Linear(config.width, config.symbols)
+        initialise(self, config.layers)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, L, V), float32 or wider, and the frames (B,) of each utterance.
+
+        features (B, T, F) float; frames (B,) int64, T of each utterance, 7 at least.
+        """
+        return self.encode(normalised(features, frames), frames)
+
+    def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, of features that are normalised already."""
+        x = self.subsampling(features)
+        lengths = output_frames(frames)
+        padding: Tensor | None = (
+            torch.arange(x.shape[1], device=x.device)[None] >= lengths.to(x.device)[:, None]
+        )
+        if not bool(padding.any()):  # type: ignore[union-attr]
+            padding = None
+        mask = None if padding is None else ~padding[:, None, None, :]
+        half = self.config.width // self.config.heads // 2
+        angles = rotation(torch.arange(x.shape[1], device=x.device), half, x.dtype)
+        for block in self.blocks:
+            x = block(x, angles, mask, padding)
+        logits = self.head(self.final_norm(x))
+        kind = torch.promote_types(logits.dtype, torch.float32)
+        return logits.to(kind).log_softmax(-1), lengths
+
+
+def normalised(features: Tensor, frames: Tensor) -> Tensor:
+    """Every bin with mean 0 and deviation 1 over the utterance's frames; 0 beyond them.
+
+    features (B, T, F), frames (B,) int64. A bin that never changes becomes 0.
+    """
+    inside = torch.arange(features.shape[1])[None, :, None] < frames[:, None, None]  # (B, T, 1)
+    inside = inside.to(features.device)
+    x = features if features.dtype == torch.float64 else features.float()
+    x = x.masked_fill(~inside, 0.0)
+    count = frames.to(x.device).clamp(min=1)[:, None, None]
+    mean = x.sum(1, keepdim=True) / count
+    centred = (x - mean).masked_fill(~inside, 0.0)
+    deviation = (centred.pow(2).sum(1, keepdim=True) / count).sqrt()
+    return centred / (deviation + 1e-3)

@@ -1,0 +1,239 @@
+"""Manifests to one memory-mapped array of features, and batches of it.
+
+A corpus on disk: `features.bin` (float16 rows of bins, one version of an utterance after the
+other), `offsets.npy` (int64, of utterance u in version v: row u * versions + v), `targets.npy`
+(int32 symbols) and `target_offsets.npy`. Versions are the utterance at each speed: resampled before
+features are made, so that pitch and tempo change together (Ko et al. 2015, Interspeech).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rescore.acoustic.audio import read_audio, resample
+from rescore.acoustic.ctc import frames_needed
+from rescore.acoustic.features import fbank
+from rescore.acoustic.manifests import Utterance, read_utterances
+from rescore.acoustic.recogniser import (
+    character_symbols,
+    piece_symbols,
+    write_symbols,
+)
+from rescore.acoustic.symbols import Symbols
+from rescore.errors import TrainError
+from rescore.models.speech_network import output_frames
+from rescore.models.tokenizer import read_tokenizer, train_tokenizer
+from rescore.text import normalizer
+from rescore.train.corpus import bucketed
+from rescore.train.learner import Batch
+from rescore.train.options import SpeechOptions
+from rescore.train.prepare import read_settings
+
+__all__ = ["SpeechBatches", "SpeechCorpus", "open_speech", "prepare_speech"]
+
+
+@dataclass(frozen=True)
+class SpeechCorpus:
+    """Utterance u in version v has features `features[offsets[r] : offsets[r + 1]]`, r = u V + v.
+
+    features (frames, bins) float16; its symbols are `targets[target_offsets[u] :
+    target_offsets[u + 1]]`; V is `versions`.
+    """
+
+    features: np.ndarray
+    offsets: np.ndarray
+    targets: np.ndarray
+    target_offsets: np.ndarray
+    versions: int
+
+    def __len__(self) -> int:
+        return len(self.target_offsets) - 1
+
+    @property
+    def frames(self) -> np.ndarray:
+        """(utterances, versions) int64 numbers of frames."""
+        return np.diff(self.offsets).reshape(len(self), self.versions)
+
+
+class SpeechBatches:
+    """The utterances of a corpus in batches of about `frames_per_batch` padded frames."""
+
+    def __init__(self, corpus: SpeechCorpus, frames_per_batch: int) -> None:
+        self.corpus, self._frames_per_batch = corpus, frames_per_batch
+        self._fits = _needed(corpus)[:, None] <= _outputs(corpus.frames)
+
+    def epoch(self, seed: int) -> list[np.ndarray]:
+        """All utterances once, each in a version drawn from those that have frames enough."""
+        chance = np.random.default_rng(seed)
+        drawn = chance.random(self._fits.shape)
+        versions = np.where(self._fits, drawn, -1.0).argmax(1)
+        lengths = self.corpus.frames[np.arange(len(versions)), versions]
+        rows = np.arange(len(versions)) * self.corpus.versions + versions
+        return [rows[batch] for batch in bucketed(lengths, self._frames_per_batch, chance)]
+
+    def plain(self) -> list[np.ndarray]:
+        """All utterances in their first version, in batches of similar lengths."""
+        lengths = self.corpus.frames[:, 0]
+        batches = bucketed(lengths, self._frames_per_batch, np.random.default_rng(0))
+        return [batch * self.corpus.versions for batch in batches]
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Features (B, T, F) float32, frames (B,), symbols (B, S) and their numbers (B,), int64."""
+        corpus, utterances = self.corpus, rows // self.corpus.versions
+        frames = np.diff(corpus.offsets)[rows]
+        sizes = np.diff(corpus.target_offsets)[utterances]
+        features = np.zeros((len(rows), frames.max(), corpus.features.shape[1]), np.float32)
+        targets = np.zeros((len(rows), max(1, sizes.max())), np.int64)
+        for number, (row, utterance) in enumerate(zip(rows, utterances, strict=True)):
+            start, first = corpus.offsets[row], corpus.target_offsets[utterance]
+            features[number, : frames[number]] = corpus.features[start : start + frames[number]]
+            targets[number, : sizes[number]] = corpus.targets[first : first + sizes[number]]
+        inputs = tuple(map(torch.from_numpy, (features, frames, targets, sizes)))
+        shape = (len(rows), int(_outputs(frames.max(keepdims=True))[0]))
+        return Batch(inputs, max(1, int(sizes.sum())), shape)
+
+
+def _outputs(frames: np.ndarray) -> np.ndarray:
+    outputs: np.ndarray = output_frames(torch.from_numpy(frames)).numpy()
+    return outputs
+
+
+def _needed(corpus: SpeechCorpus) -> np.ndarray:
+    """(utterances,) the fewest output frames that can spell each text."""
+    texts = np.split(corpus.targets, corpus.target_offsets[1:-1])
+    return np.array([frames_needed(text.tolist()) for text in texts])
+
+
+# --------------------------------------------------------------------------------- on the disk
+
+
+def prepare_speech(options: SpeechOptions) -> None:
+    """Make the symbols and the features of all audio, unless the directory is ready.
+
+    Raises TrainError if a text is missing or cannot be spelled or aligned, or the directory was
+    prepared with other settings; AudioError, FormatError and ModelError as their readers do.
+    """
+    directory, ready = options.directory, options.directory / "ready.json"
+    settings = json.loads(json.dumps({**asdict(options), "directory": None}, default=str))
+    if ready.exists():
+        _check_settings(ready, settings)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    train, valid = (list(_spoken(paths, options)) for paths in (options.audio, options.valid))
+    symbols = _symbols(options, [text for _, text in train])
+    write_symbols(symbols, directory)
+    _encode(train, symbols, options, directory / "train", options.speeds)
+    _encode(valid, symbols, options, directory / "valid", (1.0,))
+    temporary = ready.with_name("ready.json.tmp")
+    temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+    temporary.replace(ready)
+
+
+def _check_settings(ready: Path, settings: dict[str, Any]) -> None:
+    prepared = read_settings(ready, ("audio", "speeds"))
+    names = prepared.keys() | settings.keys()
+    changed = [name for name in sorted(names) if prepared.get(name) != settings.get(name)]
+    if changed:
+        raise TrainError(
+            f"{ready}: the corpus was prepared from other speech or settings "
+            f"({', '.join(changed)}); use the same ones or another --corpus folder"
+        )
+
+
+def _spoken(paths: tuple[Path, ...], options: SpeechOptions) -> Iterator[tuple[Utterance, str]]:
+    """Every utterance with its normalised text."""
+    normalize = normalizer(options.normalizer)
+    for path in paths:
+        for utterance in read_utterances(path):
+            text = normalize(utterance.text or "")
+            if not text:
+                lack = "no text" if utterance.text is None else "an empty text"
+                raise TrainError(
+                    f"{utterance.place()}: has {lack}; give manifests with what was spoken, "
+                    "or leave the utterance out"
+                )
+            yield utterance, text
+
+
+def _symbols(options: SpeechOptions, texts: list[str]) -> Symbols:
+    if options.tokenizer is not None:
+        return piece_symbols(read_tokenizer(options.tokenizer))
+    if options.vocab_size is not None:
+        return piece_symbols(train_tokenizer(texts, options.vocab_size))
+    return character_symbols(texts)
+
+
+def _encode(
+    spoken: list[tuple[Utterance, str]],
+    symbols: Symbols,
+    options: SpeechOptions,
+    directory: Path,
+    speeds: tuple[float, ...],
+) -> None:
+    directory.mkdir(exist_ok=True)
+    targets = [symbols.encode(text, utterance.place()) for utterance, text in spoken]
+    lengths: list[int] = []
+    with (directory / "features.bin").open("wb") as file:
+        for utterance, _ in spoken:
+            audio = read_audio(utterance, options.sampling_rate)
+            for speed in speeds:
+                features = fbank(resample(audio, speed, 1.0), options.sampling_rate, options.bins)
+                lengths.append(len(features))
+                file.write(features.astype(np.float16).tobytes())
+    np.save(directory / "offsets.npy", _offsets(lengths))
+    np.save(directory / "targets.npy", np.concatenate(targets).astype(np.int32))
+    np.save(directory / "target_offsets.npy", _offsets([len(target) for target in targets]))
+    _refuse_too_short(open_speech(directory, options.bins, len(speeds)), spoken)
+
+
+def _offsets(lengths: list[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
+
+
+def _refuse_too_short(corpus: SpeechCorpus, spoken: list[tuple[Utterance, str]]) -> None:
+    """Raise TrainError for utterances with more symbols than frames at every speed."""
+    needed, most = _needed(corpus), _outputs(corpus.frames).max(1)
+    short = np.flatnonzero(needed > most)
+    if len(short):
+        first = int(short[0])
+        utterance, text = spoken[first]
+        more = f", and {len(short) - 1} more like it" if len(short) > 1 else ""
+        raise TrainError(
+            f"{utterance.place()}: {text!r} needs {needed[first]} frames of 40 ms, its audio has "
+            f"{most[first]}{more}; correct the text, leave it out, or use --vocab-size for longer "
+            "symbols"
+        )
+
+
+def open_speech(directory: Path, bins: int, versions: int) -> SpeechCorpus:
+    """The corpus that `prepare_speech` wrote, memory-mapped.
+
+    Raises TrainError if a file is missing or damaged.
+    """
+    advice = "delete the corpus folder to prepare it again"
+    try:
+        features = np.memmap(directory / "features.bin", dtype=np.float16, mode="r")
+        corpus = SpeechCorpus(
+            features.reshape(-1, bins),
+            np.load(directory / "offsets.npy"),
+            np.load(directory / "targets.npy"),
+            np.load(directory / "target_offsets.npy"),
+            versions,
+        )
+        is_whole = (
+            int(corpus.offsets[-1]) == len(corpus.features)
+            and int(corpus.target_offsets[-1]) == len(corpus.targets)
+            and len(corpus.offsets) == len(corpus) * versions + 1
+        )
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise TrainError(f"{directory}: cannot read the features ({error}); {advice}") from error
+    if not is_whole:
+        raise TrainError(f"{directory}: its files do not belong together; {advice}")
+    return corpus
