@@ -10,13 +10,15 @@ import logging
 import platform
 import signal
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 
 import click
 from click.shell_completion import CompletionItem
 
-from rescore.errors import RescoreError
+from rescore.cli import streams
+from rescore.cli.reporting import Reporter
 
 __all__ = ["main"]
 
@@ -87,6 +89,11 @@ def _installed(name: str) -> str:
         return "not installed"
 
 
+def _set_verbose(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if isinstance(ctx.obj, Reporter):
+        ctx.obj.is_verbose = is_asked
+
+
 @click.group(
     cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
@@ -97,6 +104,13 @@ def _installed(name: str) -> str:
     expose_value=False,
     callback=_show_version,
     help="Show the versions of dlmrescore, Python and torch.",
+)
+@click.option(
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_verbose,
+    help="After the one line of an error, print its traceback too.",
 )
 def cli() -> None:
     """Rescore ASR N-best lists with diffusion language models.
@@ -116,21 +130,14 @@ def cli() -> None:
 def main() -> None:
     """Run the command line.
 
-    A RescoreError becomes one line on standard error and exit status 1. SIGTERM ends a run as
-    Ctrl-C does.
+    An error becomes one line on standard error and exit status 1; with --verbose, its traceback
+    follows. SIGTERM and SIGHUP end a run as Ctrl-C does; under nohup, SIGHUP stays ignored.
     """
+    streams.guard()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
-    try:
-        sys.exit(cli.main(prog_name="dlmrescore", standalone_mode=False) or 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except RescoreError as error:
-        click.echo(" ".join(str(error).split()), err=True)
-        sys.exit(1)
-    except (KeyboardInterrupt, click.Abort) as error:
-        reason = str(error.__cause__ or error)
-        default = "interrupted; no output file was written; run the same command again"
-        click.echo(reason or default, err=True)
-        sys.exit(130)
+    reporter = Reporter()
+    command = partial(cli.main, prog_name="dlmrescore", standalone_mode=False, obj=reporter)
+    sys.exit(reporter.status_of(command))

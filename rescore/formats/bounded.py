@@ -59,6 +59,7 @@ INFLATION = 200
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 24  # bytes read at once
 _ADVICE = {
+    errno.EBADF: "it is closed; name a file",
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "name a file in it",

@@ -9,7 +9,7 @@ from typing import Any
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Skipped
 from rescore.formats.files import PathLike, head, name_of, names_in
-from rescore.registry import FORMATS, KINDS, lookup
+from rescore.registry import FORMATS, KINDS, lookup, resolve
 from rescore.types import NBest
 
 __all__ = ["format_of", "proven_formats", "read_lists"]
@@ -56,7 +56,7 @@ def proven_formats(path: PathLike, kind: str, head_size: int) -> list[Format[Any
     cannot be read.
     """
     table = KINDS[kind].builtin
-    formats: list[Format[Any]] = [lookup(table, name, kind) for name in sorted(table)]
+    formats: list[Format[Any]] = [resolve(table[name]) for name in sorted(table)]
     if os.path.isdir(path):
         names = set(names_in(path))
         return [format for format in formats if format.proven_by_names(names)]

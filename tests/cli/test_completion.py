@@ -33,7 +33,7 @@ def completed(*words, shell=BashComplete):
 def test_tab_completes_commands_options_and_the_names_in_the_registry(shell):
     assert completed("s", shell=shell) == [("plain", "score"), ("plain", "sweep")]
     assert [value for _, value in completed("", shell=shell)] == COMMANDS
-    assert completed("--v", shell=shell) == [("plain", "--version")]
+    assert completed("--vers", shell=shell) == [("plain", "--version")]
     assert completed("score", "--dra", shell=shell) == [("plain", "--draws")]
     assert [
         value for _, value in completed("score", "x.jsonl", "--scorer", "", shell=shell)

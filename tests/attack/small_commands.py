@@ -1,0 +1,171 @@
+"""Every command with small inputs: what kill loops, closed streams and bad outputs are tried on.
+
+A new command needs a case here (test_every_command_has_a_case).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import wave
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+from small import LINES, save_small
+from small_experiment import record, write
+from small_lattices import random_lattice
+from small_ngrams import ARPA
+
+from rescore.cli import cli
+from rescore.formats import jsonl
+from rescore.fusion import save, tune
+from rescore.lattice.formats import kaldi_compact
+
+__all__ = ["CASES", "SLOW", "Case", "command_names", "contents", "make_audio", "make_inputs"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line whose inputs are in the folder `in`.
+
+    `output` is the argument after the flag `-o` (or another): a name in the working folder; None
+    where the command writes to standard output alone.
+    """
+
+    argv: tuple[str, ...]
+    output: str | None = None
+    is_folder: bool = False
+
+    def on(self, output: str) -> tuple[str, ...]:
+        """The command line with another output."""
+        return tuple(output if word == self.output else word for word in self.argv)
+
+
+def _case(line: str, output: str | None = None, *, is_folder: bool = False) -> Case:
+    return Case(tuple(line.split()), output, is_folder)
+
+
+_TRAINED = "--text in/text.txt --valid in/text.txt -o run"
+_NETWORK = (
+    f"{_TRAINED} --vocab-size 64 --steps 6 --batch-tokens 128 --warmup 2 --width 16 --layers 1 "
+    "--heads 2 --feed-forward 24 --save-every 2 --float32"
+)
+_RUN = "--dev in/dev.jsonl --test in/test.jsonl --depth 2 --draws 2 -o results"
+
+CASES = {
+    "convert": _case("convert in/dev.jsonl -o out.jsonl", "out.jsonl"),
+    "convert to a directory": _case(
+        "convert in/dev.jsonl --to kaldi -W am=am -W lm=ngram -o out", "out", is_folder=True
+    ),
+    "lattice": _case("lattice in/lattices.txt --from kaldi-compact -n 5 -o out.jsonl", "out.jsonl"),
+    "posteriors": _case(
+        "posteriors in/wav.scp --model in/wav2vec2 -o out.safetensors", "out.safetensors"
+    ),
+    "check": _case("check in/dev.jsonl --scorer ar --model in/ar --json out.json", "out.json"),
+    "score": _case("score in/dev.jsonl --model in/mdlm --draws 2 -o out.jsonl", "out.jsonl"),
+    "score with a cache": _case(
+        "score in/dev.jsonl --scorer ar --model in/ar --cache cache -o out.jsonl", "out.jsonl"
+    ),
+    "score an n-gram": _case(
+        "score in/dev.jsonl --scorer ngram --model in/lm.arpa -o out.jsonl.gz", "out.jsonl.gz"
+    ),
+    "merge": _case(
+        "merge in/shard.0.jsonl in/shard.1.jsonl --lists in/dev.jsonl -o out.jsonl", "out.jsonl"
+    ),
+    "tune": _case("tune in/dev.jsonl --scores am,ngram --restarts 2 -o fusion.json", "fusion.json"),
+    "sweep": _case(
+        "sweep in/dev.jsonl --scale ngram=0:1:0.5 --resamples 10 -o out.csv --plot out.png",
+        "out.csv",
+    ),
+    "fuse": _case(
+        "fuse in/test.jsonl --fusion in/fusion.json -o best.jsonl --trn hyp.trn", "best.jsonl"
+    ),
+    "eval": _case("eval in/test.jsonl --baseline in/test.jsonl -o out.json", "out.json"),
+    "run": _case(f"run {_RUN} --scorers ar@in/ar,usdm:pll@in/usdm", "results", is_folder=True),
+    "models": _case("models -o out.json", "out.json"),
+    "formats": _case("formats"),
+    "train mdlm": _case(f"train mdlm {_NETWORK}", "run", is_folder=True),
+    "train usdm": _case(f"train usdm {_NETWORK}", "run", is_folder=True),
+    "train ar": _case(f"train ar {_NETWORK}", "run", is_folder=True),
+    "train ngram": _case(f"train ngram {_TRAINED} --arpa lm.arpa", "run", is_folder=True),
+    "plugins": _case("plugins -o out.json", "out.json"),
+    "completion": _case("completion bash"),
+}
+
+#: How the names of commands begin that take seconds: the everyday suite leaves most of them out.
+SLOW = ("posteriors", "train", "run", "sweep", "score")
+
+
+def command_names() -> Iterator[str]:
+    """Every command, those of groups as "group command"."""
+
+    def below(group: click.Group, before: str) -> Iterator[str]:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from below(command, f"{before}{name} ")
+            else:
+                yield before + name
+
+    assert isinstance(cli, click.Group)
+    return below(cli, "")
+
+
+def make_inputs(folder: Path) -> None:
+    """Write the inputs of all cases into `folder`."""
+    folder.mkdir()
+    for half in ("dev", "test"):
+        write(folder / f"{half}.jsonl", [record(half, number) for number in range(7)])
+    lists = list(jsonl.read(folder / "dev.jsonl"))
+    jsonl.write(lists[::2], folder / "shard.0.jsonl")
+    jsonl.write(lists[1::2], folder / "shard.1.jsonl")
+    save(tune(lists, ["am", "ngram"], restarts=1), folder / "fusion.json")
+    for objective in ("mdlm", "usdm", "ar"):
+        save_small(folder / objective, objective)
+    (folder / "text.txt").write_text("".join(f"{line}\n" for line in LINES))
+    (folder / "lm.arpa").write_text(ARPA)
+    chance = np.random.default_rng(0)
+    lattices = [
+        replace(random_lattice(chance, states=6, arcs=12), id=f"u{number}") for number in range(3)
+    ]
+    kaldi_compact.write(lattices, folder / "lattices.txt")
+
+
+def make_audio(folder: Path) -> None:
+    """Write the inputs of `posteriors`, which need transformers."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "acoustic"))
+    from hub_ctc_models import save_letters  # noqa: PLC0415
+
+    save_letters(folder / "wav2vec2", "wav2vec2")
+    chance = np.random.default_rng(0)
+    lines = []
+    for number in range(3):
+        path = folder / f"u{number}.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(chance.integers(-3000, 3000, 8000, dtype=np.int16).tobytes())
+        lines.append(f"u{number} {path}\n")
+    (folder / "wav.scp").write_text("".join(lines))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a working folder by name, without the inputs and without measured seconds."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_file() and not name.startswith(("in/", "std")) and path.name != "seconds.json":
+            files[name] = _timeless(path.name, path.read_bytes())
+    return files
+
+
+def _timeless(name: str, data: bytes) -> bytes:
+    """The bytes of a file without the columns that hold seconds or speeds."""
+    if name == "table.md":
+        return re.sub(rb"\| *[\d.]* \|$", b"|", data, flags=re.MULTILINE)
+    if name == "log.csv":
+        return b"\n".join(b",".join(line.split(b",")[:-2]) for line in data.splitlines())
+    return data
