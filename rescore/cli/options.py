@@ -31,6 +31,7 @@ __all__ = [
     "counting_options",
     "cross_validate_option",
     "device_of",
+    "folds_option",
     "input_options",
     "lists_argument",
     "named",
@@ -222,6 +223,13 @@ def device_of(shard: Shard | None, device: str) -> str:
 
     return shard.device(device, torch.cuda.device_count())
 
+
+folds_option = click.option(
+    "--folds",
+    type=click.IntRange(0),
+    help="K evaluations for the PLL of mdlm or mlm, each hiding every K-th token; "
+    "0, the default: one evaluation for each token.",
+)
 
 remote_code_option = click.option(
     "--remote-code",

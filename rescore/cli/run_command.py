@@ -14,6 +14,7 @@ from rescore.cli.options import (
     NORMALIZER_OPTION,
     UNIT_OPTIONS,
     collected,
+    folds_option,
     named,
     names_in_list,
 )
@@ -87,6 +88,7 @@ _OPTIONS = [
         show_default=True,
         help="Monte-Carlo draws of a NELBO.",
     ),
+    folds_option,
     click.option(
         "--seed",
         type=int,

@@ -12,6 +12,7 @@ from rescore.cli.options import (
     RAY_OPTIONS,
     collected,
     device_of,
+    folds_option,
     named,
     remote_code_option,
     shard_option,
@@ -71,6 +72,7 @@ _ESTIMATE = [
         type=click.IntRange(1),
         help=f"Monte-Carlo draws of a NELBO; default: {DRAWS}.",
     ),
+    folds_option,
     click.option("--seed", type=int, help=f"Seed of the draws; default: {SEED}."),
     click.option(
         "--t",

@@ -242,11 +242,11 @@ class _ScoredPaths:
     def _evaluate(self, paths: Sequence[Path]) -> Score:
         """Score new paths.
 
-        Draws are shared along the first hypothesis of a list, so stochastic scores are comparable
+        A score whose scope is the list is aligned to its first hypothesis, so scores are comparable
         only beside the first path of all: it heads every list, and its score is dropped.
         """
         nbest = self._list(paths)
-        is_anchored = bool(self._scores) and self._scores[0].std_errors is not None
+        is_anchored = bool(self._scores) and self._scorer.scope == "list"
         if is_anchored:
             first = next(iter(self._paths.values()))
             nbest = replace(nbest, hyps=(self._list([first]).hyps[0], *nbest.hyps))

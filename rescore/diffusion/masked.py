@@ -2,7 +2,7 @@
 
 Sources: Sahoo et al. 2024 (MDLM), arXiv:2406.07524; Ou et al. 2024 (RADD), arXiv:2406.03736; Nie et
 al. 2025 (LLaDA), arXiv:2502.09992; Salazar et al. 2020 (PLL), arXiv:1910.14659; Kauf & Ivanova 2023
-(within-word PLL), arXiv:2305.10588.
+(within-word PLL), arXiv:2305.10588. The K-fold PLL is ours (docs/kfold.md).
 
 S is the number of scored tokens, n the number of hidden ones. Hidden tokens are scored ones, or
 later pieces of a scored word; everything else is visible context. A time-conditioned network is
@@ -42,6 +42,7 @@ __all__ = [
     "nelbo",
     "nelbo_exact",
     "plan_chain",
+    "plan_kfold_pll",
     "plan_nelbo",
     "plan_of_sets",
     "plan_pll",
@@ -194,6 +195,45 @@ def plan_pll(sequence: ScoredSequence, mask_id: int, words: np.ndarray | None = 
             hidden = np.flatnonzero(in_word & (np.arange(len(words)) >= position))
         queries.append(hidden_query(sequence, hidden, mask_id, read=read))
     return exact_plan(queries, np.ones(len(queries)))
+
+
+def plan_kfold_pll(sequence: ScoredSequence, mask_id: int, folds: np.ndarray) -> Plan:
+    """The plan of `kfold_pll` for a checked sequence; `folds` (length,) numbers the folds."""
+    queries = []
+    for fold in np.unique(folds[sequence.scored]):
+        hidden = np.flatnonzero(sequence.scored & (folds == fold))
+        queries.append(hidden_query(sequence, hidden, mask_id))
+    return exact_plan(queries, np.ones(len(queries)))
+
+
+def kfold_pll(
+    denoiser: Denoiser,
+    tokens: Tokens,
+    *,
+    folds: int | np.ndarray = 4,
+    scored: np.ndarray | None = None,
+) -> Estimate:
+    """K-fold PLL: sum_i log p(x_i | the tokens of the other folds), a score in nats (<= 0).
+
+    Position i belongs to fold i mod `folds`, or to fold `folds[i]` of an array (length,) int64.
+    Each evaluation hides one fold and reads it, so every token is scored once, at a cost of at most
+    K evaluations, without variance. K = S is the PLL, K = 1 hides everything. Over random folds of
+    equal size its expectation is S g(S / K). Not a log-probability.
+
+    Raises ScoreError if nothing is scored, or `folds` is below 1 or of another shape.
+    Source: docs/kfold.md. Exact check:
+    tests/diffusion/test_kfold_pll.py::test_the_mean_over_all_balanced_folds_is_s_times_g.
+    """
+    mask_id = mask_symbol(denoiser)
+    sequence = scored_sequence(tokens, scored, vocab_size=denoiser.vocab_size)
+    length = len(sequence.tokens)
+    if isinstance(folds, int):
+        if folds < 1:
+            raise ScoreError(f"folds must be at least 1, got {folds}")
+        folds = np.arange(length) % folds
+    if folds.shape != (length,):
+        raise ScoreError(f"folds must have shape ({length},), got {folds.shape}")
+    return estimate(denoiser, plan_kfold_pll(sequence, mask_id, folds), read_token)
 
 
 def pll(

@@ -43,8 +43,8 @@ class Options:
     scores, the first with scale 1; None stands for `rescore.fusion.recogniser_scores`. `depth`
     limits the hypotheses of each list to the first ones. `keep` is the probability, on held-out
     folds of dev, with which a system has to beat a simpler one to be chosen. `unit` and
-    `normalizer` say how errors are counted; `draws`, `seed`, `device` and `dtype` apply to every
-    scorer.
+    `normalizer` say how errors are counted; `draws`, `folds`, `seed`, `device` and `dtype` apply to
+    every scorer that reads them.
     """
 
     scorers: tuple[str, ...] | None = None
@@ -54,6 +54,7 @@ class Options:
     unit: Unit = "word"
     normalizer: str = "none"
     draws: int = 8
+    folds: int | None = None
     seed: int = 0
     device: str = "cpu"
     dtype: DType = "auto"
@@ -77,7 +78,11 @@ class ScorePlan:
     def of(cls, spec: str, options: Options) -> ScorePlan:
         """Build the scorer of a specification."""
         common = ScorerOptions(
-            draws=options.draws, seed=options.seed, device=options.device, dtype=options.dtype
+            draws=options.draws,
+            folds=options.folds,
+            seed=options.seed,
+            device=options.device,
+            dtype=options.dtype,
         )
         name, family, settings = parse_spec(spec, common)
         settings = read_options(family, settings)

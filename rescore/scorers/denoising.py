@@ -57,7 +57,8 @@ class Estimator:
     """An estimator of one denoiser.
 
     `settings` and `version` go into the signature. An estimator of kind `neg_nelbo` draws random
-    numbers and returns a cost; the others are deterministic and return scores.
+    numbers and returns a cost; the others are deterministic and return scores. `scope` is the list
+    where values depend on the alignment to its first hypothesis.
     """
 
     name: str
@@ -66,10 +67,11 @@ class Estimator:
     readout: Readout
     settings: Mapping[str, object]
     version: int
+    scope: Scope = "text"
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether values depend on draws, which are keyed to the list."""
+        """Whether values depend on draws."""
         return self.kind == "neg_nelbo"
 
     @property
@@ -182,8 +184,8 @@ class DenoisingScorer:
 
     @property
     def scope(self) -> Scope:
-        """Draws are keyed to the utterance and aligned to its first hypothesis."""
-        return "list" if self.estimator.is_stochastic else "text"
+        """What the score depends on."""
+        return self.estimator.scope
 
     def evaluations(self, nbest: NBest, /) -> int:
         """About how many network evaluations a list costs."""

@@ -1,6 +1,7 @@
 """`mdlm`: a masked diffusion LM.
 
-Estimators: `nelbo` (Monte Carlo, the default), `pll`, `pll_within_word`, `chain`.
+Estimators: `nelbo` (Monte Carlo, the default), `pll` (in folds with `folds`), `pll_within_word`,
+`chain`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rescore.interfaces import Denoiser
 from rescore.scorers.denoising import DenoisingScorer, Estimator, denoising_scorer, open_denoiser
 from rescore.scorers.family import ScorerFamily
 from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
-from rescore.scorers.options import DRAWS, SEED, ScorerOptions
+from rescore.scorers.options import DRAWS, NO_FOLDS, SEED, ScorerOptions
 from rescore.scorers.sequences import TokenSequence
 from rescore.types import ScoreKind
 
@@ -26,7 +27,7 @@ __all__ = ["FAMILY", "MASKED_ESTIMATORS", "MaskedPlanner", "masked_estimator"]
 #: The estimators of every masked denoiser: the options that each reads besides the common ones.
 MASKED_ESTIMATORS: dict[str, frozenset[str]] = {
     "nelbo": frozenset({"draws", "seed"}),
-    "pll": frozenset(),
+    "pll": frozenset({"folds"}),
     "pll_within_word": frozenset(),
     "chain": frozenset(),
 }
@@ -44,12 +45,16 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class MaskedPlanner:
-    """An estimator of masked denoisers with its settings; `nelbo` reads `draws` and `seed`."""
+    """An estimator of masked denoisers with its settings.
+
+    `nelbo` reads `draws` and `seed`, `pll` reads `folds`.
+    """
 
     estimator: str
     mask_id: int
     draws: int = DRAWS
     seed: int = SEED
+    folds: int = NO_FOLDS
 
     def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
         """The plan of one window."""
@@ -59,12 +64,18 @@ class MaskedPlanner:
         if self.estimator == "chain":
             left_to_right = np.arange(int(window.scored.sum()))
             return masked.plan_chain(window.scored_sequence, self.mask_id, left_to_right)
+        if self.folds != NO_FOLDS:
+            folds = (window.anchors + window.offsets) % self.folds
+            return masked.plan_kfold_pll(window.scored_sequence, self.mask_id, folds)
         words = window.words if self.estimator == "pll_within_word" else None
         return masked.plan_pll(window.scored_sequence, self.mask_id, words)
 
     def evaluations(self, words: int, /) -> int:
-        """The draws, or about one evaluation a token."""
-        return self.draws if self.estimator == "nelbo" else 1 + words * 13 // 10
+        """The draws, or about one evaluation a token, and no more than there are folds."""
+        if self.estimator == "nelbo":
+            return self.draws
+        tokens = 1 + words * 13 // 10
+        return tokens if self.folds == NO_FOLDS else min(self.folds, tokens)
 
 
 def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> Estimator:
@@ -76,14 +87,20 @@ def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> E
         raise ScoreError(f"estimator {name} needs a model with a mask symbol; use --scorer usdm")
     draws = DRAWS if options.draws is None else options.draws
     seed = SEED if options.seed is None else options.seed
-    settings = {"draws": draws, "seed": seed, "set_sampler": "exact_count"}
+    folds = NO_FOLDS if options.folds is None else options.folds
+    settings: dict[str, object] = {}
+    if name == "nelbo":
+        settings = {"draws": draws, "seed": seed, "set_sampler": "exact_count"}
+    elif folds != NO_FOLDS:
+        settings = {"folds": folds}
     return Estimator(
         name,
         _KINDS[name],
-        MaskedPlanner(name, denoiser.mask_id, draws, seed),
+        MaskedPlanner(name, denoiser.mask_id, draws, seed, folds),
         masked.read_token,
-        settings if name == "nelbo" else {},
+        settings,
         _VERSION,
+        scope="list" if settings else "text",
     )
 
 

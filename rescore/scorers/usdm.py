@@ -81,6 +81,7 @@ def _nelbo(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
         uniform.read_loss(denoiser.prediction),
         {"draws": draws, "seed": seed, "power": _POWER},
         _NELBO_VERSION,
+        scope="list",
     )
 
 

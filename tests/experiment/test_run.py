@@ -216,3 +216,12 @@ def test_a_scorer_warns_once_for_all_chunks(specs, monkeypatch, caplog):
 def test_an_axis_ends_at_a_round_number(top, end):
     axis = sweep_axis(top)
     assert (axis[0], axis[-1], len(axis)) == (0, pytest.approx(end), 41)
+
+
+def test_folds_reach_the_scorers_that_read_them(models):
+    specs = (f"mdlm:pll@{models['mdlm']}", f"usdm:pll@{models['usdm']}")
+    results = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs, folds=2)
+    scored = next(rescore.read("out/dev.scored.jsonl"))
+    assert "|folds=2|" in scored.provenance["mdlm_pll"].signature
+    assert "folds" not in scored.provenance["usdm_pll"].signature
+    assert [system.scores for system in results.systems][2] == ("mdlm_pll",)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,26 +24,26 @@ from rescore.scorers import ScorerOptions, load_scorer
 
 
 @pytest.mark.parametrize(
-    ("family", "estimator"), [("usdm", "nelbo"), ("usdm", "pll"), ("ar", None)]
+    ("family", "estimator", "settings"),
+    [
+        ("usdm", "nelbo", {"draws": 2}),
+        ("usdm", "pll", {}),
+        ("mdlm", "pll", {"folds": 3}),
+        ("ar", None, {}),
+    ],
 )
 @pytest.mark.parametrize("per_token", [False, True])
-def test_a_run_goes_on_where_it_stopped_and_ends_alike(models, family, estimator, per_token):
-    draws = {"draws": 2} if estimator == "nelbo" else {}
+def test_a_run_goes_on_where_it_stopped_and_ends_alike(
+    models, family, estimator, settings, per_token
+):
     few = lists(30)
-    whole = [
-        jsonl.encode(one)
-        for one in score(few, build(models, family, estimator, per_token=per_token, **draws))
-    ]
-    scorer = stopping(build(models, family, estimator, per_token=per_token, **draws), 5)
+    make = partial(build, models, family, estimator, per_token=per_token, **settings)
+    whole = [jsonl.encode(one) for one in score(few, make())]
+    scorer = stopping(make(), 5)
     with Journal("x.journal") as journal, pytest.raises(StopError):
         list(score(few, scorer, journal=journal))
     with Journal("x.journal") as journal:
-        assert [
-            jsonl.encode(one)
-            for one in score(
-                few, build(models, family, estimator, per_token=per_token, **draws), journal=journal
-            )
-        ] == whole
+        assert [jsonl.encode(one) for one in score(few, make(), journal=journal)] == whole
         assert (len(journal), journal.added) == (len(journal), len(journal) - 5)
 
 

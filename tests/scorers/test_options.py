@@ -21,6 +21,7 @@ VALUES = {
     "estimator": "pll",
     "draws": 3,
     "seed": 1,
+    "folds": 4,
     "t": 0.3,
     "device": "meta",
     "dtype": "float64",
@@ -69,10 +70,10 @@ def test_an_option_that_an_estimator_does_not_read_is_refused_by_name(name, esti
         assert "\n" not in str(caught.value)
 
 
-def test_draws_belong_to_monte_carlo_and_t_to_the_one_pass_pll():
+def test_draws_belong_to_monte_carlo_t_to_the_one_pass_pll_and_folds_to_the_masked_pll():
     reads = {
         (name, estimator): FAMILIES[name].reads(ScorerOptions(estimator=estimator))
-        & {"draws", "seed", "t"}
+        & {"draws", "seed", "t", "folds"}
         for name, estimator in ESTIMATORS
     }
     assert {key: value for key, value in reads.items() if value} == {
@@ -80,6 +81,8 @@ def test_draws_belong_to_monte_carlo_and_t_to_the_one_pass_pll():
         ("mlm", "nelbo"): {"draws", "seed"},
         ("usdm", "nelbo"): {"draws", "seed"},
         ("usdm", "pll"): {"t"},
+        ("mdlm", "pll"): {"folds"},
+        ("mlm", "pll"): {"folds"},
     }
 
 
