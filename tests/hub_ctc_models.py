@@ -50,6 +50,7 @@ FAMILIES = {
 
 def save_letters(folder, family, norm="layer", layers=2, do_normalize=True):
     """A model of a family of wav2vec2; `norm` as in feat_extract_norm."""
+    folder.mkdir(parents=True, exist_ok=True)
     config_class, model_class = FAMILIES[family]
     torch.manual_seed(0)
     settings = {**CONVOLUTIONS, **BODY, "num_hidden_layers": layers}
@@ -68,6 +69,7 @@ def save_letters(folder, family, norm="layer", layers=2, do_normalize=True):
 
 def save_parakeet(folder):
     """A Parakeet: mel features, 8x subsampling, word pieces, the blank as last column."""
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     pieces = ["<unk>", *"\u2581abcdest", "\u2581t", "\u2581the", "th", "he"]
     merges = [("t", "h"), ("h", "e"), ("\u2581", "t"), ("\u2581t", "he")]

@@ -24,6 +24,7 @@ import numpy as np
 from rescore.acoustic.posteriors import DTYPES, Posteriors
 from rescore.acoustic.symbols import Segmenter, Symbols
 from rescore.errors import FormatError, ScoreError
+from rescore.formats.bounded import check_regular
 from rescore.formats.files import PathLike, atomic_writer, name_of
 
 __all__ = [
@@ -80,13 +81,10 @@ class PosteriorFile(Mapping[str, Posteriors]):
         from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
         self.name = name_of(path)
+        check_regular(path)
         try:
             file: Any = safe_open(path, framework="np")
-        except OSError as error:
-            raise FormatError(
-                f"{self.name}: cannot be read: {error.strerror or error}; check the path"
-            ) from error
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise FormatError(
                 f"{self.name}: is no whole safetensors file ({error}); make it with `dlmrescore "
                 "posteriors`"
@@ -154,13 +152,14 @@ def write_posteriors(
     posteriors: Iterable[Posteriors],
     path: PathLike,
     *,
-    dtype: str = "float32",
+    dtype: str | None = None,
 ) -> int:
     """Write posteriors as they come, and return how many; the file appears when it is complete.
 
-    Memory: one utterance, and one small entry each. All must share symbols, frame shift and
-    signature, and every id comes once. Raises FormatError otherwise, if another column than the
-    blank is what a blank is, and if the file cannot be written.
+    `dtype` is float16, float32, or that of the first. Memory: one utterance, and one small entry
+    each. All must share symbols, frame shift and signature, and every id comes once. Raises
+    FormatError otherwise, if another column than the blank is what a blank is, and if the file
+    cannot be written.
     """
     header: PosteriorHeader | None = None
     extents: list[Extent] = []
@@ -168,11 +167,11 @@ def write_posteriors(
     with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))) as rows:
         for item in posteriors:
             header = header or PosteriorHeader(
-                item.symbols, item.frame_shift, dtype, item.signature
+                item.symbols, item.frame_shift, dtype or item.log_probs.dtype.name, item.signature
             )
             _check_shared(item, header)
             start = rows.tell()
-            rows.write(stored_rows(item.checked(), dtype).tobytes())
+            rows.write(stored_rows(item.checked(), header.dtype).tobytes())
             extents.append(Extent(item.id, start, len(item.log_probs)))
             evidence.add(item)
         if header is None:
@@ -328,6 +327,11 @@ def _check_shared(posteriors: Posteriors, header: PosteriorHeader) -> None:
         raise FormatError(
             f"{posteriors.place()}: has a frame shift of {posteriors.frame_shift} s, expected "
             f"{header.frame_shift} s as before it; write two files"
+        )
+    if posteriors.log_probs.dtype == np.float16 and header.dtype != "float16":
+        raise FormatError(
+            f"{posteriors.place()}: is float16, too coarse for a file of {header.dtype}; store all "
+            "as float16 (--store float16)"
         )
     if posteriors.signature != header.signature:
         raise FormatError(

@@ -95,7 +95,7 @@ def command(
             utterances,
             task,
             output,
-            dtype=run.store,
+            dtype=run.store or "float32",
             on_error=run.on_error,
             evaluator=evaluator,
             progress=progress,

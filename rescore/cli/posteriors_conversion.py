@@ -19,7 +19,7 @@ _OF_CONVERSION = {"audio", "output", "format_name", "reader_options", "store"}
 
 
 def convert(
-    path: str, output: str, store: str, format_name: str, reader_options: tuple[str, ...]
+    path: str, output: str, store: str | None, format_name: str, reader_options: tuple[str, ...]
 ) -> str:
     """Write what a file of another tool holds as one of ours, and return a summary.
 

@@ -87,7 +87,7 @@ window_options = collected(
 class RunOptions:
     """What is stored, what bad audio means, and where the run takes place."""
 
-    store: str
+    store: str | None
     on_error: Literal["stop", "skip"]
     shard: Shard | None
     workers: int | None
@@ -125,8 +125,7 @@ run_options = collected(
         click.option(
             "--store",
             type=click.Choice(STORED_DTYPES),
-            default="float32",
-            show_default=True,
+            show_default="float32; with --from, that of the input",
             help="dtype of the stored log-probabilities; float16 takes half the space.",
         ),
         click.option(

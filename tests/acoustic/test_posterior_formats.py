@@ -97,7 +97,7 @@ def test_compressed_matrices_are_rounded_so_they_are_normalised_anew(tmp_path, l
     [
         ("p.scp", b"u1 touch hacked |", "commands are not run"),
         ("p.scp", b"u1 p.ark:0[0:3]", "ranges are not cut"),
-        ("p.scp", b"u1 nowhere.ark:3", "p.scp:1: nowhere.ark cannot be read"),
+        ("p.scp", b"u1 nowhere.ark:3", "p.scp:1: nowhere.ark: cannot be read"),
         ("p.ark", b"u1 PKLcposix\nsystem\n(S'touch hacked'\ntR.", "neither a binary matrix"),
         ("p.ark", b"u1 \0BFM \x04\x00\x00\x00\x7f\x04\xff\xff\xff\x7f", "do not fit in the rest"),
         ("p.ark", b"u1 \0BFV \x04\x01\x00\x00\x00\0\0\0\0", "type 'FV', expected a matrix"),

@@ -6,7 +6,6 @@ A new command needs a case here (test_every_command_has_a_case).
 from __future__ import annotations
 
 import re
-import sys
 import wave
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -137,7 +136,6 @@ def make_inputs(folder: Path) -> None:
 
 def make_audio(folder: Path) -> None:
     """Write the inputs of `posteriors`, which need transformers."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "acoustic"))
     from hub_ctc_models import save_letters  # noqa: PLC0415
 
     save_letters(folder / "wav2vec2", "wav2vec2")

@@ -13,16 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hub_ctc_models import save_letters
 from small import LINES, nbest, save_small, small_checkpoint
+from small_encoder import write_audio
 
+from rescore.acoustic.loading import EncoderOptions, load_task
+from rescore.acoustic.manifests import read_utterances
+from rescore.acoustic.windows import Windows
 from rescore.cli import main
 from rescore.errors import ModelError, RescoreError, ScoreError
 from rescore.formats import jsonl
 from rescore.models.checkpoint import save
-from rescore.pipeline import Journal, Progress, score
+from rescore.pipeline import Journal, Progress, recognition, score
 from rescore.pipeline import ray_pool as ray_pool_module
 from rescore.pipeline.ray_cluster import largest_share
 from rescore.pipeline.ray_pool import ray_pool
+from rescore.pipeline.recognition import posterior_pool, recognise
 from rescore.scorers import ScorerOptions, load_scorer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dlmrescore[ray]'")
@@ -401,3 +407,14 @@ def test_options_that_do_not_go_together_are_refused(models, capsys, monkeypatch
     with pytest.raises(SystemExit) as stopped:
         main()
     assert (stopped.value.code, message in capsys.readouterr().err) == (2, True)
+
+
+def test_posteriors_of_ray_workers_are_those_of_a_local_run(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(recognition, "_CHUNK", 2)
+    utterances = [*read_utterances(write_audio(tmp_path, count=6, rate=16000))]
+    model = save_letters(tmp_path / "wav2vec2", "wav2vec2")
+    options, windows = EncoderOptions(str(model)), Windows(1.0, 0.2)
+    recognise(utterances, load_task(options, windows), tmp_path / "local")
+    pool = posterior_pool(options, windows, workers=1)
+    recognise(utterances, load_task(options, windows), tmp_path / "ray", evaluator=pool)
+    assert (tmp_path / "ray").read_bytes() == (tmp_path / "local").read_bytes()

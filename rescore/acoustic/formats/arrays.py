@@ -12,6 +12,7 @@ from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
 from rescore.acoustic.posteriors import Posteriors
 from rescore.errors import FormatError
 from rescore.formats.base import Format
+from rescore.formats.bounded import check_regular
 from rescore.formats.files import PathLike, names_in
 
 __all__ = ["ARRAYS", "read"]
@@ -28,6 +29,7 @@ def read(path: PathLike, **layout: Any) -> Iterator[Posteriors]:
 
 
 def _array(file: Path) -> np.ndarray:
+    check_regular(file)
     try:
         loaded: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None)
         if isinstance(loaded, np.ndarray):

@@ -21,6 +21,7 @@ from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
 from rescore.acoustic.posteriors import Posteriors
 from rescore.errors import FormatError
 from rescore.formats.base import Format
+from rescore.formats.bounded import open_regular
 from rescore.formats.files import PathLike, at_line, name_of, text_lines
 from rescore.ids import UniqueIds
 
@@ -49,7 +50,7 @@ def read(path: PathLike, **layout: Any) -> Iterator[Posteriors]:
 
 
 def _of_archive(path: PathLike) -> Iterator[tuple[str, np.ndarray, str]]:
-    with _opened(path, name_of(path)) as file:
+    with open_regular(path) as file:
         while utterance := _token(file, name_of(path)):
             yield utterance, _matrix(file, utterance, name_of(path)), name_of(path)
 
@@ -84,11 +85,9 @@ def _entry(line: str, where: str) -> tuple[str, str, int]:
 
 def _opened(path: PathLike, where: str) -> io.BufferedReader:
     try:
-        return open(path, "rb")
-    except OSError as error:
-        raise FormatError(
-            f"{where}: {os.fspath(path)} cannot be read: {error.strerror}; check the path"
-        ) from error
+        return open_regular(path)
+    except FormatError as error:
+        raise FormatError(f"{where}: {error}") from error
 
 
 def _token(file: BinaryIO, where: str) -> str:

@@ -22,6 +22,7 @@ from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
 from rescore.acoustic.posteriors import Posteriors
 from rescore.errors import FormatError
 from rescore.formats.base import Format
+from rescore.formats.bounded import check_regular
 from rescore.formats.files import PathLike, name_of
 from rescore.ids import UniqueIds
 
@@ -52,10 +53,9 @@ def _saved(path: PathLike) -> dict[str, Any]:
         "expected a dictionary from file names to tensors (docs/posteriors.md); whole hypotheses "
         "are Python objects, which could run code"
     )
+    check_regular(path)
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise FormatError(f"{name_of(path)}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damaged bytes raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise FormatError(f"{name_of(path)}: cannot be loaded ({reason}); {expected}") from error
