@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rescore.acoustic.audio import read_audio, resample
+from rescore.acoustic.audio import read_audio, resample, seconds_of
 from rescore.acoustic.ctc import frames_needed
 from rescore.acoustic.features import fbank
 from rescore.acoustic.manifests import Utterance, read_utterances
@@ -37,6 +37,9 @@ from rescore.train.options import SpeechOptions
 from rescore.train.prepare import read_settings
 
 __all__ = ["SpeechBatches", "SpeechCorpus", "open_speech", "prepare_speech"]
+
+#: Longer utterances are refused: attention over an hour needs more memory than there is.
+_LONGEST_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,12 @@ def _spoken(paths: tuple[Path, ...], options: SpeechOptions) -> Iterator[tuple[U
                 raise TrainError(
                     f"{utterance.place()}: has {lack}; give manifests with what was spoken, "
                     "or leave the utterance out"
+                )
+            seconds = seconds_of(utterance)
+            if seconds > _LONGEST_SECONDS:
+                raise TrainError(
+                    f"{utterance.place()}: lasts {seconds:.0f} s, expected at most "
+                    f"{_LONGEST_SECONDS:.0f} s; cut it into utterances with their texts"
                 )
             yield utterance, text
 

@@ -195,6 +195,16 @@ def test_a_text_that_cannot_be_learned_is_one_line(tmp_path, text, complaint):
     assert not (tmp_path / "corpus" / "ready.json").exists()
 
 
+def test_an_hour_of_audio_is_refused_in_one_line(tmp_path):
+    path = manifest(tmp_path, texts=["a"])
+    with soundfile.SoundFile(tmp_path / "train" / "0.wav", "w", 8000, 1) as file:
+        for _ in range(60):
+            file.write(np.ones(480_000) / 2)
+    complaint = "utterance train-0: lasts 3600 s, expected at most 120 s; cut it into utterances"
+    with pytest.raises(TrainError, match=complaint):
+        prepare_speech(SpeechOptions((path,), (path,), tmp_path / "corpus"))
+
+
 def test_a_character_of_the_validation_texts_alone_is_one_line(tmp_path):
     train, valid = manifest(tmp_path, texts=["a"]), manifest(tmp_path, "valid", ["a b"])
     with pytest.raises(ScoreError, match=r"valid.tsv:1: utterance valid-0: .* no symbol ' ?b?'"):
