@@ -1,8 +1,9 @@
 """Audio, and what a CTC recogniser says of it: posteriors frame by frame.
 
-Reading order: `symbols` (columns and text), `posteriors` (the record), `posterior_file` (the file),
-`encoder` (what turns audio into posteriors); `ctc` (log-probabilities of texts), `ctc_paths`
-(greedy, alignment), `prefix_beam` (N-best lists), `label_prior`.
+Reading order: `utterance`, `manifests` (which audio there is), `audio` (samples), `features`;
+`symbols` (columns and text), `posteriors` (the record), `posterior_file` (the file), `encoder`
+(what turns audio into posteriors), `recogniser` (ours) and `hub`; `ctc` (log-probabilities of
+texts), `ctc_paths` (greedy, alignment), `prefix_beam` (N-best lists), `label_prior`.
 """
 
 from rescore.acoustic.posteriors import Posteriors
