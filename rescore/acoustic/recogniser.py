@@ -21,15 +21,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import safetensors.torch
 import torch
 
 from rescore.acoustic.features import FRAME_SECONDS, fbank
-from rescore.acoustic.symbols import Segmenter, Symbols
-from rescore.errors import ModelError, RescoreError
-from rescore.models.checkpoint import load_weights, replace_file
-from rescore.models.speech_network import SHORTEST, SUBSAMPLING, SpeechConfig, SpeechNetwork
+from rescore.acoustic.symbols import Segmenter, Symbols, WordRule
+from rescore.errors import FormatError, ModelError
+from rescore.formats.files import read_bytes
+from rescore.formats.strict_json import decode, short
+from rescore.models.checkpoint import build_network, replace_file
+from rescore.models.opening import (
+    RECOGNISER_FORMAT,
+    VERSION,
+    checked_field,
+    network_config,
+    opening,
+    read_config,
+    read_file,
+)
+from rescore.models.speech_network import (
+    SHORTEST,
+    SUBSAMPLING,
+    SpeechConfig,
+    SpeechNetwork,
+    speech_tensor_shapes,
+)
 from rescore.models.tokenizer import Tokenizer
 
 __all__ = [
@@ -43,7 +61,6 @@ __all__ = [
     "write_symbols",
 ]
 
-FORMAT, _VERSION = "dlmrescore-recogniser", 1
 _BLANK = "<blank>"
 
 
@@ -103,10 +120,10 @@ class Recogniser:
 def is_recogniser(directory: Path) -> bool:
     """Whether a directory holds a recogniser of ours."""
     try:
-        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = decode(read_bytes(directory / "config.json"), "")
+    except FormatError:
         return False
-    return isinstance(config, dict) and config.get("format") == FORMAT
+    return isinstance(config, dict) and config.get("format") == RECOGNISER_FORMAT
 
 
 def save_recogniser(
@@ -119,8 +136,8 @@ def save_recogniser(
         for name, weight in recogniser.network.state_dict().items()
     }
     config = {
-        "format": FORMAT,
-        "version": _VERSION,
+        "format": RECOGNISER_FORMAT,
+        "version": VERSION,
         "normalizer": recogniser.normalizer,
         "sampling_rate": recogniser.sampling_rate,
         "network": dataclasses.asdict(recogniser.network.config),
@@ -139,38 +156,31 @@ def load_recogniser(directory: Path) -> Recogniser:
     """
     config = _read_config(directory / "config.json")
     symbols = read_symbols(directory)
-    network = SpeechNetwork(config["network"])
-    load_weights(network, directory / "model.safetensors")
-    if network.config.symbols != len(symbols):
+    sizes: SpeechConfig = config["network"]
+    if sizes.symbols != len(symbols):
         raise ModelError(
-            f"{directory}: the network has {network.config.symbols} columns, its symbols are "
+            f"{directory}: the network has {sizes.symbols} columns, its symbols are "
             f"{len(symbols)}; files of two models are mixed"
         )
+    network = build_network(
+        lambda: SpeechNetwork(sizes), speech_tensor_shapes(sizes), directory / "model.safetensors"
+    )
     return Recogniser(
         network.eval(), symbols, config["sampling_rate"], config["normalizer"], config["card"]
     )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = _read_json(path, "the recogniser's configuration")
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ModelError(f"{path}: not a {FORMAT} configuration; train one with `train ctc`")
-    if config.get("version") != _VERSION:
+    config = read_config(path, "train one with `train ctc`", RECOGNISER_FORMAT)
+    checked_field(config, "sampling_rate", int, path)
+    checked_field(config, "normalizer", str, path)
+    if not 1000 <= config["sampling_rate"] <= 1_000_000:
         raise ModelError(
-            f"{path}: recogniser version {config.get('version')!r}, this release reads {_VERSION}; "
-            "update dlmrescore"
+            f"{path}: the sampling rate is {short(str(config['sampling_rate']))}, expected samples "
+            "a second, such as 16000; restore the file"
         )
-    try:
-        return {
-            "network": SpeechConfig(**config["network"]),
-            "sampling_rate": int(config["sampling_rate"]),
-            "normalizer": str(config["normalizer"]),
-            "card": dict(config.get("card") or {}),
-        }
-    except (KeyError, TypeError, ValueError, RescoreError) as error:
-        raise ModelError(
-            f"{path}: the configuration does not fit ({error}); restore the file"
-        ) from error
+    card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
+    return {**config, "network": network_config(SpeechConfig, config, path), "card": card}
 
 
 # --------------------------------------------------------------------------------------- symbols
@@ -214,33 +224,28 @@ def write_symbols(symbols: Symbols, directory: Path) -> None:
 def read_symbols(directory: Path) -> Symbols:
     """Read what `write_symbols` wrote. Raises ModelError that names the file."""
     path, pieces = directory / "symbols.json", directory / "tokenizer.model"
-    values = _read_json(path, "the recogniser's symbols")
-    try:
+    data = read_file(path, "the recogniser's symbols", "restore the file")
+    with opening(path, "restore the file", "these are no symbols"):
+        values = msgspec.convert(decode(data, str(path)), _StoredSymbols)
         segmenter = None
-        if values["word_rule"] == "mark":
-            segmenter = Segmenter("sentencepiece", pieces.read_bytes())
+        if values.word_rule == "mark":
+            serialized = read_file(pieces, "the tokenizer", "restore the file")
+            segmenter = Segmenter("sentencepiece", serialized)
         return Symbols(
-            tuple(values["pieces"]),
-            values["blank"],
-            values["word_rule"],
-            values["boundary"],
-            frozenset(values["special"]),
+            values.pieces,
+            values.blank,
+            values.word_rule,
+            values.boundary,
+            values.special,
             segmenter,
         )
-    except OSError as error:
-        raise ModelError(
-            f"{pieces}: cannot read the tokenizer ({error.strerror}); restore the file"
-        ) from error
-    except (KeyError, TypeError, RescoreError) as error:
-        raise ModelError(f"{path}: these are no symbols ({error}); restore the file") from error
 
 
-def _read_json(path: Path, what: str) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot read {what} ({error.strerror}); give the directory of a recogniser"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
+class _StoredSymbols(msgspec.Struct, forbid_unknown_fields=True):
+    """symbols.json."""
+
+    pieces: tuple[str, ...]
+    blank: int
+    word_rule: WordRule
+    boundary: str | None
+    special: frozenset[int]

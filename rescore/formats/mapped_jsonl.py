@@ -40,6 +40,8 @@ _SCORE = re.compile(
 )
 _MEANS = {"avg_logprob", "avg_log_prob", "avg_logprobs"}
 _STEM = "stem:"
+_INDEX = re.compile("[0-9]{1,18}")
+_MOST_TOKENS = 10**9
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ def _value(value: Any, item: dict[str, Any], score: _Score, at: str) -> float:
 def _count(item: dict[str, Any], score: _Score, at: str) -> int:
     value = _at(item, score.count)
     count = len(value) if isinstance(value, list) else value
-    if type(count) is not int or count + score.more < 1:
+    if type(count) is not int or not 1 <= count + score.more <= _MOST_TOKENS:
         raise FormatError(
             f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, '
             "expected a number or a list of at least one token"
@@ -296,7 +298,7 @@ def _at(value: Any, path: _Path) -> Any:
     for part in path:
         if isinstance(value, dict):
             value = value.get(part, MISSING)
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
             value = value[int(part)]
         else:
             return MISSING

@@ -15,25 +15,27 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from rescore.errors import ModelError, RescoreError
-from rescore.models.network import Network, NetworkConfig
+from rescore.formats.strict_json import short
+from rescore.models import opening
+from rescore.models.network import Network, NetworkConfig, tensor_shapes
 from rescore.models.objectives import OBJECTIVES, ModelPrediction, objective_named
+from rescore.models.opening import FORMAT, VERSION, checked_field, network_config, read_config
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "load", "load_weights", "read_vocabulary", "replace_file", "save"]
+__all__ = ["Checkpoint", "build_network", "load", "read_vocabulary", "replace_file", "save"]
 
-_FORMAT, _VERSION = "dlmrescore-model", 1
+Built = TypeVar("Built", bound=nn.Module)
 
 
 @dataclass
@@ -73,8 +75,8 @@ def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.flo
         for name, weight in checkpoint.network.state_dict().items()
     }
     config = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "objective": checkpoint.objective,
         "prediction": checkpoint.prediction,
         "normalizer": checkpoint.normalizer,
@@ -100,14 +102,17 @@ def load(directory: Path, objective: str | None = None) -> Checkpoint:
     missing, spare or misshapen, or if the checkpoint has another objective than the one asked for.
     """
     config, tokenizer = _read(directory, objective)
-    network = Network(config["network"])
-    load_weights(network, directory / "model.safetensors")
-    rows, needed = network.config.vocab_size, objective_named(config["objective"])
+    rows, needed = config["network"].vocab_size, objective_named(config["objective"])
     if rows != needed.rows(tokenizer.size):
         raise ModelError(
             f"{directory}: the network has {rows} output rows, its tokenizer needs "
             f"{needed.rows(tokenizer.size)}; files of two models are mixed"
         )
+    network = build_network(
+        lambda: Network(config["network"]),
+        tensor_shapes(config["network"]),
+        directory / "model.safetensors",
+    )
     return Checkpoint(
         network.eval(),
         tokenizer,
@@ -138,77 +143,66 @@ def _read(directory: Path, objective: str | None) -> tuple[dict[str, Any], Token
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot read the model's configuration ({error.strerror}); "
-            "give a checkpoint directory"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
-    if isinstance(config, dict) and config.get("format") == "dlmrescore-recogniser":
-        raise ModelError(
-            f"{path}: a CTC recogniser, expected a language model; `dlmrescore posteriors` runs it"
-        )
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise ModelError(
-            f"{path}: not a {_FORMAT} configuration; for a Hugging Face model use --scorer mlm "
-            "or --scorer ar with its id or path"
-        )
-    if config.get("version") != _VERSION:
-        raise ModelError(
-            f"{path}: checkpoint version {config.get('version')!r}, this release reads {_VERSION}; "
-            "update dlmrescore"
-        )
+    config = read_config(
+        path, "give a checkpoint directory; for a Hugging Face model use --scorer mlm or ar"
+    )
+    for name in ("objective", "prediction", "normalizer"):
+        checked_field(config, name, str, path)
     _check_objective(config, path)
+    network = network_config(NetworkConfig, config, path)
+    if network.causal != objective_named(config["objective"]).is_causal:
+        raise ModelError(
+            f"{path}: objective {config['objective']!r} and causal {network.causal} exclude each "
+            "other; restore the file"
+        )
+    card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
     try:
         normalizer(config["normalizer"])
-        return {
-            **config,
-            "network": NetworkConfig(**config["network"]),
-            "card": dict(config.get("card") or {}),
-        }
-    except (KeyError, TypeError, RescoreError) as error:
+    except RescoreError as error:
         raise ModelError(
             f"{path}: the configuration does not fit ({error}); restore the file"
         ) from error
+    return {**config, "network": network, "card": card}
 
 
 def _check_objective(config: Mapping[str, Any], path: Path) -> None:
-    objective, prediction = config.get("objective"), config.get("prediction")
+    objective, prediction = config["objective"], config["prediction"]
     if objective not in OBJECTIVES or prediction not in OBJECTIVES[objective].predictions:
         names = ", ".join(
             f"{name} ({' or '.join(entry.predictions)})" for name, entry in OBJECTIVES.items()
         )
         raise ModelError(
-            f"{path}: objective {objective!r} with prediction {prediction!r} is unknown; "
-            f"known: {names}"
+            f"{path}: objective {short(objective)!r} with prediction {short(prediction)!r} is "
+            f"unknown; known: {names}"
         )
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load safetensors into a network, in float32.
+def build_network(
+    build: Callable[[], Built], shapes: Iterable[tuple[str, tuple[int, ...]]], path: Path
+) -> Built:
+    """Build a network and load its weights from safetensors, in float32.
 
-    Raises ModelError, naming the file, if it is broken, or a tensor is missing, spare or misshapen.
+    `shapes` of its tensors, by arithmetic, are compared with the file before it is built. Raises
+    ModelError, naming the file, if it is broken, or a tensor is missing, spare or misshapen.
     """
-    try:
-        weights: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: cannot read the weights ({error}); restore the file") from error
-    expected = network.state_dict()
-    for name, tensor in expected.items():
-        if name not in weights:
+    actual, expected = opening.tensor_shapes(path), set()
+    for name, shape in shapes:  # lazy: stops at the first that the file lacks
+        if name not in actual:
             raise ModelError(f"{path}: tensor {name!r} is missing; restore the file")
-        if weights[name].shape != tensor.shape:
+        if actual[name] != shape:
             raise ModelError(
-                f"{path}: tensor {name!r} has shape {tuple(weights[name].shape)}, "
-                f"expected {tuple(tensor.shape)}; files of two models are mixed"
+                f"{path}: tensor {name!r} has shape {actual[name]}, expected {shape}; "
+                "files of two models are mixed"
             )
-    spare = sorted(set(weights) - set(expected))
+        expected.add(name)
+    spare = sorted(set(actual) - expected)
     if spare:
         raise ModelError(
-            f"{path}: tensor {spare[0]!r} belongs to no part of the network; "
+            f"{path}: tensor {spare[0][:60]!r} belongs to no part of the network; "
             "files of two models are mixed"
         )
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    with opening.opening(path, "restore the file"):
+        weights: dict[str, Tensor] = safetensors.torch.load_file(path)
+        network = build()
+        network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return network

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rescore.errors import ModelError
+from rescore.errors import FormatError, ModelError
+from rescore.formats.bounded import open_regular
+from rescore.formats.files import head
 from rescore.models.ngram import BOS, EOS, UNK
 
 __all__ = ["KenlmModel", "is_kenlm"]
@@ -18,9 +20,11 @@ _MAGIC = b"mmap lm http://kheafield.com/code"
 
 
 def is_kenlm(path: Path) -> bool:
-    """Whether a file is a KenLM binary."""
-    with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+    """Whether a file is a KenLM binary. Raises ModelError for one that cannot be read."""
+    try:
+        return head(path, len(_MAGIC)) == _MAGIC
+    except FormatError as error:
+        raise ModelError(str(error)) from error
 
 
 class KenlmModel:
@@ -67,7 +71,7 @@ class KenlmModel:
 
 def _digest(path: Path) -> str:
     whole = hashlib.blake2b(digest_size=8)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             whole.update(block)
     return whole.hexdigest()

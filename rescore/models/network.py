@@ -15,6 +15,7 @@ head, V vocabulary.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,16 @@ from torch.nn import functional
 from rescore.errors import ModelError
 from rescore.models import forest
 
-__all__ = ["Block", "Network", "NetworkConfig", "RMSNorm", "initialise", "rotation"]
+__all__ = [
+    "Block",
+    "Network",
+    "NetworkConfig",
+    "RMSNorm",
+    "block_shapes",
+    "initialise",
+    "rotation",
+    "tensor_shapes",
+]
 
 _TIME_FEATURES = 64
 
@@ -46,13 +56,44 @@ class NetworkConfig:
     time_input: bool = False
 
     def __post_init__(self) -> None:
+        sizes = (self.vocab_size, self.width, self.layers, self.heads, self.feed_forward)
+        if min(sizes) < 1:
+            raise ModelError(f"network: every size must be positive, got {self}")
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ModelError(
                 f"network: width {self.width} must be heads ({self.heads}) times an even number;"
                 " change width or heads"
             )
-        if min(self.vocab_size, self.layers, self.heads, self.feed_forward) < 1:
-            raise ModelError(f"network: every size must be positive, got {self}")
+
+
+def tensor_shapes(config: NetworkConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield (name, shape) of every tensor of `Network(config)`, by arithmetic alone.
+
+    Exact check: tests/models/test_opening.py::test_shapes_by_arithmetic_are_those_of_the_network.
+    """
+    yield "embedding.weight", (config.vocab_size, config.width)
+    for layer in range(config.layers):
+        yield from block_shapes(config, f"blocks.{layer}.")
+    yield "final_norm.weight", (config.width,)
+    if config.time_input:
+        yield "time.0.weight", (2 * _TIME_FEATURES, _TIME_FEATURES)
+        yield "time.0.bias", (2 * _TIME_FEATURES,)
+        yield "time.2.weight", (_TIME_FEATURES, 2 * _TIME_FEATURES)
+        yield "time.2.bias", (_TIME_FEATURES,)
+
+
+def block_shapes(config: NetworkConfig, prefix: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield (name, shape) of every tensor of one `Block(config)`, names with a prefix."""
+    width, feed_forward = config.width, config.feed_forward
+    yield prefix + "attention_norm.weight", (width,)
+    yield prefix + "feed_forward_norm.weight", (width,)
+    yield prefix + "qkv.weight", (3 * width, width)
+    yield prefix + "attention_out.weight", (width, width)
+    yield prefix + "gate_up.weight", (2 * feed_forward, width)
+    yield prefix + "down.weight", (width, feed_forward)
+    if config.time_input:
+        yield prefix + "modulation.weight", (4 * width, _TIME_FEATURES)
+        yield prefix + "modulation.bias", (4 * width,)
 
 
 class RMSNorm(nn.Module):

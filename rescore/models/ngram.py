@@ -25,13 +25,20 @@ import numpy as np
 
 from rescore.errors import FormatError, ModelError, RescoreError
 from rescore.formats.files import atomic_writer, text_lines
+from rescore.formats.strict_json import short
+from rescore.models.opening import (
+    FORMAT,
+    VERSION,
+    checked_field,
+    opening,
+    read_config,
+    tensor_shapes,
+)
 from rescore.text import normalizer
 
 __all__ = ["BOS", "EOS", "UNK", "NgramModel", "find", "load", "make_directory", "save"]
 
 UNK, BOS, EOS = "<unk>", "<s>", "</s>"
-
-_FORMAT, _VERSION = "dlmrescore-model", 1
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,8 @@ def save(model: NgramModel, directory: Path) -> None:
 
     make_directory(directory)
     config = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "objective": "ngram",
         "order": model.order,
         "normalizer": model.normalizer,
@@ -182,17 +189,19 @@ def load(directory: Path) -> NgramModel:
         words = [word for _, word in text_lines(directory / "words.txt")]
     except FormatError as error:
         raise ModelError(f"{error}") from error
-    arrays = _read_arrays(directory / "model.safetensors")
-    order = int(config["order"])
-    keys = [f"keys.{n}" for n in range(2, order + 1)]
-    log_probs = [f"log_probs.{n}" for n in range(1, order + 1)]
-    backoffs = [f"backoffs.{n}" for n in range(1, order)]
+    path, order = directory / "model.safetensors", config["order"]
+    shapes = tensor_shapes(path)
+    keys = [f"keys.{n}" for n in range(2, min(order, len(shapes)) + 1)]
+    log_probs = [f"log_probs.{n}" for n in range(1, min(order, len(shapes)) + 1)]
+    backoffs = [f"backoffs.{n}" for n in range(1, min(order, len(shapes)))]
     expected = {*keys, *log_probs, *backoffs}
-    if set(arrays) != expected:
+    if set(shapes) != expected:
         raise ModelError(
-            f"{directory / 'model.safetensors'}: holds {', '.join(sorted(arrays))}, "
-            f"expected {', '.join(sorted(expected))}; restore the file"
+            f"{path}: holds {', '.join(sorted(shapes))[:200]}, "
+            f"expected {', '.join(sorted(expected))[:200]}; restore the file"
         )
+    _check_shapes(shapes, words, path)
+    arrays = _read_arrays(path)
     model = NgramModel(
         words,
         tuple(arrays[name] for name in log_probs),
@@ -204,54 +213,60 @@ def load(directory: Path) -> NgramModel:
     if model.digest != config["digest"]:
         raise ModelError(
             f"{directory}: its files do not belong together (digest {model.digest}, "
-            f"expected {config['digest']}); restore or train it again"
+            f"expected {short(config['digest'])}); restore or train it again"
         )
     return model
 
 
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], words: Sequence[str], path: Path) -> None:
+    """Raise ModelError unless words, keys, probabilities and back-offs fit each other."""
+    missing = [word for word in (BOS, EOS) if word not in words]
+    if missing:
+        raise ModelError(f"{path.parent}: words.txt lacks {missing[0]}; restore the file")
+    for name, shape in shapes.items():
+        order = name.rpartition(".")[2]
+        count = len(words) if order == "1" else shapes[f"log_probs.{order}"][0]
+        if shape != (count,):
+            raise ModelError(
+                f"{path}: {name} has the shape {shape}, expected ({count},); "
+                "files of two models are mixed"
+            )
+
+
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    config = read_config(path, "give what `dlmrescore train ngram` made, an ARPA or KenLM file")
+    objective = checked_field(config, "objective", str, path)
+    if objective != "ngram":
         raise ModelError(
-            f"{path}: cannot read the model's configuration ({error.strerror}); "
-            "give a model directory, an ARPA file or a KenLM binary"
-        ) from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON ({error}); restore the file") from error
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise ModelError(
-            f"{path}: not a {_FORMAT} configuration; give what `dlmrescore train ngram` made"
+            f"{path.parent}: holds objective {short(objective)!r}, expected 'ngram'; "
+            f"pass --scorer {short(objective)}"
         )
-    if config.get("objective") != "ngram":
-        raise ModelError(
-            f"{path.parent}: holds objective {config.get('objective')!r}, expected 'ngram'; "
-            f"pass --scorer {config.get('objective')}"
-        )
-    if config.get("version") != _VERSION:
-        raise ModelError(
-            f"{path}: model version {config.get('version')!r}, this release reads {_VERSION}; "
-            "update dlmrescore"
-        )
+    for name, kind in (("order", int), ("digest", str), ("normalizer", str)):
+        checked_field(config, name, kind, path)
+    if config["order"] < 1:
+        raise ModelError(f'{path}: "order" is {config["order"]}, expected 1 or more')
+    card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
     try:
         normalizer(config["normalizer"])
-        return {
-            **config,
-            "order": int(config["order"]),
-            "digest": str(config["digest"]),
-            "card": dict(config.get("card") or {}),
-        }
-    except (KeyError, TypeError, ValueError, RescoreError) as error:
+    except RescoreError as error:
         raise ModelError(
             f"{path}: the configuration does not fit ({error}); restore the file"
         ) from error
+    return {**config, "card": card}
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a file, memory-mapped: torch's reader maps, NumPy's would copy."""
     import safetensors.torch  # noqa: PLC0415 - torch
 
-    try:
-        return {name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{path}: cannot read the model ({error}); restore the file") from error
+    with opening(path, "restore the file"):
+        arrays = {
+            name: tensor.numpy() for name, tensor in safetensors.torch.load_file(path).items()
+        }
+    for name, array in arrays.items():
+        dtype = np.int64 if name.startswith("keys") else np.float32
+        if array.dtype != dtype:
+            raise ModelError(
+                f"{path}: {name} is of {array.dtype}, expected {np.dtype(dtype)}; restore the file"
+            )
+    return arrays

@@ -13,6 +13,7 @@ Letters in shapes: B batch, T feature frames, F bins, L frames of the output, D 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rescore.errors import ModelError
-from rescore.models.network import Block, NetworkConfig, RMSNorm, initialise, rotation
+from rescore.models.network import (
+    Block,
+    NetworkConfig,
+    RMSNorm,
+    block_shapes,
+    initialise,
+    rotation,
+)
 
 __all__ = [
     "SHORTEST",
@@ -29,6 +37,7 @@ __all__ = [
     "SpeechNetwork",
     "normalised",
     "output_frames",
+    "speech_tensor_shapes",
 ]
 
 #: Feature frames to one frame of the output, and the fewest that make one.
@@ -92,6 +101,31 @@ class Subsampling(nn.Module):
             x = functional.silu(convolution(x))  # (B, C, L, F / 4) after both
         projected: Tensor = self.project(x.transpose(1, 2).flatten(2))
         return projected
+
+
+def speech_tensor_shapes(config: SpeechConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield (name, shape) of every tensor of `SpeechNetwork(config)`, by arithmetic alone.
+
+    Exact check: tests/models/test_opening.py::test_shapes_by_arithmetic_are_those_of_a_recogniser.
+    """
+    width = config.width
+    yield "subsampling.convolutions.0.weight", (_CHANNELS, 1, 3, 3)
+    yield "subsampling.convolutions.0.bias", (_CHANNELS,)
+    yield "subsampling.convolutions.1.weight", (_CHANNELS, _CHANNELS, 3, 3)
+    yield "subsampling.convolutions.1.bias", (_CHANNELS,)
+    yield "subsampling.project.weight", (width, _CHANNELS * (((config.bins - 1) // 2 - 1) // 2))
+    yield "subsampling.project.bias", (width,)
+    for layer in range(config.layers):
+        convolution = f"blocks.{layer}.convolution."
+        yield convolution + "norm.weight", (width,)
+        yield convolution + "inner_norm.weight", (width,)
+        yield convolution + "gate.weight", (2 * width, width)
+        yield convolution + "depthwise.weight", (width, 1, config.kernel)
+        yield convolution + "convolution_out.weight", (width, width)
+        yield from block_shapes(config.block, f"blocks.{layer}.block.")
+    yield "final_norm.weight", (width,)
+    yield "head.weight", (config.symbols, width)
+    yield "head.bias", (config.symbols,)
 
 
 class ConvolutionModule(nn.Module):

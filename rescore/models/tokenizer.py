@@ -10,6 +10,7 @@ import numpy as np
 import sentencepiece
 
 from rescore.errors import ModelError
+from rescore.models.opening import one_line, read_file
 
 __all__ = ["Tokenizer", "read_tokenizer", "train_tokenizer"]
 
@@ -27,13 +28,14 @@ class Tokenizer:
     def __init__(self, serialized: bytes, where: str = "tokenizer") -> None:
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
-        except (RuntimeError, ValueError) as error:
+            self.size: int = self._processor.get_piece_size()
+            pieces = [self._processor.id_to_piece(i) for i in range(self.size)]
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ModelError(
-                f"{where}: not a SentencePiece model ({error}); "
+                f"{where}: not a SentencePiece model ({one_line(error)}); "
                 "restore the file or train the vocabulary again"
             ) from error
         self.serialized = serialized
-        self.size: int = self._processor.get_piece_size()
         self.pad_id: int = self._processor.pad_id()
         self.unk_id: int = self._processor.unk_id()
         self.bos_id: int = self._processor.bos_id()
@@ -42,9 +44,7 @@ class Tokenizer:
             raise ModelError(
                 f"{where}: the vocabulary lacks pad, unk, bos or eos; train it with all four"
             )
-        self._starts = np.array(
-            [self._processor.id_to_piece(i).startswith(_WORD_START) for i in range(self.size)]
-        )
+        self._starts = np.array([piece.startswith(_WORD_START) for piece in pieces])
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without BOS and EOS."""
@@ -131,9 +131,4 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int, sample: int = 400_000
 
 def read_tokenizer(path: Path) -> Tokenizer:
     """Load `tokenizer.model`. Raises ModelError naming the file if it is missing or broken."""
-    try:
-        return Tokenizer(path.read_bytes(), str(path))
-    except OSError as error:
-        raise ModelError(
-            f"{path}: cannot read the tokenizer ({error.strerror}); restore the file"
-        ) from error
+    return Tokenizer(read_file(path, "the tokenizer", "restore the file"), str(path))

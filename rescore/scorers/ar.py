@@ -18,11 +18,13 @@ from torch import Tensor
 from rescore.batching import Budget, halve, is_out_of_memory
 from rescore.diffusion.plans import sums
 from rescore.diffusion.queries import readout_rows
-from rescore.errors import ScoreError
+from rescore.errors import FormatError, ScoreError
+from rescore.formats.files import head
 from rescore.interfaces import CausalLM, Cost, Scope
 from rescore.models.adapters import NetworkCausalLM
 from rescore.models.embedded import open_checkpoint
 from rescore.models.hub import load_causal, load_tokenizer
+from rescore.models.opening import FORMAT
 from rescore.scorers import networks
 from rescore.scorers.chunks import score_lists
 from rescore.scorers.family import ScorerFamily, Vocabulary
@@ -38,6 +40,9 @@ Prepared = list[tuple[NBest, list[list[TokenSequence]]]]
 
 #: Raised whenever a number changes for equal settings.
 _VERSION, _HUB_VERSION = 2, 3
+
+#: Bytes of a configuration in which the name of our format stands.
+_HEAD_SIZE = 1 << 20
 
 
 def log_prob(
@@ -304,8 +309,10 @@ def _is_ours(options: ScorerOptions) -> bool:
     """Whether the model is a checkpoint of this package, not a Hugging Face model."""
     if options.model is None:
         return True
-    config = Path(options.model) / "config.json"
-    return config.is_file() and b"dlmrescore-model" in config.read_bytes()
+    try:
+        return FORMAT.encode() in head(Path(options.model) / "config.json", _HEAD_SIZE)
+    except FormatError:
+        return False  # whatever is wrong with it, loading it says
 
 
 def _refuse(options: ScorerOptions, name: str, reason: str) -> None:

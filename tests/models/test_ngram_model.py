@@ -101,9 +101,9 @@ def change_arrays(change):
     [
         (
             lambda d: (d / "config.json").unlink(),
-            r"model/config\.json: cannot read the model's configuration \(No such file",
+            r"model/config\.json: the model's configuration cannot be read: no such file",
         ),
-        (lambda d: (d / "config.json").write_text("{"), r"model/config\.json: not JSON"),
+        (lambda d: (d / "config.json").write_text("{"), r"model/config\.json: broken JSON"),
         (
             lambda d: (d / "config.json").write_text("[]"),
             r"model/config\.json: not a dlmrescore-model configuration",
@@ -114,7 +114,7 @@ def change_arrays(change):
         ),
         (
             broken_config(version=2),
-            r"model/config\.json: model version 2, this release reads 1; update dlmrescore",
+            r"model/config\.json: version a number \(2\), this release reads 1; update dlmrescore",
         ),
         (broken_config(order="three"), r"model/config\.json: the configuration does not fit"),
         (
@@ -129,15 +129,19 @@ def change_arrays(change):
         (lambda d: (d / "words.txt").write_bytes(b"\xff"), r"model/words\.txt:1: not UTF-8"),
         (
             lambda d: (d / "words.txt").write_text("a\n"),
-            r"model: its files do not belong together \(digest ",
+            r"model: words\.txt lacks <s>; restore the file",
+        ),
+        (
+            lambda d: (d / "words.txt").write_text("<s>\n</s>\n"),
+            r"model/model\.safetensors: .* has the shape .*; files of two models are mixed",
         ),
         (
             lambda d: (d / "model.safetensors").unlink(),
-            r"model/model\.safetensors: cannot read the model",
+            r"model/model\.safetensors: cannot be read: no such file",
         ),
         (
             lambda d: (d / "model.safetensors").write_bytes(b"short"),
-            r"model/model\.safetensors: cannot read the model",
+            r"model/model\.safetensors: the header has .* bytes and the file 5; it is cut off",
         ),
         (change_arrays(lambda arrays: arrays.pop("keys.3")), r"model/model\.safetensors: holds "),
         (

@@ -18,6 +18,7 @@ from torch import Tensor
 from rescore.errors import FormatError
 from rescore.formats.files import name_of, read_bytes
 from rescore.formats.strict_json import short
+from rescore.formats.torch_file import check_stored
 from rescore.lattice.formats.base import ArcColumns, build
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.symbols import Symbols, number_words
@@ -65,6 +66,7 @@ def load(file: str) -> object:
     Raises FormatError for a pickle with code, and for a damaged file.
     """
     where, data = name_of(file), io.BytesIO(read_bytes(file))
+    check_stored(data, where)
     allow = getattr(torch.serialization, "safe_globals", None)
     allowed: AbstractContextManager[Any] = nullcontext() if allow is None else allow([_Ragged])
     try:

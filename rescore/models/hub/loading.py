@@ -14,13 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from rescore.errors import ModelError
 from rescore.models.hub.causal import HubCausalLM
+from rescore.models.hub.files import (
+    Weights,
+    check_directory,
+    check_loaded,
+    check_network,
+    check_tokens,
+)
 from rescore.models.hub.limits import max_length
 from rescore.models.hub.masked import HubMaskedLM
 from rescore.models.hub.tokenizer import HubTokenizer
+from rescore.models.opening import opening
 
 __all__ = [
     "HubModel",
@@ -59,14 +69,17 @@ def load_masked(
     remote_code: bool = False,
 ) -> HubModel[HubMaskedLM]:
     """Load a masked LM. Raises ModelError."""
-    network, tokenizer = load_parts("AutoModelForMaskedLM", model, remote_code)
-    digest = weights_digest(network, tokenizer)  # before the weights change their dtype
-    return HubModel(
-        HubMaskedLM(network, tokenizer, model, device, dtype),
-        HubTokenizer(tokenizer, model),
-        max_length(network.config),
-        digest,
-    )
+    with opening(model, _ADVICE):
+        network, tokenizer = load_parts("AutoModelForMaskedLM", model, remote_code)
+        digest = weights_digest(network, tokenizer)  # before the weights change their dtype
+        pieces = HubTokenizer(tokenizer, model)
+        masked = HubMaskedLM(network, tokenizer, model, device, dtype)
+        check_tokens(tokenizer, masked.vocab_size, model)
+        length = max_length(network.config)
+        trial = torch.zeros(1, 3, dtype=torch.int64, device=device)
+        logits = masked.log_probs(trial, torch.zeros(1), torch.zeros_like(trial, dtype=torch.bool))
+        _check_trial(logits, masked.vocab_size, length, model)
+    return HubModel(masked, pieces, length, digest)
 
 
 def load_causal(
@@ -77,14 +90,26 @@ def load_causal(
     remote_code: bool = False,
 ) -> HubModel[HubCausalLM]:
     """Load a causal LM. Raises ModelError."""
-    network, tokenizer = load_parts("AutoModelForCausalLM", model, remote_code)
-    digest = weights_digest(network, tokenizer)  # before the weights change their dtype
-    return HubModel(
-        HubCausalLM(network, device, dtype),
-        HubTokenizer(tokenizer, model),
-        max_length(network.config),
-        digest,
-    )
+    with opening(model, _ADVICE):
+        network, tokenizer = load_parts("AutoModelForCausalLM", model, remote_code)
+        digest = weights_digest(network, tokenizer)  # before the weights change their dtype
+        pieces = HubTokenizer(tokenizer, model)
+        causal = HubCausalLM(network, device, dtype)
+        check_tokens(tokenizer, causal.vocab_size, model)
+        length = max_length(network.config)
+        trial = torch.zeros(3, dtype=torch.int64, device=device)
+        logits = causal.readout(causal.encode(trial, np.array([-1, 0, 1])))
+        _check_trial(logits, causal.vocab_size, length, model)
+    return HubModel(causal, pieces, length, digest)
+
+
+def _check_trial(logits: Tensor, rows: int, length: int, model: str) -> None:
+    """Raise ModelError for a network that does not do what its configuration says."""
+    if logits.shape[-1] != rows or length < 3:
+        raise ModelError(
+            f"{model}: its configuration says {rows} pieces and {length} positions, the network "
+            f"gives {logits.shape[-1]} logits; {_ADVICE}"
+        )
 
 
 def load_tokenizer(model: str, *, remote_code: bool = False) -> tuple[HubTokenizer, int]:
@@ -92,8 +117,10 @@ def load_tokenizer(model: str, *, remote_code: bool = False) -> tuple[HubTokeniz
 
     Raises ModelError.
     """
-    config, tokenizer = load_parts("AutoConfig", model, remote_code)
-    return HubTokenizer(tokenizer, model), max_length(config)
+    with opening(model, _ADVICE):
+        config, tokenizer = load_parts("AutoConfig", model, remote_code)
+        check_tokens(tokenizer, int(config.vocab_size), model)
+        return HubTokenizer(tokenizer, model), max_length(config)
 
 
 def load_parts(
@@ -112,21 +139,32 @@ def load_parts(
         ) from error
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    is_local = Path(model).is_dir()
+    weights = check_directory(Path(model)) if is_local and not remote_code else None
+    problem = "cannot load a Hugging Face model"
+    if not is_local:
+        problem = "there is no directory of this name, and the Hugging Face Hub gave none"
+    with opening(model, _ADVICE, problem):
         loaded = [
             getattr(transformers, part).from_pretrained(model, trust_remote_code=remote_code)
             for part in parts
         ]
-        network = _with_attention(getattr(transformers, kind), model, remote_code)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
-        problem = (
-            "cannot load a Hugging Face model"
-            if Path(model).is_dir()
-            else "there is no directory of this name, and the Hugging Face Hub gave none"
-        )
-        raise ModelError(f"{model}: {problem} ({reason}); {_ADVICE}") from error
+        network = _network(getattr(transformers, kind), model, remote_code, weights)
     return network, *loaded
+
+
+def _network(kind: Any, model: str, remote_code: bool, weights: Weights | None) -> Any:
+    """The network, or its configuration where that is the `kind`."""
+    import transformers  # noqa: PLC0415 - heavy and optional
+
+    if kind is transformers.AutoConfig:
+        return kind.from_pretrained(model, trust_remote_code=remote_code)
+    if weights is not None:
+        config = transformers.AutoConfig.from_pretrained(model)
+        check_network(kind, config, weights, model)
+    network, report = _with_attention(kind, model, remote_code)
+    check_loaded(report, model)
+    return network
 
 
 def _refuse_wrong_path(model: str) -> None:
@@ -144,15 +182,17 @@ def _refuse_wrong_path(model: str) -> None:
 
 
 def _with_attention(kind: Any, model: str, remote_code: bool) -> Any:
-    """The network with torch's fused attention where its architecture has that, else the plain."""
+    """The network with torch's fused attention where its architecture has that, else the plain.
+
+    With it comes what transformers says of the weights that it found.
+    """
+    options = {"trust_remote_code": remote_code, "output_loading_info": True}
     try:
-        return kind.from_pretrained(
-            model, trust_remote_code=remote_code, attn_implementation="sdpa"
-        )
+        return kind.from_pretrained(model, attn_implementation="sdpa", **options)
     except ValueError as error:
         if "scaled_dot_product_attention" not in str(error):
             raise
-    return kind.from_pretrained(model, trust_remote_code=remote_code, attn_implementation="eager")
+    return kind.from_pretrained(model, attn_implementation="eager", **options)
 
 
 def weights_digest(network: torch.nn.Module, tokenizer: Any) -> str:
