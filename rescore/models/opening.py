@@ -95,7 +95,7 @@ def read_file(path: Path, what: str, advice: str) -> bytes:
     try:
         return read_bytes(path)
     except FormatError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{path}: ").removesuffix("; check the path")
         raise ModelError(f"{path}: {what} {reason}; {advice}") from error
 
 

@@ -121,13 +121,19 @@ def spoil(folder, name, change):
 @pytest.mark.parametrize(
     ("spoilt", "complaint"),
     [
-        (lambda f: (f / "config.json").unlink(), "config.json: cannot read .* give the directory"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json: not JSON"),
+        (
+            lambda f: (f / "config.json").unlink(),
+            "config.json: the model's configuration cannot be read: .*; train one",
+        ),
+        (lambda f: (f / "config.json").write_text("{"), "config.json: broken JSON"),
         (
             lambda f: spoil(f, "config.json", lambda c: c.update(format="x")),
             "not a dlmrescore-recogniser configuration",
         ),
-        (lambda f: spoil(f, "config.json", lambda c: c.update(version=9)), "version 9, this"),
+        (
+            lambda f: spoil(f, "config.json", lambda c: c.update(version=9)),
+            r"version a number \(9\), this",
+        ),
         (
             lambda f: spoil(f, "config.json", lambda c: c["network"].update(width=7)),
             "does not fit .*width 7",
@@ -136,16 +142,22 @@ def spoil(folder, name, change):
             lambda f: spoil(f, "config.json", lambda c: c["network"].update(magic=7)),
             "does not fit .*magic",
         ),
-        (lambda f: (f / "symbols.json").unlink(), "symbols.json: cannot read"),
+        (
+            lambda f: (f / "symbols.json").unlink(),
+            "symbols.json: the recogniser's symbols cannot be read",
+        ),
         (
             lambda f: spoil(f, "symbols.json", lambda c: c.update(blank=9)),
-            "symbols.json: these are no symbols .*blank is column 9",
+            "symbols.json: these are no symbols: .*blank is column 9",
         ),
         (
             lambda f: spoil(f, "symbols.json", lambda c: c["pieces"].append("z")),
             "4 columns, its symbols are 5; files of two models",
         ),
-        (lambda f: (f / "model.safetensors").write_bytes(b"x"), "cannot read the weights"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"x"),
+            "the header has 120 bytes and the file 1",
+        ),
     ],
 )
 def test_a_broken_recogniser_is_one_line(tmp_path, spoilt, complaint):
@@ -159,7 +171,7 @@ def test_a_broken_recogniser_is_one_line(tmp_path, spoilt, complaint):
 def test_pieces_without_their_model_are_one_line(tmp_path):
     save_recogniser(small_recogniser(piece_symbols(small_tokenizer())), tmp_path)
     (tmp_path / "tokenizer.model").unlink()
-    with pytest.raises(ModelError, match=r"tokenizer\.model: cannot read the tokenizer"):
+    with pytest.raises(ModelError, match=r"tokenizer\.model: the tokenizer cannot be read"):
         load_recogniser(tmp_path)
 
 
