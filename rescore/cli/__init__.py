@@ -18,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from rescore.cli import streams
+from rescore.cli.limits import limit_options
 from rescore.cli.reporting import Reporter
 
 __all__ = ["main"]
@@ -112,6 +113,7 @@ def _set_verbose(ctx: click.Context, _parameter: click.Parameter, is_asked: bool
     callback=_set_verbose,
     help="After the one line of an error, print its traceback too.",
 )
+@limit_options
 def cli() -> None:
     """Rescore ASR N-best lists with diffusion language models.
 

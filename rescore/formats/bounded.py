@@ -207,7 +207,8 @@ class _Inflated(io.RawIOBase):
         if self._count > max(least, INFLATION * self._compressed.count):
             raise FormatError(
                 f"{self._name}: inflates to more than {readable_size(least)} and {INFLATION} times "
-                "its size, as no text does; if it is meant to, raise --max-line or decompress it"
+                "its size, as no text does; if it is meant to, decompress it first, or raise "
+                "dlmrescore --max-line SIZE"
             )
         return count
 
@@ -229,7 +230,7 @@ def numbered(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
         if len(line) > limit and not line.endswith(b"\n"):
             raise FormatError(
                 f"{name}:{number}: the line is longer than {readable_size(limit)}; check that the "
-                "file is of this format, or raise --max-line"
+                "file is of this format, or raise the limit: dlmrescore --max-line SIZE"
             )
         if number == 1:
             line = line.removeprefix(BOM_UTF8)  # noqa: PLW2901
@@ -248,7 +249,7 @@ def whole(file: BinaryIO, name: str) -> bytes:
         if count > limit:
             raise FormatError(
                 f"{name}: holds more than {readable_size(limit)}, and is read whole; check that it "
-                "is the right file, or raise --max-file"
+                "is the right file, or raise the limit: dlmrescore --max-file SIZE"
             )
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 

@@ -178,7 +178,7 @@ class Journal(Generic[T]):
             if len(line) == limit:
                 raise FormatError(
                     f"{self.path}:{number}: the line is longer than {readable_size(limit)}; "
-                    "delete the journal, or raise --max-line"
+                    "delete the journal, or raise dlmrescore --max-line SIZE"
                 )
             if not line.endswith(b"\n"):
                 break

@@ -44,7 +44,7 @@ def test_a_line_of_the_longest_length_is_read_and_a_longer_one_refused(tmp_path)
         path = saved(tmp_path, b"b\n" + longest + b"a" + end)
         assert refusal(lambda path=path: list(byte_lines(path))) == (
             f"{path}:2: the line is longer than 4 KiB; check that the file is of this format, or "
-            "raise --max-line"
+            "raise the limit: dlmrescore --max-line SIZE"
         )
 
 
@@ -56,7 +56,7 @@ def test_a_whole_file_of_the_largest_size_is_read_and_a_larger_one_refused(tmp_p
     path = saved(tmp_path, pack(data))
     assert refusal(lambda: read_bytes(path)) == (
         f"{path}: holds more than 64 KiB, and is read whole; check that it is the right file, or "
-        "raise --max-file"
+        "raise the limit: dlmrescore --max-file SIZE"
     )
 
 
