@@ -117,11 +117,12 @@ def ctc_command(
     from rescore.train.ctc import sizes_of_recogniser, train_ctc  # noqa: PLC0415 - torch
     from rescore.train.curve import plot_curves  # noqa: PLC0415
     from rescore.train.speech_corpus import prepare_speech  # noqa: PLC0415
+    from rescore.train.speed import multiplies_bfloat16  # noqa: PLC0415
 
     if tokenizer is not None and vocab_size is not None:
         raise click.UsageError("--tokenizer and --vocab-size exclude each other; give one of them")
     fields = {name: value for name, value in training.items() if value is not None}
-    fields.setdefault("bf16", False)
+    fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
     if start_from is not None:
         fields = {**sizes_of_recogniser(start_from), **fields, "start_from": str(start_from)}
     options = CtcOptions(**fields, evaluate_every=training["save_every"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from rescore.acoustic.audio import read_audio, resample, seconds_of
 from rescore.acoustic.ctc import frames_needed
@@ -28,6 +29,7 @@ from rescore.acoustic.recogniser import (
 )
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import TrainError
+from rescore.models.checkpoint import replace_file
 from rescore.models.speech_network import output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
 from rescore.text import normalizer
@@ -35,6 +37,7 @@ from rescore.train.corpus import bucketed
 from rescore.train.learner import Batch
 from rescore.train.options import SpeechOptions
 from rescore.train.prepare import read_settings
+from rescore.train.state import writing_to
 
 __all__ = ["SpeechBatches", "SpeechCorpus", "open_speech", "prepare_speech"]
 
@@ -132,11 +135,10 @@ def prepare_speech(options: SpeechOptions) -> None:
     train, valid = (list(_spoken(paths, options)) for paths in (options.audio, options.valid))
     symbols = _symbols(options, [text for _, text in train])
     write_symbols(symbols, directory)
-    _encode(train, symbols, options, directory / "train", options.speeds)
-    _encode(valid, symbols, options, directory / "valid", (1.0,))
-    temporary = ready.with_name("ready.json.tmp")
-    temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    temporary.replace(ready)
+    with writing_to(directory):
+        _encode(train, symbols, options, directory / "train", options.speeds)
+        _encode(valid, symbols, options, directory / "valid", (1.0,))
+        replace_file(ready, (json.dumps(settings) + "\n").encode())
 
 
 def _check_settings(ready: Path, settings: dict[str, Any]) -> None:
@@ -190,7 +192,9 @@ def _encode(
     targets = [symbols.encode(text, utterance.place()) for utterance, text in spoken]
     lengths: list[int] = []
     with (directory / "features.bin").open("wb") as file:
-        for utterance, _ in spoken:
+        for utterance, _ in tqdm(
+            spoken, f"features of {directory.name}", unit="utt", mininterval=5
+        ):
             audio = read_audio(utterance, options.sampling_rate)
             for speed in speeds:
                 features = fbank(resample(audio, speed, 1.0), options.sampling_rate, options.bins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import itertools
 import math
 from dataclasses import asdict, replace
@@ -338,6 +339,21 @@ def test_pieces_are_learned_too(tmp_path):
         load_recogniser(tmp_path / "run").symbols.decode(recogniser.symbols.encode("ab ba"))
         == "ab ba"
     )
+
+
+def test_bfloat16_learns_too(speech, tmp_path):
+    recogniser = train_ctc(speech, tmp_path, replace(TINY_CTC, bf16=True, steps=4), {})
+    assert math.isfinite(recogniser.card["training"]["valid_nats_per_token"])
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = manifest(tmp_path, texts=["a"])
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(TrainError, match=r"corpus: cannot be written \(No space left on device\)"):
+        prepare_speech(SpeechOptions((path,), (path,), tmp_path / "corpus"))
 
 
 def test_a_language_models_vocabulary_gives_the_symbols(tmp_path):
