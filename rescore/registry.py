@@ -4,6 +4,7 @@ Each table maps a name to "module:object". Open the module to see what the name 
 give your own code a name. Other packages add names by entry points (docs/adding.md).
 
     SCORERS          score --scorer NAME        texts to scores
+    DECODERS         decode --method NAME       audio to lists of hypotheses
     FORMATS          --from, convert --to NAME  files of N-best lists to lists, and back
     LATTICE_FORMATS  lattice --from NAME        files of lattices to lattices, and back
     POSTERIOR_FORMATS  posteriors --from NAME   files of other tools to posteriors
@@ -32,6 +33,7 @@ from rescore.errors import RescoreError
 
 __all__ = [
     "DECISIONS",
+    "DECODERS",
     "FORMATS",
     "FUSIONS",
     "KINDS",
@@ -77,6 +79,12 @@ SCORERS: dict[str, str] = {
     "ngram": "rescore.scorers.ngram:FAMILY",
     "ctc": "rescore.scorers.ctc:FAMILY",
     "ctc_prior": "rescore.scorers.ctc:PRIOR",
+}
+
+#: Decoders: each a `rescore.decoding.base.DecoderFamily`.
+DECODERS: dict[str, str] = {
+    "ctc_greedy": "rescore.decoding.ctc:GREEDY",
+    "ctc_beam": "rescore.decoding.ctc:BEAM",
 }
 
 #: Text normalisers: each a function `str -> str`. The config.json of a model names one, too.
@@ -128,6 +136,7 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "format": Kind(FORMATS, "dlmrescore.formats", "rescore.formats.base:Format"),
     "scorer": Kind(SCORERS, "dlmrescore.scorers", "collections.abc:Callable"),
+    "decoder": Kind(DECODERS, "dlmrescore.decoders", "rescore.decoding.base:DecoderFamily"),
     "normaliser": Kind(NORMALIZERS, "dlmrescore.normalizers", "types:FunctionType"),
     "decision": Kind(DECISIONS, "dlmrescore.decisions", "collections.abc:Callable"),
     "fusion": Kind(FUSIONS, "dlmrescore.fusions", "collections.abc:Callable"),

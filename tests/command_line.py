@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 COMMANDS = [
     "posteriors",
+    "decode",
     "convert",
     "lattice",
     "check",

@@ -37,7 +37,7 @@ def spoken(text: str, symbols: Symbols = LETTERS, seed: int = 0, frames_each: in
 
 def posteriors_of(texts: Mapping[str, str] = TEXTS, symbols: Symbols = LETTERS, seed: int = 0):
     return [
-        Posteriors(name, spoken(text, symbols, seed + number), symbols, 0.04)
+        Posteriors(name, spoken(text, symbols, seed + number), symbols, 0.04, "", f"small|{seed}")
         for number, (name, text) in enumerate(texts.items())
     ]
 
@@ -45,5 +45,5 @@ def posteriors_of(texts: Mapping[str, str] = TEXTS, symbols: Symbols = LETTERS, 
 def save_posteriors(
     path: Path, texts: Mapping[str, str] = TEXTS, symbols: Symbols = LETTERS, seed: int = 0
 ) -> str:
-    write_posteriors(posteriors_of(texts, symbols, seed), path, signature=f"small|{seed}")
+    write_posteriors(posteriors_of(texts, symbols, seed), path)
     return str(path)

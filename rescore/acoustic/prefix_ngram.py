@@ -39,6 +39,10 @@ class NgramLM(Protocol):
         """The length of the longest n-grams."""
 
     @property
+    def digest(self) -> str:
+        """Names the model in signatures."""
+
+    @property
     def normalizer(self) -> str:
         """The normaliser that a text goes through first."""
 

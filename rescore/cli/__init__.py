@@ -25,6 +25,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "posteriors": "Make the posteriors of a CTC recogniser from audio.",
+    "decode": "Make N-best lists from posteriors.",
     "convert": "Convert lists from one format to another.",
     "lattice": "Make N-best lists from lattices: k2, OpenFst, Kaldi, HTK.",
     "check": "Inspect lists before you spend compute.",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import click
 from tqdm import tqdm
 
+from rescore.cli.journals import interrupted, journal_beside
 from rescore.cli.lists import InputOptions, ListReader
 from rescore.cli.options import Sections, input_options, named, output_option
 from rescore.cli.score_options import (
@@ -62,7 +62,7 @@ def command(
         built = load_scorer(scorer, settings)
         click.echo(str(forecast(selected(lists, built), built, shard=run.shard)))
         return
-    with _journal(output) as journal:
+    with journal_beside(output) as journal:
         _score(lists, load_scorer(scorer, settings), output, journal, run, evaluator)
 
 
@@ -102,7 +102,8 @@ def _reported(name: str, total: int | None, journal: Journal[Score] | None) -> I
         try:
             yield progress
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(_interrupted(progress, journal)) from None
+            message = interrupted(progress.utterances, journal, "scores")
+            raise KeyboardInterrupt(message) from None
     if journal is not None:
         journal.discard()
     click.echo(_summary(progress, time.monotonic() - started), err=True)
@@ -112,28 +113,6 @@ def _advance(bar: tqdm[None], progress: Progress, started: float) -> None:
     speed = progress.hypotheses / max(1e-3, time.monotonic() - started)
     bar.set_postfix_str(f"{speed:.0f} hypotheses/s", refresh=False)
     bar.update()
-
-
-def _journal(output: str) -> AbstractContextManager[Journal[Score] | None]:
-    """The journal beside an output file.
-
-    Standard output, a device or a file in a missing directory has none: it cannot be resumed.
-    """
-    path = Path(output)
-    is_regular = path.is_file() or not path.exists()
-    if output == "-" or not path.parent.is_dir() or not is_regular:
-        return nullcontext()
-    return Journal(f"{output}.journal")
-
-
-def _interrupted(progress: Progress, journal: Journal[Score] | None) -> str:
-    kept = ""
-    if journal is not None and len(journal):
-        kept = f"; the scores so far are in {journal.path}"
-    return (
-        f"interrupted after {progress.utterances} utterances{kept};"
-        " run the same command again to resume"
-    )
 
 
 def _summary(progress: Progress, seconds: float) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +22,6 @@ import numpy as np
 from rescore.acoustic.ctc import frames_needed, text_log_probs
 from rescore.acoustic.label_prior import label_prior
 from rescore.acoustic.posterior_file import PosteriorFile, read_posteriors
-from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.symbols import Segmenter, Symbols
 from rescore.errors import FormatError, ModelError, ScoreError
 from rescore.formats.files import read_bytes
@@ -37,7 +36,6 @@ from rescore.types import NBest, Score, ScoreKind
 __all__ = [
     "FAMILY",
     "PRIOR",
-    "BlankCount",
     "CtcPriorScorer",
     "CtcScorer",
     "Spelling",
@@ -75,32 +73,6 @@ class Spelling:
 
 
 @dataclass
-class BlankCount:
-    """How often the blank is the most likely symbol: hardly ever if another column is it."""
-
-    frames: int = 0
-    blanks: int = 0
-
-    def add(self, posteriors: Posteriors) -> None:
-        """Count the frames of an utterance."""
-        best = posteriors.log_probs.argmax(axis=1)
-        self.frames += len(best)
-        self.blanks += int((best == posteriors.symbols.blank).sum())
-
-    def warn(self, symbols: Symbols) -> None:
-        """Log if it is less than one frame in a hundred, of at least a hundred frames."""
-        if self.frames >= 100 and self.blanks < 0.01 * self.frames:
-            logger.warning(
-                "the blank (column %d, %r) is the most likely symbol at %d of %d frames; is another"
-                " column the blank?",
-                symbols.blank,
-                symbols.pieces[symbols.blank],
-                self.blanks,
-                self.frames,
-            )
-
-
-@dataclass
 class CtcScorer:
     """Scores lists by the posteriors of their utterances."""
 
@@ -108,7 +80,6 @@ class CtcScorer:
     spelling: Spelling
     impossible: Impossible = "error"
     name: str = "am"
-    blanks: BlankCount = field(default_factory=BlankCount)
     kind: ClassVar[ScoreKind] = "log_prob"
     scope: ClassVar[Scope] = "utterance"
     per_token: ClassVar[bool] = False
@@ -175,8 +146,7 @@ class CtcScorer:
         return _cost(prepared)
 
     def warn(self) -> None:
-        """Log if the blank is hardly ever the most likely symbol."""
-        self.blanks.warn(self.posteriors.symbols)
+        """Nothing to say."""
 
     def evaluate(self, prepared: Prepared, /) -> list[Score]:
         """One Score per list."""
@@ -184,7 +154,6 @@ class CtcScorer:
 
     def _score(self, nbest: NBest, texts: Sequence[Sequence[int]]) -> Score:
         posteriors = self.posteriors.of(nbest.id, nbest.place())
-        self.blanks.add(posteriors)
         values = text_log_probs(posteriors.log_probs, texts, posteriors.symbols.blank)
         return Score(tuple(values.tolist()), self.signature, self.kind, len(texts))
 

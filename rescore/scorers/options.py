@@ -20,6 +20,7 @@ __all__ = [
     "DType",
     "Impossible",
     "ScorerOptions",
+    "absolute_path",
     "flag",
     "parse_spec",
 ]
@@ -118,9 +119,9 @@ class ScorerOptions:
         """These options with absolute paths, for a process in another working directory."""
         return replace(
             self,
-            model=_absolute(self.model),
-            posteriors=_absolute(self.posteriors),
-            bpe=_absolute(self.bpe),
+            model=absolute_path(self.model),
+            posteriors=absolute_path(self.posteriors),
+            bpe=absolute_path(self.bpe),
         )
 
     def only(self, names: frozenset[str]) -> ScorerOptions:
@@ -128,7 +129,7 @@ class ScorerOptions:
         return type(self)(**{name: getattr(self, name) for name in self.changed & names})
 
 
-def _absolute(path: str | None) -> str | None:
+def absolute_path(path: str | None) -> str | None:
     """The absolute path of what exists; anything else, such as a Hub id, as it is."""
     return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
 

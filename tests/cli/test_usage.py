@@ -224,6 +224,7 @@ def test_long_helps_have_their_options_under_headings(dlm):
         "Model",
         "Estimate",
         "Network",
+        "Recogniser",
         "New score",
         "Large runs",
         "Help",

@@ -1,0 +1,92 @@
+"""`dlmrescore decode`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from tqdm import tqdm
+
+from rescore.cli.decode_options import HEADINGS, RunOptions, decoder_options, run_options
+from rescore.cli.journals import interrupted, journal_beside
+from rescore.cli.options import Sections, named, output_option
+from rescore.decoding.base import Decoder, DecoderOptions, load_decoder
+from rescore.formats import jsonl
+from rescore.formats.files import refuse_same_file
+from rescore.pipeline.decoding import Decoding, decode
+from rescore.pipeline.journal import Journal
+from rescore.types import NBest
+
+__all__ = ["command"]
+
+
+@click.command("decode", cls=Sections, headings=HEADINGS)
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False))
+@click.option(
+    "--method",
+    type=named("decoder"),
+    default="ctc_beam",
+    show_default=True,
+    help="How hypotheses are found (docs/decoding.md).",
+)
+@output_option
+@decoder_options
+@run_options
+def command(path: str, method: str, output: str, settings: DecoderOptions, run: RunOptions) -> None:
+    """Make N-best lists of the posteriors in FILE, with exact scores.
+
+    \b
+    Each list has `am`, the exact CTC score, and `ngram` with --ngram. After an interruption or a
+    kill, run the same command again: it resumes from OUTPUT.journal. {shard} in the name of OUTPUT
+    becomes the number of the shard.
+
+    \b
+    Example: dlmrescore decode dev.safetensors -n 100 --ngram 3gram.arpa -o nbest.jsonl
+    """
+    output = run.output(output)
+    for source in (path, settings.ngram, settings.bpe, run.refs):
+        if source is not None:
+            refuse_same_file(source, output)
+    decoder = load_decoder(method, path, settings)
+    references = run.references()
+    evaluator = run.evaluator(method, path, settings)
+    with journal_beside(output) as journal, _reported(decoder, run, journal) as progress:
+        lists = decode(
+            decoder,
+            references=references,
+            progress=progress,
+            shard=run.shard,
+            journal=journal,
+            evaluator=evaluator,
+        )
+        jsonl.write(lists, output)
+
+
+@contextmanager
+def _reported(
+    decoder: Decoder, run: RunOptions, journal: Journal[NBest] | None
+) -> Iterator[Decoding]:
+    """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed.
+
+    The journal is deleted once the output is complete.
+    """
+    started = time.monotonic()
+    total = sum(1 for item in decoder.inputs() if run.shard is None or item.id in run.shard)
+    with tqdm(total=total, desc=decoder.name, unit="utt", disable=None) as bar:
+        progress = Decoding(advance=lambda _seconds: bar.update())
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            message = interrupted(progress.utterances, journal, "lists")
+            raise KeyboardInterrupt(message) from None
+    if journal is not None:
+        journal.discard()
+    elapsed = time.monotonic() - started
+    click.echo(
+        f"{progress.utterances} utterances, {progress.hypotheses} hypotheses,"
+        f" {progress.seconds / 3600:.2f} h of audio, {elapsed:.1f} s,"
+        f" RTFx {progress.seconds / max(1e-3, elapsed):.1f}",
+        err=True,
+    )

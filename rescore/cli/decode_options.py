@@ -1,0 +1,133 @@
+"""The options of `dlmrescore decode`, as records: the method's, and the run's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from rescore.acoustic.prefix_beam import BeamOptions
+from rescore.acoustic.prefix_ngram import UNITS
+from rescore.cli.options import RAY_OPTIONS, collected, shard_option, uses_ray
+from rescore.decoding.base import DecoderOptions
+from rescore.decoding.ctc import BEAM_SIZE, COUNT
+from rescore.formats.references import REFERENCE_IDS, read_references
+from rescore.pipeline import Shard
+from rescore.pipeline.decoding import MakeDecoderEvaluator, decoder_pool
+from rescore.pipeline.engine import InProcess
+
+__all__ = ["HEADINGS", "RunOptions", "decoder_options", "run_options"]
+
+#: The option that begins a section of --help, and the heading of the section.
+HEADINGS = {
+    "--method": "Method",
+    "--count": "Search",
+    "--ngram": "N-gram model",
+    "--refs": "Output",
+    "--shard": "Large runs",
+}
+
+_SEARCH = [
+    click.option(
+        "-n",
+        "--count",
+        type=click.IntRange(1),
+        help=f"Hypotheses of a list, at most; default: {COUNT}.",
+    ),
+    click.option(
+        "--beam",
+        type=click.IntRange(1),
+        help=f"Prefixes kept after every frame; default: --count, at least {BEAM_SIZE}.",
+    ),
+    click.option(
+        "--min-log-prob",
+        type=float,
+        help="A symbol that is less likely at a frame is not appended there, in nats; default: "
+        f"{BeamOptions.min_log_prob:g}.",
+    ),
+    click.option(
+        "--bpe",
+        type=click.Path(dir_okay=False),
+        help="SentencePiece model of the recogniser; default: the one in FILE.",
+    ),
+    click.option(
+        "--spans",
+        is_flag=True,
+        help="Also write the symbols of each hypothesis with times and confidences.",
+    ),
+]
+_NGRAM = [
+    click.option(
+        "--ngram",
+        type=click.Path(),
+        help="N-gram model that steers the search: of `train ngram`, ARPA or KenLM.",
+    ),
+    click.option(
+        "--ngram-unit",
+        type=click.Choice(UNITS),
+        help="What the model's words are: words, or symbols of the recogniser; default: word.",
+    ),
+    click.option(
+        "--ngram-scale",
+        type=click.FloatRange(0, min_open=True),
+        help="Weight of its log-probability; default: 1.",
+    ),
+    click.option("--ngram-bonus", type=float, help="Nats for each word or symbol; default: 0."),
+]
+
+#: Add the options of a method; the command gets them as `settings`, `DecoderOptions`.
+decoder_options = collected(DecoderOptions, "settings", [*_SEARCH, *_NGRAM])
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """References, and where the run takes place."""
+
+    refs: str | None
+    refs_ids: str
+    shard: Shard | None
+    workers: int | None
+    ray_address: str | None
+
+    def references(self) -> dict[str, str] | None:
+        """The references by id; None without --refs."""
+        if self.refs is not None:
+            return dict(read_references(self.refs, ids=self.refs_ids))
+        if self.refs_ids != "id":
+            raise click.UsageError(
+                "--refs-ids says which ids the file of --refs goes by; give --refs"
+            )
+        return None
+
+    def output(self, template: str) -> str:
+        """The output of this shard: `{shard}` and `{shards}` in the name become numbers."""
+        return template if self.shard is None else self.shard.named(template)
+
+    def evaluator(self, method: str, path: str, settings: DecoderOptions) -> MakeDecoderEvaluator:
+        """Where chunks are evaluated: in this process, or in Ray workers."""
+        if not uses_ray(self.workers, self.ray_address) or self.workers is None:
+            return InProcess
+        return decoder_pool(method, path, settings, self.workers, self.ray_address)
+
+
+#: Add the options of a run; the command gets them as `run`, `RunOptions`.
+run_options = collected(
+    RunOptions,
+    "run",
+    [
+        click.option(
+            "--refs",
+            type=click.Path(dir_okay=False),
+            help="References to write into the lists (Kaldi text, .trn or .jsonl).",
+        ),
+        click.option(
+            "--refs-ids",
+            type=click.Choice(REFERENCE_IDS),
+            default="id",
+            show_default=True,
+            help="Which ids of a lhotse file in --refs match FILE (docs/formats.md).",
+        ),
+        shard_option,
+        *RAY_OPTIONS,
+    ],
+)

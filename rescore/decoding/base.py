@@ -1,0 +1,137 @@
+"""What a method of `dlmrescore decode` is: its options, how it is built, what it decodes.
+
+A method proposes hypotheses for every utterance of FILE and gives them the scores that it knows
+exactly. The lists are like any others: `score`, `tune` and `fuse` go on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+from rescore.acoustic.prefix_ngram import NgramUnit
+from rescore.errors import ScoreError
+from rescore.interfaces import ChunkTask
+from rescore.registry import DECODERS, lookup
+from rescore.scorers.options import absolute_path
+from rescore.types import NBest
+
+__all__ = ["Decoder", "DecoderFamily", "DecoderInput", "DecoderOptions", "load_decoder"]
+
+
+@dataclass(frozen=True)
+class DecoderInput:
+    """An utterance to decode: its id, the seconds of its audio, the file it is in."""
+
+    id: str
+    seconds: float
+    where: str = ""
+
+    def place(self) -> str:
+        """Name this utterance for a message."""
+        return f"{self.where}: utterance {self.id}" if self.where else f"utterance {self.id}"
+
+
+class Decoder(ChunkTask[DecoderInput, Any, NBest], Protocol):
+    """A method at work on a file: a `ChunkTask` from utterances to lists.
+
+    Every hypothesis of a list says in `raw["origin"]` which method proposed it.
+    """
+
+    @property
+    def name(self) -> str:
+        """The method, as `--method` names it."""
+
+    def inputs(self) -> Iterator[DecoderInput]:
+        """The utterances of the file, in its order."""
+
+    def condition(self, utterance: str, /) -> str:
+        """A digest of what the list of an utterance depends on; a journal goes by it."""
+
+
+@dataclass(frozen=True)
+class DecoderOptions:
+    """Options of the methods; None is a method's own default, and counts as not given.
+
+    A method refuses an option that it does not read (`DecoderFamily`).
+
+    count: hypotheses of a list, at most.
+    beam: prefixes that the search keeps after every frame.
+    min_log_prob: a symbol that is less likely at a frame is not appended there.
+    ngram: n-gram model that steers the search: a directory, an ARPA file or a KenLM binary.
+    ngram_unit: what its words are, words or the recogniser's symbols.
+    ngram_scale, ngram_bonus: weight of its log-probability; nats for each unit.
+    bpe: the recogniser's SentencePiece model (None: the one in the file of posteriors).
+    spans: also write the symbols of a hypothesis with their times and confidences.
+    """
+
+    count: int | None = None
+    beam: int | None = None
+    min_log_prob: float | None = None
+    ngram: str | None = None
+    ngram_unit: NgramUnit | None = None
+    ngram_scale: float | None = None
+    ngram_bonus: float | None = None
+    bpe: str | None = None
+    spans: bool = False
+
+    def absolute(self) -> DecoderOptions:
+        """These options with absolute paths, for a process in another working directory."""
+        return replace(self, ngram=absolute_path(self.ngram), bpe=absolute_path(self.bpe))
+
+    @property
+    def changed(self) -> frozenset[str]:
+        """The names of the options that are given."""
+        return frozenset(
+            option.name for option in fields(self) if getattr(self, option.name) != option.default
+        )
+
+
+@dataclass(frozen=True)
+class DecoderFamily:
+    """A method under its name: `dlmrescore decode --method NAME`.
+
+    `build(path, options)` makes the decoder of a file. `options` names the options it reads, and
+    `needs` maps an option to another one without which it means nothing.
+    """
+
+    name: str
+    build: Callable[[str, DecoderOptions], Decoder]
+    options: frozenset[str]
+    needs: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, path: str, options: DecoderOptions) -> Decoder:
+        """Build the decoder. Raises ScoreError for options that it does not read."""
+        self.check(options)
+        return self.build(path, options)
+
+    def check(self, options: DecoderOptions) -> None:
+        """Raise ScoreError that names what is given and not read, if there is any."""
+        unread = sorted(options.changed - self.options)
+        if unread:
+            raise ScoreError(
+                f"--method {self.name} does not read {', '.join(map(_flag, unread))};"
+                f" leave {'it' if len(unread) == 1 else 'them'} out"
+                f" (it reads {', '.join(map(_flag, sorted(self.options)))})"
+            )
+        for option, needed in self.needs:
+            if option in options.changed and needed not in options.changed:
+                raise ScoreError(
+                    f"{_flag(option)} belongs to {_flag(needed)}; give both, or neither"
+                )
+
+
+def load_decoder(name: str, path: str, options: DecoderOptions | None = None) -> Decoder:
+    """The method called `name`, at work on the file `path`.
+
+    Raises RescoreError for an unknown name or a broken plug-in, FormatError or ModelError for a
+    file or model that cannot be used, ScoreError for an option that the method does not read.
+    """
+    family: DecoderFamily = lookup(DECODERS, name, "decoder")
+    return family(path, options or DecoderOptions())
+
+
+def _flag(option: str) -> str:
+    """How the command line writes an option."""
+    return "--" + option.replace("_", "-")
