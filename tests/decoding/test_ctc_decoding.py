@@ -187,7 +187,7 @@ def test_shards_hold_the_lists_of_the_whole_run(many):
     assert [each.id for each in whole] == list(read_posteriors(many))
     decoder = load_decoder("ctc_beam", many, DecoderOptions(count=5, beam=20))
     parts = [encoded(decode(decoder, shard=Shard(index, 3))) for index in range(3)]
-    assert sorted(sum(parts, [])) == sorted(encoded(whole))
+    assert sorted(line for part in parts for line in part) == sorted(encoded(whole))
     assert min(map(len, parts)) > 0
 
 
@@ -209,7 +209,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(many):
 def test_a_journal_belongs_to_its_options_and_its_posteriors(many):
     with Journal("journal") as journal:
         list(decode(load_decoder("ctc_greedy", many), journal=journal))
-    other = posteriors_of({name: TEXTS["u2"] for name in read_posteriors(many)}, seed=9)
+    other = posteriors_of(dict.fromkeys(read_posteriors(many), TEXTS["u2"]), seed=9)
     write_posteriors([replace(each, signature="small|0") for each in other], many)
     with Journal("journal") as journal:
         lists = list(decode(load_decoder("ctc_greedy", many), journal=journal))
