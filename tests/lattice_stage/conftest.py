@@ -18,8 +18,9 @@ if find_spec("k2") is None:
 @pytest.fixture(autouse=True)
 def _fresh():
     """Forget after each test what a recipe remembers between batches."""
-    from dlm_rescore import dump, stage  # noqa: PLC0415
+    from dlm_rescore import dump, posteriors, stage  # noqa: PLC0415
 
     stage._tested.clear()
     yield
     dump.close_dumps()
+    posteriors.close_archives()

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from dlm_rescore import recipe
+from dlm_rescore.dump import close_dumps
 from k2_lattices import SENTENCES, hlg_lattice, words_to_text
 
 import rescore
@@ -33,7 +35,9 @@ class Data:
 def params(tmp_path, *flags, method="decoding_method", **others):
     parser = argparse.ArgumentParser()
     parser.add_argument("--method")
-    recipe.add_arguments(parser, ngram=others.pop("ngram", True))
+    recipe.add_arguments(
+        parser, ngram=others.pop("ngram", True), posteriors=others.pop("posteriors", False)
+    )
     parsed = vars(parser.parse_args([*flags]))
     chosen = parsed.pop("method")
     basics = {
@@ -88,6 +92,19 @@ def test_nbest_dump_writes_beside_the_other_results_and_returns_the_best_words(t
         tmp_path, "--method", "nbest-dump", method="method"
     )  # conformer_ctc: no res_dir, no suffix
     assert recipe.dump_file(options) == tmp_path / "nbest-dev-clean.jsonl"
+
+
+def test_nbest_dump_writes_posteriors_on_request(tmp_path):
+    ctc_output = torch.randn(3, 4, 5).log_softmax(-1), torch.tensor([4, 2, 3])
+    recipe_name = "posteriors-dev-clean.ark"
+    for flags, exists in (((), False), (("--dlm-posteriors",), True)):
+        options = params(tmp_path, "--method", "nbest-dump", *flags, posteriors=True)
+        recipe.decode_lattice(options, hlg_lattice(), BATCH, words_to_text, ctc_output)
+        assert (tmp_path / recipe_name).exists() == exists
+        close_dumps()
+    data = (tmp_path / recipe_name).read_bytes()
+    assert data.startswith(b"c0 \0BFM \x04\x04\0\0\0\x04\x05\0\0\0")
+    assert len(data) == 3 * (3 + 15) + 4 * 9 * 5
 
 
 def test_dlm_rescoring_returns_words_by_key(tmp_path):

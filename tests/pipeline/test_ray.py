@@ -415,6 +415,6 @@ def test_posteriors_of_ray_workers_are_those_of_a_local_run(cluster, tmp_path, m
     model = save_letters(tmp_path / "wav2vec2", "wav2vec2")
     options, windows = EncoderOptions(str(model)), Windows(1.0, 0.2)
     recognise(utterances, load_task(options, windows), tmp_path / "local")
-    pool = posterior_pool(options, windows, workers=1)
+    pool = posterior_pool(options, windows, workers=2)
     recognise(utterances, load_task(options, windows), tmp_path / "ray", evaluator=pool)
     assert (tmp_path / "ray").read_bytes() == (tmp_path / "local").read_bytes()

@@ -17,6 +17,7 @@ import torch
 from dlm_rescore.beam_search import modified_beam_search_dlm_rescore
 from dlm_rescore.dump import dump_beam_search, dump_nbest
 from dlm_rescore.paths import IdsToText, word_ids
+from dlm_rescore.posteriors import dump_posteriors
 from dlm_rescore.stage import rescore_with_dlm
 from rescore.scorers import Scorer, ScorerOptions, load_scorer
 
@@ -37,10 +38,13 @@ _TEST = ("test-clean", "test-other")
 Texts = dict[str, list[list[str]]]
 
 
-def add_arguments(parser: argparse.ArgumentParser, ngram: bool = True) -> None:
+def add_arguments(
+    parser: argparse.ArgumentParser, ngram: bool = True, posteriors: bool = False
+) -> None:
     """Add the flags of `dlm-rescoring`; --num-paths and --nbest-scale are the recipe's own.
 
-    `ngram`: the lattices have an n-gram to scale.
+    `ngram`: the lattices have an n-gram to scale. `posteriors`: the recipe hands its CTC output to
+    `decode_lattice`.
     """
     group = parser.add_argument_group(
         "diffusion LM", "for --decoding-method dlm-rescoring (docs/icefall.md of dlmrescore)"
@@ -61,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser, ngram: bool = True) -> None:
         default=None,
         help="scale of its score; default: a grid over the dev sets",
     )
+    if posteriors:
+        group.add_argument(
+            "--dlm-posteriors",
+            action="store_true",
+            help="also append the CTC posteriors to posteriors-{set}-{suffix}.ark",
+        )
     if ngram:
         group.add_argument(
             "--dlm-ngram-lm-scale",
@@ -84,13 +94,20 @@ def choose_sets(params: Any, librispeech: Any) -> tuple[list[str], list[Any]]:
 
 
 def decode_lattice(
-    params: Any, lattice: Any, supervisions: dict[str, Any], ids_to_text: IdsToText
+    params: Any,
+    lattice: Any,
+    supervisions: dict[str, Any],
+    ids_to_text: IdsToText,
+    ctc_output: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> Texts:
     """Decode one batch from its lattice and return key -> words of every utterance.
 
-    The recipe's `decode_one_batch` returns the same.
+    The recipe's `decode_one_batch` returns the same. `ctc_output`: log-probabilities (N, T, C), and
+    the frames of each utterance (N,), for --dlm-posteriors.
     """
     cuts = supervisions["cut"]
+    if params.get("dlm_posteriors") and ctc_output is not None:
+        dump_posteriors(*ctc_output, cuts, dump_file(params, "posteriors", "ark"))
     common = {
         "num_paths": params.num_paths,
         "nbest_scale": params.nbest_scale,
@@ -156,15 +173,15 @@ def decode_beam_search(
     return {key: [ids_to_text(ids).split() for ids in hyps] for key, hyps in ids_by_key.items()}
 
 
-def dump_file(params: Any) -> Path:
-    """Return the file for the lists of the current set: nbest-{set}-{suffix}.jsonl.
+def dump_file(params: Any, kind: str = "nbest", ending: str = "jsonl") -> Path:
+    """Return the file for the lists of the current set: nbest-{set}-{suffix}.jsonl, or another.
 
     It stands beside the recipe's other results.
     """
     folder = Path(params.get("res_dir", params.exp_dir))
     folder.mkdir(parents=True, exist_ok=True)
     suffix = f"-{params.suffix}" if "suffix" in params else ""
-    return folder / f"nbest-{params.dlm_set}{suffix}.jsonl"
+    return folder / f"{kind}-{params.dlm_set}{suffix}.{ending}"
 
 
 def _method(params: Any) -> str:
