@@ -5,13 +5,13 @@ Warnings are what `check --strict` refuses.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rescore.checking.counts import ScoreSummary, Tally
 from rescore.checking.inspection import Inspection
+from rescore.fusion.cost_watch import NEARLY_ALL, NOT_LOG_PROBS
 
 __all__ = ["FINDINGS", "Finding", "findings", "percent"]
 
@@ -26,14 +26,7 @@ _MANY_UNKNOWN = 0.01  # share of tokens
 _MANY_TOKENS = 3.0  # per word; a vocabulary that fits English has 1.2 to 1.6 tokens per word
 _ENOUGH_LISTS = 20
 _ENOUGH_HYPOTHESES = 100
-_NEARLY_ALL = 0.9
 _SHOWN = 10  # unknown characters
-
-#: Names of scores that are not sums of log-probabilities: positions, totals, means, probabilities,
-#: lengths.
-_NO_LOG_PROB = re.compile(
-    r"^rank$|^total$|_per_token$|conf|posterior|count|word|length|duration|bonus|^(?!.*log).*prob"
-)
 
 
 @dataclass(frozen=True)
@@ -120,7 +113,7 @@ def _missing(score: ScoreSummary, name: str) -> Remark | None:
 def _zero(score: ScoreSummary, name: str) -> Remark | None:
     if name == "rank" or not score.zero.count:
         return None
-    if score.negative <= _NEARLY_ALL * (score.count - score.zero.count):
+    if score.negative <= NEARLY_ALL * (score.count - score.zero.count):
         return None
     share = percent(score.zero.count, score.count)
     message = (
@@ -131,7 +124,7 @@ def _zero(score: ScoreSummary, name: str) -> Remark | None:
 
 
 def _positive(score: ScoreSummary, name: str) -> Remark | None:
-    if _NO_LOG_PROB.search(name) or score.positive.count <= score.count / 2:
+    if NOT_LOG_PROBS.search(name) or score.positive.count <= score.count / 2:
         return None
     share = percent(score.positive.count, score.count)
     message = (
@@ -143,7 +136,7 @@ def _positive(score: ScoreSummary, name: str) -> Remark | None:
 
 def _upside_down(score: ScoreSummary, name: str) -> Remark | None:
     del name
-    if score.varied < _ENOUGH_LISTS or score.first_lowest <= _NEARLY_ALL * score.varied:
+    if score.varied < _ENOUGH_LISTS or score.first_lowest <= NEARLY_ALL * score.varied:
         return None
     share = percent(score.first_lowest, score.varied)
     message = (
@@ -166,7 +159,7 @@ def _constant(score: ScoreSummary, name: str) -> Remark | None:
 
 def _per_token(score: ScoreSummary, name: str) -> Remark | None:
     correlation = score.length_correlation
-    if _NO_LOG_PROB.search(name) or score.count < _ENOUGH_HYPOTHESES or not score.varied:
+    if NOT_LOG_PROBS.search(name) or score.count < _ENOUGH_HYPOTHESES or not score.varied:
         return None
     if correlation is None or correlation < -0.15 or score.negative <= score.count / 2:
         return None

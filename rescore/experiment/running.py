@@ -13,7 +13,7 @@ from rescore.experiment.options import Inputs, Options, ScorePlan
 from rescore.experiment.results import Results, compare
 from rescore.experiment.scoring import score_halves
 from rescore.formats.files import PathLike
-from rescore.fusion import recogniser_scores
+from rescore.fusion import RANK, recogniser_scores
 from rescore.wer import Unit
 
 __all__ = ["run", "run_experiment"]
@@ -53,7 +53,7 @@ def run_experiment(
 ) -> Results:
     """Do what `run` does, with its keywords as records."""
     halves = read_halves(inputs, options.depth)
-    base = options.base or recogniser_scores([*halves.dev, *halves.test])
+    base = options.base or _common_scores(halves, say)
     origin = "" if options.base else " (found in the lists)"
     say(f"the recogniser's scores: {', '.join(base)}{origin}")
     plans = options.plans()
@@ -65,6 +65,26 @@ def run_experiment(
         results = compare(halves, base, [plan.name for plan in plans], options, clock, folder)
     say(f"scored lists, weights, tables and plots are in {folder}")
     return results
+
+
+def _common_scores(halves: Halves, say: Callable[[str], object]) -> tuple[str, ...]:
+    """The recogniser's scores that dev and test have; those of one half alone are named.
+
+    Raises ScoreError where the halves have scores and none in common.
+    """
+    common = recogniser_scores([*halves.dev, *halves.test])
+    by_half = {half: recogniser_scores(lists) for half, lists in halves}
+    if common == (RANK,) != by_half["dev"] and by_half["test"] != (RANK,):
+        names = "; ".join(f"{half} has {', '.join(scores)}" for half, scores in by_half.items())
+        raise ScoreError(
+            f"dev and test have no score in common: {names}; give the same scores the same names, "
+            "or take the order of the lists alone with --base rank"
+        )
+    for half, scores in by_half.items():
+        alone = [name for name in scores if name not in common and name != RANK]
+        if alone:
+            say(f"warning: only {half} has the score {', '.join(alone)}: it is left out")
+    return common
 
 
 def _say_warnings(

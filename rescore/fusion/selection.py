@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rescore.errors import FusionError
+from rescore.fusion.cost_watch import warn_of_costs
 from rescore.fusion.descent import SearchSettings
 from rescore.fusion.dev_set import DevSet
 from rescore.fusion.table import RANK
@@ -95,6 +96,7 @@ def tune_kept(
     So a score that adds nothing on held-out folds is left out, and the recogniser's order stays
     where no score improves it. Raises as `tune` and `choose` do.
     """
+    warn_of_costs(dev.table(names))
     systems: dict[str, Tuned] = {}
     simpler: dict[str, tuple[str, ...]] = {}
     for count in range(1, len(names) + 1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TypeAlias
 
 import numpy as np
@@ -152,17 +153,29 @@ def _features(nbest: NBest, index: int, names: Sequence[str]) -> list[float]:
         if value is None and name == RANK:
             value = -float(index)
         if value is None:
-            raise ScoreError(
-                f'{nbest.place(index)}: score "{name}" is missing;'
-                " run `dlmrescore score` on this file again"
-            )
+            raise _missing(nbest, index, name)
         if not math.isfinite(value):
             raise ScoreError(
                 f'{nbest.place(index)}: score "{name}" is {value}, expected a finite number;'
-                " run `dlmrescore score` on this file again"
+                " leave the hypothesis out, or make the score again"
             )
         values.append(float(value))
     return values
+
+
+def _missing(nbest: NBest, index: int, name: str) -> ScoreError:
+    """The error for a score that a hypothesis lacks, with what it has instead."""
+    hyp = nbest.hyps[index]
+    similar = get_close_matches(name.lower(), [other.lower() for other in hyp.scores], 1, 0.75)
+    meant = [f'"{other}"' for other in hyp.scores if other.lower() in similar]
+    if meant:
+        advice = f"did you mean {meant[0]}?"
+    elif "score" in hyp.raw and not hyp.scores:
+        advice = 'it has "score": named scores stand in "scores", an object'
+    else:
+        advice = "`dlmrescore score` adds the scores of models, a recogniser brings its own"
+    names = ", ".join(hyp.scores) or "no score"
+    return ScoreError(f'{nbest.place(index)}: score "{name}" is missing, it has {names}; {advice}')
 
 
 def signature(nbest: NBest, name: str) -> str | None:

@@ -10,6 +10,7 @@ weights file gives as its `kind`; tuning is for `linear`. Reading order: `linear
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from rescore.errors import FusionError
 from rescore.formats.record import from_dict, to_dict
+from rescore.fusion.cost_watch import CostWatch
 from rescore.fusion.decisions import posterior, word_confidences
 from rescore.fusion.table import TOTAL, ScoreTable
 from rescore.fusion.weights import Fusion, check_signatures
@@ -34,6 +36,8 @@ IntArray: TypeAlias = NDArray[np.int64]
 #: A kind of fusion: (features (H, F), scales in the order of the columns, words (H,), word_bonus)
 #: of the H hypotheses of one list -> totals (H,).
 Combiner: TypeAlias = Callable[[FloatArray, Sequence[float], IntArray, float], FloatArray]
+
+logger = logging.getLogger("rescore")
 
 _POSTERIORS = ("posterior", "word_confidences")  # fields that `posteriors` adds to a hypothesis
 _TEMPERATURE = "temperature"  # field of meta.scores.total where there are posteriors
@@ -123,15 +127,19 @@ def fuse(
     choose = lookup(DECISIONS, decision, "decision")
     combine = lookup(FUSIONS, fusion.kind, "fusion")
     divisor = temperature if temperature is not None else fusion.temperature or 1.0
+    watch = CostWatch(list(fusion.scales))
     for nbest in lists:
-        check_signatures(nbest, fusion)
         table = ScoreTable.of([nbest], list(fusion.scales))
+        watch.add(table)
+        check_signatures(nbest, fusion)
         try:
             total = totals(table, fusion.scales, fusion.word_bonus, combine)
         except FusionError as error:
             raise FusionError(f"{nbest.place()}: {error}") from error
         chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)
         yield _reordered(nbest, fusion, total, chosen, divisor if posteriors else None)
+    for warning in watch.warnings():
+        logger.warning("%s", warning)
 
 
 def _reordered(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rescore.errors import FusionError
+from rescore.fusion.cost_watch import warn_of_costs
 from rescore.fusion.decisions import fit_temperature
 from rescore.fusion.descent import Optimum, SearchSettings, minimize_errors
 from rescore.fusion.dev_set import DevSet, dev_set
@@ -61,6 +62,7 @@ def tune(
     """
     dev = dev_set(lists, unit, normalizer)
     settings = SearchSettings(**search)
+    warn_of_costs(dev.table(names))
     if not cross_validate:
         return _tuned(dev, names, settings)
     return tune_and_validate(dev, names, cross_validate, settings).fusion

@@ -129,13 +129,19 @@ def _distances(ref: str, hyps: Sequence[str], unit: Unit) -> IntArray:
     return distances[[column[hyp] for hyp in hyps]]
 
 
+#: What other tools call a reference.
+_REFERENCE_NAMES = ("reference", "ref_text", "transcript", "target", "truth")
+
+
 def reference(nbest: NBest) -> str:
     """Return the reference of a list. Raises FormatError with its place if it has none."""
     if nbest.ref is None:
-        raise FormatError(
-            f'{nbest.place()}: the reference ("ref") is missing;'
-            " errors can only be counted against one, give --refs"
-        )
+        others = [name for name in _REFERENCE_NAMES if isinstance(nbest.raw.get(name), str)]
+        if others:
+            advice = f'rename "{others[0]}", or read it with --from mapped-jsonl'
+        else:
+            advice = "errors can only be counted against one, give --refs"
+        raise FormatError(f'{nbest.place()}: the reference ("ref") is missing; {advice}')
     return nbest.ref
 
 

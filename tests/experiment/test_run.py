@@ -14,7 +14,7 @@ import pytest
 from small_experiment import record, write
 
 import rescore
-from rescore.errors import FormatError
+from rescore.errors import FormatError, ScoreError
 from rescore.experiment.results import axis as sweep_axis
 from rescore.fusion import load
 from rescore.report.systems import plot_systems
@@ -177,6 +177,35 @@ def test_lists_without_scores_have_rank_and_references_come_from_files(specs):
     )
     assert results.base == ("rank",)
     assert [len(nbest.hyps) for nbest in rescore.read("out/dev.scored.jsonl")] == [2] * 7
+
+
+def rename_scores(half, **names):
+    """Give the scores of a half other names; the empty name removes one."""
+    records = []
+    for number in range(7):
+        item = record(half, number)
+        for hyp in item["hyps"]:
+            hyp["scores"] = {
+                names.get(name, name): value
+                for name, value in hyp["scores"].items()
+                if names.get(name) != ""
+            }
+        records.append(item)
+    write(f"{half}.jsonl", records)
+
+
+def test_halves_whose_scores_have_other_names_are_refused(specs):
+    rename_scores("test", am="acoustic", ngram="lm")
+    with pytest.raises(ScoreError, match="dev has am, ngram; test has acoustic, lm; give the same"):
+        rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1])
+
+
+def test_a_score_of_one_half_alone_is_left_out_aloud(specs):
+    rename_scores("test", ngram="")
+    said = []
+    results = rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1], say=said.append)
+    assert results.base == ("am",)
+    assert said[0] == "warning: only dev has the score ngram: it is left out"
 
 
 def test_without_matplotlib_everything_but_the_plots_is_there(specs, monkeypatch, caplog):

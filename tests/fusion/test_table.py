@@ -51,8 +51,8 @@ def test_a_missing_score_is_named_word_for_word():
     with pytest.raises(ScoreError) as caught:
         ScoreTable.of([lists], ["mdlm"])
     expected = (
-        'dev.jsonl:12: utterance 84-121123-0001, hypothesis 3: score "mdlm" is missing;'
-        " run `dlmrescore score` on this file again"
+        'dev.jsonl:12: utterance 84-121123-0001, hypothesis 3: score "mdlm" is missing, it has am;'
+        " `dlmrescore score` adds the scores of models, a recogniser brings its own"
     )
     assert str(caught.value) == expected
 
