@@ -14,7 +14,7 @@ from typing import Any
 from rescore.acoustic.utterance import Utterance
 from rescore.errors import FormatError
 from rescore.formats.files import PathLike, at_line, byte_lines
-from rescore.formats.lhotse_manifest import is_cut, keyed, record_of, reference_of
+from rescore.formats.lhotse_manifest import is_cut, record_of, reference_of, supervisions_of
 from rescore.formats.record import id_of
 from rescore.formats.strict_json import field, number
 
@@ -26,7 +26,8 @@ _SAVE = "save its audio with lhotse (cuts.save_audios) and give that manifest"
 def lhotse_utterances(path: PathLike, recordings: PathLike | None = None) -> Iterator[Utterance]:
     """Yield an utterance for every recording, cut or supervision of a manifest.
 
-    Supervisions need `recordings`, the manifest of what they are cut from. Raises FormatError that
+    Supervisions need `recordings`, the manifest of what they are cut from. A cut with several
+    supervisions has no text, for none is that of the whole. Raises FormatError that
     names the line.
     """
     known = {} if recordings is None else _by_id(recordings)
@@ -70,8 +71,8 @@ def _of_cut(cut: dict[str, Any], where: str) -> Utterance:
     if cut.get("recording") is None:
         raise FormatError(f"{at}: the cut has no recording, only features; give cuts with audio")
     recording = field(cut, "recording", dict, at, "an object")
-    supervisions = [supervision for _, supervision in keyed(cut, "id", where)]
-    text = reference_of(supervisions[0], at) if supervisions else None
+    supervisions = [supervision for supervision, _ in supervisions_of(cut, at)]
+    text = reference_of(supervisions[0], at) if len(supervisions) == 1 else None
     return _stretch(utterance, cut, recording, text, where)
 
 

@@ -26,9 +26,7 @@ class _Size(click.ParamType[int]):
         """The number of bytes. Raises click.BadParameter."""
         match = _SIZE.fullmatch(str(value))
         if match is None or int(match[1]) < 1:
-            self.fail(
-                f"{value!r} is no size, expected bytes, or K, M, G", param, ctx
-            )
+            self.fail(f"{value!r} is no size, expected bytes, or K, M, G", param, ctx)
         return int(match[1]) << _UNITS[match[2].upper()]
 
 

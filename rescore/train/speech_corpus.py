@@ -161,8 +161,8 @@ def _spoken(paths: tuple[Path, ...], options: SpeechOptions) -> Iterator[tuple[U
             if not text:
                 lack = "no text" if utterance.text is None else "an empty text"
                 raise TrainError(
-                    f"{utterance.place()}: has {lack}; give manifests with what was spoken, "
-                    "or leave the utterance out"
+                    f"{utterance.place()}: has {lack}; give manifests with what was spoken "
+                    "(lhotse: cuts with one supervision each), or leave the utterance out"
                 )
             seconds = seconds_of(utterance)
             if seconds > _LONGEST_SECONDS:

@@ -209,6 +209,18 @@ def test_a_cut_without_supervision_has_no_text(tmp_path):
     assert spoken(tmp_path / "c.jsonl") == [("c", "a.wav", 0.0, 0.01, None, None)]
 
 
+def test_a_cut_with_several_supervisions_has_no_text(tmp_path):
+    supervisions = [
+        {"id": text, "recording_id": "r", "start": 0, "duration": 0.005, "channel": 0, "text": text}
+        for text in ("go", "on")
+    ]
+    for number, count in enumerate((1, 2)):
+        cut = {**CUT, "supervisions": supervisions[:count]}
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps(cut))
+    assert [u.text for u in read_utterances(tmp_path / "0.jsonl")] == ["go"]
+    assert [u.text for u in read_utterances(tmp_path / "1.jsonl")] == [None]
+
+
 def test_a_file_for_each_channel_is_read(tmp_path):
     sources = [{"type": "file", "channels": [n], "source": f"{n}.wav"} for n in (0, 1)]
     cut = {**CUT, "channel": [1], "recording": {**RECORDING, "sources": sources}}
