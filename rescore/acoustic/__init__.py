@@ -2,7 +2,9 @@
 
 Reading order: `utterance`, `manifests` (which audio there is), `audio` (samples), `features`;
 `symbols` (columns and text), `posteriors` (the record), `posterior_file` (the file), `encoder`
-(what turns audio into posteriors), `recogniser` (ours) and `hub`; `ctc` (log-probabilities of
+(what turns audio into posteriors), `recogniser` (ours) and `hub`,
+`windows` (long audio), `recognition` (the work of `dlmrescore posteriors`), `formats` (posteriors
+of other tools); `ctc` (log-probabilities of
 texts), `ctc_paths` (greedy, alignment), `prefix_beam` (N-best lists), `label_prior`.
 """
 
