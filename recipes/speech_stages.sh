@@ -29,8 +29,8 @@ decode() {
 score() {
   for part in dev test; do
     dlmrescore score "$EXP/$LISTS/$part.jsonl" --scorer ar -o "$EXP/$part.1.jsonl"
-    dlmrescore score "$EXP/$part.1.jsonl" --scorer usdm:pll -o "$EXP/$part.2.jsonl"
-    dlmrescore score "$EXP/$part.2.jsonl" --scorer mdlm:nelbo -o "$EXP/$part.scored.jsonl"
+    dlmrescore score "$EXP/$part.1.jsonl" --scorer usdm --estimator pll -o "$EXP/$part.2.jsonl"
+    dlmrescore score "$EXP/$part.2.jsonl" --scorer mdlm --estimator nelbo -o "$EXP/$part.scored.jsonl"
   done
 }
 

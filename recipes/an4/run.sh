@@ -29,11 +29,12 @@ train() {
 }
 
 unseen() { # the same, without the utterances whose text is in the training data
-  for scores in $SYSTEMS; do
-    name=${scores//,/+}
+  mkdir -p "$EXP/unseen"
+  for name in greedy/test beam/test beam_ngram/test ${SYSTEMS//,/+}; do
+    part=$EXP/unseen/${name%/test}
     python "$HERE/unseen.py" "$EXP/$name.jsonl" "$EXP/data/train.txt" "$EXP/data/dev.txt" \
-      -o "$EXP/$name.unseen.jsonl"
-    dlmrescore eval "$EXP/$name.unseen.jsonl" -o "$EXP/$name.unseen.eval.json"
+      -o "$part.jsonl"
+    dlmrescore eval "$part.jsonl" -o "$part.eval.json"
   done
 }
 
