@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from add_noise import main as add_noise
@@ -19,6 +22,7 @@ from speakers import HELD_OUT_VOICE, RATE, VOICES
 
 from rescore.acoustic.audio import read_audio
 from rescore.acoustic.manifests import read_utterances
+from rescore.cli import cli
 from rescore.errors import FormatError, RescoreError
 
 MANIFEST = Path(__file__).parents[2] / "recipes" / "spoken_books" / "manifest"
@@ -326,6 +330,39 @@ def test_from_manifest_to_audio_that_the_command_line_reads(tmp_path):
     for one, text in zip(read_back, words, strict=True):
         samples = read_audio(one, RATE)
         assert 0.15 < len(samples) / RATE / len(text.split()) < 0.8  # seconds a word
+
+
+def test_every_command_of_the_script_has_the_options_it_is_given(tmp_path, monkeypatch):
+    recorder = tmp_path / "record"
+    recorder.write_text(
+        '#!/bin/sh\nprintf "%s\\t" "$(basename "$0")" "$@" >> "$EXP/commands"\n'
+        'echo >> "$EXP/commands"\n'
+    )
+    recorder.chmod(0o755)
+    for name in ("python", "dlmrescore"):
+        (tmp_path / name).symlink_to(recorder)
+    for folder in ("clean/train", "clean/dev", "clean/test", "clean/test_ked", "data", "greedy"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("data/dev.tsv", "data/test.tsv", "data/train.tsv", "books.txt"):
+        (tmp_path / name).write_text("id\tpath\ttext\n")
+    script = MANIFEST.parent / "run.sh"
+    stages = "speech noise train ngram posteriors decode held_out_voice"
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for name, value in {"EXP": tmp_path, "TEXT": tmp_path / "books.txt", "STAGES": stages}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("VALID", str(tmp_path / "books.txt"))
+    subprocess.run([shutil.which("bash"), str(script)], check=True)
+    lines = (tmp_path / "commands").read_text().splitlines()
+    scripts = {"make_audio.py": make_audio, "add_noise.py": add_noise}
+    for program, *arguments in (line.rstrip("\t").split("\t") for line in lines):
+        if program == "python":
+            command, rest = scripts[Path(arguments[0]).name], arguments[1:]
+        else:
+            command, rest = cli, arguments
+            while isinstance(command, click.Group):
+                command, rest = command.get_command(None, rest[0]), rest[1:]
+        command.make_context("command", [*rest])  # raises for an unknown option
+    assert len(lines) == 3 + 3 + 1 + 1 + 2 + 6 + 5
 
 
 def test_the_digest_depends_on_samples_and_order(tmp_path):
