@@ -74,6 +74,7 @@ def run(program: str, *arguments: str) -> None:
             sys.argv = old
 
 
+@pytest.mark.slow
 def test_the_recipe_goes_from_audio_to_significance(an4, tmp_path):
     output = tmp_path / "exp"
     for command in commands_of(an4, output, tmp_path):
