@@ -55,7 +55,8 @@ class NgramFusion:
     """An n-gram model, what its units are, and how much it counts in the search.
 
     Called with a number of utterances it makes their `PrefixScores`. Raises ScoreError for a scale
-    that is not positive, and for words where the symbols have no word boundary.
+    that is not positive, for words where the symbols have no word boundary, and for a model of
+    symbols whose normaliser changes a symbol.
     Exact check: tests/acoustic/test_prefix_ngram.py::test_a_wide_beam_adds_the_ngram_of_the_text.
     """
 
@@ -69,6 +70,8 @@ class NgramFusion:
         if not self.scale > 0:
             raise ScoreError(f"the scale of the n-gram is {self.scale}, expected above 0")
         symbols = self.symbols
+        if self.unit == "symbol":
+            _check_names(self.model, symbols)
         if self.unit == "word" and symbols.word_rule == "boundary" and symbols.boundary is None:
             raise ScoreError(
                 "the symbols have no word boundary, so an n-gram of words cannot steer the search; "
@@ -85,6 +88,16 @@ class NgramFusion:
 def symbol_names(symbols: Symbols) -> tuple[str, ...]:
     """The symbols as an n-gram of symbols has them: as they are, but U+2581 for a space."""
     return tuple(WORD_START if piece.isspace() else piece for piece in symbols.pieces)
+
+
+def _check_names(model: NgramLM, symbols: Symbols) -> None:
+    normalize, names = normalizer(model.normalizer), symbol_names(symbols)
+    for column in symbols.columns.values():
+        if normalize(names[column]) != names[column]:
+            raise ScoreError(
+                f"the n-gram model's normaliser {model.normalizer!r} changes the symbol "
+                f"{names[column]!r}, so it is no model of symbols; train it with --normalizer none"
+            )
 
 
 class _Lookup:

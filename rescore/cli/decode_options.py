@@ -10,7 +10,7 @@ from rescore.acoustic.prefix_beam import BeamOptions
 from rescore.acoustic.prefix_ngram import UNITS
 from rescore.cli.options import RAY_OPTIONS, collected, shard_option, uses_ray
 from rescore.decoding.base import DecoderOptions
-from rescore.decoding.ctc import BEAM_SIZE, COUNT
+from rescore.decoding.ctc import BEAM_PER_COUNT, COUNT
 from rescore.formats.references import REFERENCE_IDS, read_references
 from rescore.pipeline import Shard
 from rescore.pipeline.decoding import MakeDecoderEvaluator, decoder_pool
@@ -37,7 +37,7 @@ _SEARCH = [
     click.option(
         "--beam",
         type=click.IntRange(1),
-        help=f"Prefixes kept after every frame; default: --count, at least {BEAM_SIZE}.",
+        help=f"Prefixes kept after every frame; default: {BEAM_PER_COUNT} x --count.",
     ),
     click.option(
         "--min-log-prob",

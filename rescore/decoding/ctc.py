@@ -49,8 +49,8 @@ logger = logging.getLogger("rescore")
 #: Raised whenever a list changes for equal settings.
 _VERSION = 1
 
-#: Hypotheses of a list by default, and the smallest default beam.
-COUNT, BEAM_SIZE = 100, 100
+#: Hypotheses of a list by default; by default the beam is wider, for some prefixes spell one text.
+COUNT, BEAM_PER_COUNT = 100, 2
 
 #: Sequences of labels, best first, of every utterance.
 Search = Callable[[Sequence[np.ndarray]], list[list[tuple[int, ...]]]]
@@ -209,7 +209,10 @@ class CtcDecoder:
             raise ScoreError("there is no n-gram model to score texts with")
         if fusion.unit == "word":
             scorer = NgramScorer(fusion.model, normalizer(fusion.model.normalizer))
-            [score] = scorer.score([NBest("list", tuple(map(Hypothesis, labels_of)))])
+            nbest = NBest("list", tuple(map(Hypothesis, labels_of)))
+            [score] = scorer.evaluate(
+                scorer.prepare([nbest])
+            )  # misspellings are no news: no warn()
             return score
         names = symbol_names(fusion.symbols)
         values = [
@@ -295,7 +298,7 @@ def _build_beam(path: str, options: DecoderOptions) -> CtcDecoder:
     scorer = _scorer(path, options)
     count = options.count or COUNT
     beam = BeamOptions(
-        options.beam or max(count, BEAM_SIZE),
+        options.beam or BEAM_PER_COUNT * count,
         BeamOptions.min_log_prob if options.min_log_prob is None else options.min_log_prob,
     )
     if beam.beam < count:

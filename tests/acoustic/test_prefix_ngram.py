@@ -103,3 +103,6 @@ def test_fusion_that_means_nothing_is_refused():
         NgramFusion(word_model(2), chinese)
     with pytest.raises(ScoreError, match=r"scale of the n-gram is 0\.0"):
         NgramFusion(word_model(2), LETTERS, scale=0.0)
+    model = replace(symbol_model(2), normalizer="librispeech")
+    with pytest.raises(ScoreError, match=r"normaliser 'librispeech' changes the symbol '\|'"):
+        NgramFusion(model, LETTERS, "symbol")
