@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
+
+pytest.importorskip("transformers")
+pytest.importorskip("tokenizers")
+
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     HubertConfig,

@@ -6,9 +6,11 @@ import os
 import signal
 
 import numpy as np
-import soundfile
+import pytest
 
 from rescore.acoustic.symbols import Symbols
+
+soundfile = pytest.importorskip("soundfile")
 
 SYMBOLS = Symbols(("_", "|", "a", "b"), 0, "boundary", "|")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import kaldiio
 import numpy as np
 import pytest
 from command_line import files, good, refused
@@ -85,6 +84,7 @@ def test_bad_audio_is_one_line_or_skipped(dlm, model, table, folder):
 
 
 def test_posteriors_of_kaldi_become_a_file_of_ours(dlm, folder):
+    kaldiio = pytest.importorskip("kaldiio")
     logits = np.random.default_rng(0).normal([3, 0, 0], size=(9, 3))
     rows = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
     kaldiio.save_ark("p.ark", {"u": rows}, scp="p.scp")

@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hub_ctc_models import save_letters
 from small import LINES, nbest, save_small, small_checkpoint
-from small_encoder import write_audio
 
 from rescore.acoustic.loading import EncoderOptions, load_task
 from rescore.acoustic.manifests import read_utterances
@@ -410,6 +408,9 @@ def test_options_that_do_not_go_together_are_refused(models, capsys, monkeypatch
 
 
 def test_posteriors_of_ray_workers_are_those_of_a_local_run(cluster, tmp_path, monkeypatch):
+    from hub_ctc_models import save_letters  # noqa: PLC0415 - skips where it cannot be used
+    from small_encoder import write_audio  # noqa: PLC0415
+
     monkeypatch.setattr(recognition, "_CHUNK", 2)
     utterances = [*read_utterances(write_audio(tmp_path, count=6, rate=16000))]
     model = save_letters(tmp_path / "wav2vec2", "wav2vec2")
