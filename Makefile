@@ -39,7 +39,7 @@ $(VENV)/ready: pyproject.toml constraints.txt
 demo: setup ## Score a real list with the embedded models, tune on dev, print a table for test.
 	$(RUN)/dlmrescore run \
 	  --dev recipes/demo_data/dev.jsonl --test recipes/demo_data/test.jsonl --depth 10 \
-	  --scorers ar,mdlm:nelbo,usdm:pll -o demo
+	  --scorers ar,mdlm,usdm:pll -o demo
 
 test: setup ## Run the tests, in two processes (JOBS=n for others).
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile

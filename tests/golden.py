@@ -452,17 +452,18 @@ def score(name: str, line: str, lists: str = "in/small.jsonl") -> Case:
 
 def scoring() -> Iterator[Case]:
     mdlm, usdm, ar = (f"--scorer {name}" for name in ("mdlm", "usdm", "ar"))
+    nelbo = "--estimator nelbo"
     yield score("mdlm_nelbo", f"{mdlm} --estimator nelbo --per-token")
-    yield score("mdlm_nelbo_draws", f"{mdlm} --draws 3 --seed 7 --name other")
-    yield score("mdlm_nelbo_one_draw", f"{mdlm} --draws 1")
-    yield score("mdlm_nelbo_window", f"{mdlm} --draws 2 --window 16 --per-token")
-    yield score("mdlm_nelbo_no_eos", f"{mdlm} --draws 2 --no-score-eos")
+    yield score("mdlm_nelbo_draws", f"{mdlm} {nelbo} --draws 3 --seed 7 --name other")
+    yield score("mdlm_nelbo_one_draw", f"{mdlm} {nelbo} --draws 1")
+    yield score("mdlm_nelbo_window", f"{mdlm} {nelbo} --draws 2 --window 16 --per-token")
+    yield score("mdlm_nelbo_no_eos", f"{mdlm} {nelbo} --draws 2 --no-score-eos")
     yield score("mdlm_pll", f"{mdlm} --estimator pll --per-token")
     yield score("mdlm_pll_window", f"{mdlm} --estimator pll --window 16")
     yield score("mdlm_within_word", f"{mdlm} --estimator pll_within_word")
     yield score("mdlm_chain", f"{mdlm} --estimator chain --per-token")
     yield score("mdlm_chain_window", f"{mdlm} --estimator chain --window 16 --no-score-eos")
-    yield score("mdlm_none", f"{mdlm} --draws 2 --normalizer none")
+    yield score("mdlm_none", f"{mdlm} {nelbo} --draws 2 --normalizer none")
     yield score("usdm_pll", f"{usdm} --per-token")
     yield score("usdm_pll_t", f"{usdm} --estimator pll --t 0.4 --window 16 --no-score-eos")
     yield score("usdm_pll_bfloat16", f"{usdm} --dtype bfloat16")
@@ -505,7 +506,7 @@ def scoring() -> Iterator[Case]:
         line = f"score in/{half}.jsonl -o %.jsonl --scorer"
         yield case(f"score/{half}_1", f"{line} usdm")
         for i, more in enumerate(
-            ("ar", "ngram --model train/ngram --name words", "mdlm --draws 2")
+            ("ar", "ngram --model train/ngram --name words", "mdlm --estimator nelbo --draws 2")
         ):
             line = f"score score/{half}_{i + 1}.jsonl -o %.jsonl --scorer"
             yield case(f"score/{half}_{i + 2}", f"{line} {more}")

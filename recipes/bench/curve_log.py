@@ -4,7 +4,8 @@
 
 A fixed subset: every second utterance, the first `--utterances` of them, `--depth` hypotheses each.
 One file for each part, group of estimators and utterance, written whole: a run that was stopped
-goes on where it was. An array (hypotheses, draws) holds for each draw what it adds to the mean.
+goes on where it was. An array (hypotheses, draws) holds for each draw what it adds to the mean;
+`size` (hypotheses,) is the number of scored tokens.
 Random numbers are those of the scorers: aligned tokens of a list share them.
 """
 
@@ -34,7 +35,7 @@ from rescore.scorers import ScorerOptions, load_scorer
 from rescore.scorers.denoising import DenoisingScorer
 from rescore.scorers.sequences import TokenSequence
 
-FOLDS = (1, 2, 3, 4, 6, 8)
+FOLDS, FEW_FOLDS = (1, 2, 3, 4, 6, 8), (2, 3, 4)
 #: K of the other patterns of folds, and how many random patterns.
 PATTERN_FOLDS, RANDOM_PATTERNS = 4, 4
 NOISE_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -73,13 +74,13 @@ def fold_patterns(hypothesis: Hypothesis) -> dict[str, np.ndarray]:
     return patterns
 
 
-def fold_plans(hypothesis: Hypothesis, mask_id: int) -> dict[str, Plan]:
-    """K-fold PLLs as the scorer makes them."""
+def fold_plans(counts: Sequence[int], hypothesis: Hypothesis, mask_id: int) -> dict[str, Plan]:
+    """K-fold PLLs as the scorer makes them, for each K of `counts`."""
     window = hypothesis.window
     aligned = window.anchors + window.offsets
     return {
         f"folds{folds}": masked.plan_kfold_pll(window.scored_sequence, mask_id, aligned % folds)
-        for folds in FOLDS
+        for folds in counts
     }
 
 
@@ -114,6 +115,12 @@ def sampler_plans(hypothesis: Hypothesis, mask_id: int) -> dict[str, Plan]:
         )
         for name, sampler in published.SET_SAMPLERS.items()
     }
+
+
+def nelbo_plans(hypothesis: Hypothesis, mask_id: int) -> dict[str, Plan]:
+    """The NELBO as the scorer makes it."""
+    sequence, random = hypothesis.window.scored_sequence, hypothesis.random(0)
+    return {"nelbo": masked.plan_nelbo(sequence, mask_id, random)}
 
 
 def draws_of(sampler: str) -> int:
@@ -267,7 +274,9 @@ Log = Callable[[DenoisingScorer, Sequence[Hypothesis]], dict[str, np.ndarray]]
 
 #: Group -> (scorer, what it logs).
 GROUPS: dict[str, tuple[str, Log]] = {
-    "folds": ("mdlm", partial(log_masked, fold_plans)),
+    "folds": ("mdlm", partial(log_masked, partial(fold_plans, FOLDS))),
+    "few_folds": ("mdlm", partial(log_masked, partial(fold_plans, FEW_FOLDS))),
+    "nelbo": ("mdlm", partial(log_masked, nelbo_plans)),
     "patterns": ("mdlm", partial(log_masked, pattern_plans)),
     "uniform": ("usdm", log_uniform),
     "samplers": ("mdlm", partial(log_masked, sampler_plans)),
@@ -277,9 +286,9 @@ GROUPS: dict[str, tuple[str, Log]] = {
 }
 
 
-def subset(path: str, utterances: int, depth: int) -> list[NBest]:
+def subset(path: str, utterances: int, depth: int, every: int = 2) -> list[NBest]:
     """Every second utterance, the first so many, with the first `depth` hypotheses of each."""
-    lists = list(rescore.read(path))[::2][:utterances]
+    lists = list(rescore.read(path))[::every][:utterances]
     return [nbest.only(range(min(depth, len(nbest.hyps)))) for nbest in lists]
 
 
@@ -307,6 +316,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the log")
     parser.add_argument("--utterances", type=int, default=60)
     parser.add_argument("--depth", type=int, default=20)
+    parser.add_argument("--every", type=int, default=2, help="1: also the odd utterances")
     parser.add_argument(
         "--groups",
         default=",".join(f"{part}:{group}" for part in ("dev", "test") for group in GROUPS),
@@ -323,10 +333,13 @@ def main() -> None:
         family, log = GROUPS[group]
         scorer = scorers[family]
         started = time.process_time()
-        for nbest in subset(getattr(options, part), options.utterances, options.depth):
+        path_of_lists = getattr(options, part)
+        for nbest in subset(path_of_lists, options.utterances, options.depth, options.every):
             path = options.output / part / group / f"{nbest.id}.npz"
             if not path.exists():
-                write(path, log(scorer, hypotheses_of(scorer, nbest)))
+                hypotheses = hypotheses_of(scorer, nbest)
+                sizes = np.array([hypothesis.window.scored.sum() for hypothesis in hypotheses])
+                write(path, {"size": sizes, **log(scorer, hypotheses)})
         print(part, group, f"{time.process_time() - started:.0f} CPU seconds", flush=True)
 
 

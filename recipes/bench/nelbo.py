@@ -6,9 +6,9 @@
 Both sides use the same network and the same tokens, score [EOS] and run in one thread; they are
 compared at equal standard error.
 
-Ours is the scorer with its defaults: `--draws` stratified draws of an exact count of hidden tokens,
-random numbers that aligned tokens of a list share, equal corrupted sequences evaluated once, and
-log-softmax only where a token is scored.
+Ours is `--estimator nelbo` with its defaults: `--draws` stratified draws of an exact count of
+hidden tokens, random numbers that aligned tokens of a list share, equal corrupted sequences
+evaluated once, and log-softmax only where a token is scored.
 
 The baseline is the estimator of arXiv:2604.14001, written plainly. A draw takes one t ~ U(0, 1) for
 the list, hides every token of every hypothesis with probability t, evaluates the list as one padded
@@ -236,7 +236,7 @@ def main() -> None:
     lists = list(rescore.read(options.path))
     numbers = np.unique(np.linspace(0, len(lists) - 1, options.lists).astype(int))
     chosen = [lists[number] for number in numbers]
-    scorer = load_scorer("mdlm", ScorerOptions(draws=options.draws))
+    scorer = load_scorer("mdlm", ScorerOptions(estimator="nelbo", draws=options.draws))
     rows = [row_of(scorer, nbest, options) for nbest in chosen if len(nbest.hyps) > 1]
     report = {"lists": rows, "geometric_mean": over_lists(rows)}
     show(report, options)

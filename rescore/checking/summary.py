@@ -9,6 +9,7 @@ from typing import Any
 from rescore.checking.counts import ErrorRates, ScoreSummary
 from rescore.checking.findings import findings, percent
 from rescore.checking.inspection import Inspection
+from rescore.scorers.options import FOLDS
 from rescore.wer import UNIT_NAMES
 
 __all__ = ["summary_json", "summary_lines"]
@@ -80,8 +81,8 @@ def _tokens(inspection: Inspection, draws: int) -> Iterator[tuple[str, str]]:
     yield "", text
     cost = _evaluations(inspection, draws)
     text = (
-        f"ar, usdm pll {cost['one_pass']:,}; nelbo of {draws} draws {cost['nelbo']:,};"
-        f" pll, chain {cost['pll']:,}"
+        f"ar, usdm pll {cost['one_pass']:,}; {FOLDS} folds {cost['folds']:,};"
+        f" nelbo of {draws} draws {cost['nelbo']:,}; pll, chain {cost['pll']:,}"
     )
     yield "evaluations", text
 
@@ -142,10 +143,12 @@ def _ratio(part: int, whole: int) -> str:
 def _evaluations(inspection: Inspection, draws: int) -> dict[str, int]:
     """Network evaluations by kind of estimator.
 
-    One per sequence, one per draw, or one per token, the end of the sentence included.
+    One per sequence, per draw or per token, the end of the sentence included; one per fold, fewer
+    for a text with fewer tokens.
     """
     return {
         "one_pass": inspection.sequences,
+        "folds": FOLDS * inspection.sequences,
         "nelbo": draws * inspection.sequences,
         "pll": inspection.tokens + inspection.hypotheses,
     }

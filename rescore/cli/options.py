@@ -19,6 +19,7 @@ from rescore.formats.files import atomic_writer
 from rescore.formats.references import REFERENCE_IDS
 from rescore.pipeline.shards import Shard
 from rescore.registry import names
+from rescore.scorers.options import FOLDS
 from rescore.wer import UNITS, Unit
 
 __all__ = [
@@ -226,9 +227,9 @@ def device_of(shard: Shard | None, device: str) -> str:
 
 folds_option = click.option(
     "--folds",
-    type=click.IntRange(0),
-    help="K evaluations for the PLL of mdlm or mlm, each hiding every K-th token; "
-    "0, the default: one evaluation for each token.",
+    type=click.IntRange(1),
+    help="K evaluations for the PLL of mdlm or mlm, each hiding every K-th token. Default: one "
+    f"evaluation for each token, but {FOLDS} folds for mdlm without an estimator.",
 )
 
 remote_code_option = click.option(

@@ -64,8 +64,8 @@ _MODEL = [
 _ESTIMATE = [
     click.option(
         "--estimator",
-        help="mdlm, mlm: nelbo, pll, pll_within_word, chain. usdm: pll, nelbo. "
-        "Default: nelbo for mdlm, pll for the others.",
+        help="mdlm, mlm: pll, nelbo, pll_within_word, chain. usdm: pll, nelbo. "
+        "Default: pll; for mdlm in folds (--folds).",
     ),
     click.option(
         "--draws",

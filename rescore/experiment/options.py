@@ -14,7 +14,7 @@ from rescore.wer import Unit
 __all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Inputs", "Options", "ScorePlan"]
 
 #: The scorers of an experiment by default.
-SCORERS = ("ar", "mdlm:nelbo", "usdm:pll", "usdm:nelbo")
+SCORERS = ("ar", "mdlm", "usdm:pll", "usdm:nelbo")
 #: Those with one network evaluation per hypothesis, and the depth of the lists with `--fast`.
 FAST = ("ar", "usdm:pll")
 FAST_DEPTH = 20

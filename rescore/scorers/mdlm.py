@@ -1,12 +1,12 @@
 """`mdlm`: a masked diffusion LM.
 
-Estimators: `nelbo` (Monte Carlo, the default), `pll` (in folds with `folds`), `pll_within_word`,
-`chain`.
+Estimators: `pll` (in 2 folds by default, with `folds` in others, without in none), `nelbo` (Monte
+Carlo), `pll_within_word`, `chain`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from rescore.interfaces import Denoiser
 from rescore.scorers.denoising import DenoisingScorer, Estimator, denoising_scorer, open_denoiser
 from rescore.scorers.family import ScorerFamily
 from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
-from rescore.scorers.options import DRAWS, NO_FOLDS, SEED, ScorerOptions
+from rescore.scorers.options import DRAWS, FOLDS, SEED, ScorerOptions
 from rescore.scorers.sequences import TokenSequence
 from rescore.types import ScoreKind
 
@@ -26,8 +26,8 @@ __all__ = ["FAMILY", "MASKED_ESTIMATORS", "MaskedPlanner", "masked_estimator"]
 
 #: The estimators of every masked denoiser: the options that each reads besides the common ones.
 MASKED_ESTIMATORS: dict[str, frozenset[str]] = {
-    "nelbo": frozenset({"draws", "seed"}),
     "pll": frozenset({"folds"}),
+    "nelbo": frozenset({"draws", "seed"}),
     "pll_within_word": frozenset(),
     "chain": frozenset(),
 }
@@ -54,7 +54,7 @@ class MaskedPlanner:
     mask_id: int
     draws: int = DRAWS
     seed: int = SEED
-    folds: int = NO_FOLDS
+    folds: int | None = None
 
     def __call__(self, window: TokenSequence, utterance: int, /) -> Plan:
         """The plan of one window."""
@@ -64,7 +64,7 @@ class MaskedPlanner:
         if self.estimator == "chain":
             left_to_right = np.arange(int(window.scored.sum()))
             return masked.plan_chain(window.scored_sequence, self.mask_id, left_to_right)
-        if self.folds != NO_FOLDS:
+        if self.folds is not None:
             folds = (window.anchors + window.offsets) % self.folds
             return masked.plan_kfold_pll(window.scored_sequence, self.mask_id, folds)
         words = window.words if self.estimator == "pll_within_word" else None
@@ -75,7 +75,7 @@ class MaskedPlanner:
         if self.estimator == "nelbo":
             return self.draws
         tokens = 1 + words * 13 // 10
-        return tokens if self.folds == NO_FOLDS else min(self.folds, tokens)
+        return tokens if self.folds is None else min(self.folds, tokens)
 
 
 def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> Estimator:
@@ -87,16 +87,15 @@ def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> E
         raise ScoreError(f"estimator {name} needs a model with a mask symbol; use --scorer usdm")
     draws = DRAWS if options.draws is None else options.draws
     seed = SEED if options.seed is None else options.seed
-    folds = NO_FOLDS if options.folds is None else options.folds
     settings: dict[str, object] = {}
     if name == "nelbo":
         settings = {"draws": draws, "seed": seed, "set_sampler": "exact_count"}
-    elif folds != NO_FOLDS:
-        settings = {"folds": folds}
+    elif options.folds is not None:
+        settings = {"folds": options.folds}
     return Estimator(
         name,
         _KINDS[name],
-        MaskedPlanner(name, denoiser.mask_id, draws, seed, folds),
+        MaskedPlanner(name, denoiser.mask_id, draws, seed, options.folds),
         masked.read_token,
         settings,
         _VERSION,
@@ -105,9 +104,11 @@ def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> E
 
 
 def _build(options: ScorerOptions) -> DenoisingScorer:
+    if options.estimator is None:
+        options = replace(options, estimator="pll", folds=options.folds or FOLDS)
     model = open_denoiser("mdlm", options)
-    name = options.estimator or "nelbo"
-    return denoising_scorer("mdlm", model, masked_estimator(name, model.denoiser, options), options)
+    estimator = masked_estimator(options.estimator or "pll", model.denoiser, options)
+    return denoising_scorer("mdlm", model, estimator, options)
 
 
 FAMILY = ScorerFamily(

@@ -45,6 +45,6 @@ FAMILY = ScorerFamily(
     "mlm",
     _build,
     NETWORK_OPTIONS | {"remote_code"},
-    {"pll": MASKED_ESTIMATORS["pll"], **MASKED_ESTIMATORS},
+    MASKED_ESTIMATORS,
     _vocabulary,
 )

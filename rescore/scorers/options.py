@@ -13,9 +13,9 @@ from rescore.errors import RescoreError, ScoreError
 __all__ = [
     "DRAWS",
     "DTYPES",
+    "FOLDS",
     "IMPOSSIBLE",
     "NOISE_LEVEL",
-    "NO_FOLDS",
     "SEED",
     "DType",
     "Impossible",
@@ -37,8 +37,8 @@ IMPOSSIBLE = get_args(Impossible)
 #: What None stands for in `ScorerOptions.draws`, `seed` and `t`.
 DRAWS, SEED, NOISE_LEVEL = 8, 0, 0.1
 
-#: `ScorerOptions.folds` of the PLL itself, which hides one token at a time.
-NO_FOLDS = 0
+#: Folds of `mdlm` where neither estimator nor folds are given.
+FOLDS = 2
 
 _SPEC = re.compile(
     r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?"
@@ -54,7 +54,8 @@ class ScorerOptions:
     model: directory or Hub id (None: the embedded model).
     estimator: see the scorer (None: its first).
     draws, seed: of Monte-Carlo estimators (None: 8 and 0).
-    folds: of the pseudo-log-likelihood of `mdlm` and `mlm`; 0: one token at a time (None: 0).
+    folds: of the pseudo-log-likelihood of `mdlm` and `mlm` (None: one token at a time, but 2 for
+        `mdlm` without an estimator).
     t: noise level of the one-pass pseudo-log-likelihood of `usdm`, in (0, 1) (None: 0.1).
     device: torch device of the network.
     dtype: of the network's body.
@@ -92,8 +93,8 @@ class ScorerOptions:
     def __post_init__(self) -> None:
         if self.draws is not None and self.draws < 1:
             raise ScoreError(f"draws must be at least 1, got {self.draws}")
-        if self.folds is not None and self.folds < 0:
-            raise ScoreError(f"folds must be at least 1, or 0 for none, got {self.folds}")
+        if self.folds is not None and self.folds < 1:
+            raise ScoreError(f"folds must be at least 1, got {self.folds}")
         if self.t is not None and not 0 < self.t < 1:
             raise ScoreError(f"t must lie between 0 and 1, got {self.t}")
         if self.window is not None and self.window < 8:

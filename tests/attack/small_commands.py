@@ -64,7 +64,7 @@ CASES = {
         "posteriors in/wav.scp --model in/wav2vec2 -o out.safetensors", "out.safetensors"
     ),
     "check": _case("check in/dev.jsonl --scorer ar --model in/ar --json out.json", "out.json"),
-    "score": _case("score in/dev.jsonl --model in/mdlm --draws 2 -o out.jsonl", "out.jsonl"),
+    "score": _case("score in/dev.jsonl --model in/mdlm --folds 2 -o out.jsonl", "out.jsonl"),
     "score with a cache": _case(
         "score in/dev.jsonl --scorer ar --model in/ar --cache cache -o out.jsonl", "out.jsonl"
     ),

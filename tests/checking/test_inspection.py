@@ -138,6 +138,14 @@ def test_the_price_is_what_the_scorer_pays(scorer, estimator, price, tmp_path):
     assert summary_json(inspection, "small", draws=3)["evaluations"][price] == paid
 
 
+def test_folds_cost_at_most_one_evaluation_each(tmp_path):
+    lists = [nbest(1, *LINES[:3], "nobody")]
+    options = ScorerOptions(model=str(save_small(tmp_path / "mdlm", "mdlm")))
+    (score,) = load_scorer("mdlm", options).score(lists)
+    inspection = check(lists, load_vocabulary("mdlm", options))
+    assert score.evaluations == summary_json(inspection, "small")["evaluations"]["folds"] == 2 * 4
+
+
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_medians_and_correlations_are_numpys_or_those_of_a_sample(monkeypatch, size):
     monkeypatch.setattr(counts, "_SAMPLE", min(size, 500))

@@ -54,8 +54,7 @@ def scored(folder, dlm, models):
         good(
             dlm("score", "bare.jsonl", "--scorer", "ar", "--model", models["ar"], "-o", "ar.jsonl")
         )
-        good(
-            dlm("score", "ar.jsonl", "--draws", 4, "--model", models["mdlm"], "-o", f"{half}.jsonl")
-        )
+        nelbo = ["--estimator", "nelbo", "--draws", 4]
+        good(dlm("score", "ar.jsonl", *nelbo, "--model", models["mdlm"], "-o", f"{half}.jsonl"))
     for name in ("bare.jsonl", "ar.jsonl"):
         Path(name).unlink()

@@ -31,6 +31,7 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
     write("dev.jsonl", RECORDS)
     write("test.jsonl", [{**record, "id": "t" + record["id"]} for record in RECORDS[::-1]])
     model = str(models["mdlm"])
+    nelbo = {"estimator": "nelbo", "draws": 4}
     for half in ("dev", "test"):
         good(
             dlm(
@@ -38,6 +39,8 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
                 f"{half}.jsonl",
                 "--model",
                 model,
+                "--estimator",
+                "nelbo",
                 "--draws",
                 4,
                 "-o",
@@ -49,7 +52,7 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
     result = json.loads(good(dlm("eval", "best.jsonl", "--baseline", "test.scored.jsonl")).out)
 
     dev, test = (
-        list(rescore.score(rescore.read(f"{half}.jsonl"), "mdlm", model=model, draws=4))
+        list(rescore.score(rescore.read(f"{half}.jsonl"), "mdlm", model=model, **nelbo))
         for half in ("dev", "test")
     )
     fusion = rescore.tune(dev, ["am", "ngram", "mdlm_nelbo"])

@@ -25,11 +25,14 @@ from small import LINES
 
 pytestmark = pytest.mark.usefixtures("folder")
 
+NELBO = ("--estimator", "nelbo", "--draws", 2)
+
 
 @pytest.mark.parametrize(
     ("scorer", "options", "name", "kind", "evaluations"),
     [
-        ("mdlm", [], "mdlm_nelbo", "neg_nelbo", 8),
+        ("mdlm", [], "mdlm_pll", "pll", None),
+        ("mdlm", ["--folds", "2"], "mdlm_pll", "pll", 2),
         (
             "mdlm",
             ["--estimator", "nelbo", "--draws", "3", "--seed", "7"],
@@ -110,14 +113,13 @@ def test_score_says_what_each_token_adds_if_asked(dlm, models):
             "ar.jsonl",
             "--model",
             models["mdlm"],
-            "--draws",
-            2,
+            *NELBO,
             "--per-token",
             "-o",
             "both.jsonl",
         )
     )
-    good(dlm("score", "ar.jsonl", "--model", models["mdlm"], "--draws", 2, "-o", "plain.jsonl"))
+    good(dlm("score", "ar.jsonl", "--model", models["mdlm"], *NELBO, "-o", "plain.jsonl"))
     for both, plain in zip(read("both.jsonl"), read("plain.jsonl"), strict=True):
         for hyp, other in zip(both["hyps"], plain["hyps"], strict=True):
             assert hyp["scores"] == other["scores"]
@@ -133,7 +135,7 @@ def test_score_says_what_each_token_adds_if_asked(dlm, models):
 
 def test_scores_of_another_run_stay_and_the_seed_decides(dlm, models):
     write("in.jsonl", RECORDS)
-    score = ["--model", models["mdlm"], "--draws", 2]
+    score = ["--model", models["mdlm"], *NELBO]
     good(dlm("score", "in.jsonl", *score, "-o", "once.jsonl"))
     good(dlm("score", "once.jsonl", *score, "--seed", 1, "--name", "again", "-o", "twice.jsonl"))
     good(dlm("score", "in.jsonl", *score, "-o", "copy.jsonl"))

@@ -295,6 +295,8 @@ def test_fuse_refuses_scores_of_another_model_or_setting(dlm, models, scored):
         dlm(
             "score",
             "test.jsonl",
+            "--estimator",
+            "nelbo",
             "--draws",
             5,
             "--model",

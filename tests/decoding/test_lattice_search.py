@@ -234,7 +234,8 @@ def test_a_stochastic_scorer_whose_first_text_is_empty_has_errors_for_every_path
     """The empty text alone has an exact score; the texts of the next round do not."""
     rows = [(0, 1, 0, 0, 1), (0, 1, 1, -3.5, 0), (0, 1, 2, -4, 0)]
     lattice = from_rows(rows, 1, ["", "hello", "yes"])
-    done = rescore_lattice(lattice, rescore.load_scorer("mdlm"), LatticeWeights())
+    scorer = rescore.load_scorer("mdlm", rescore.ScorerOptions(estimator="nelbo"))
+    done = rescore_lattice(lattice, scorer, LatticeWeights())
     assert [hyp.text for hyp in done.nbest.hyps if hyp.text == ""] == [""]
     assert len(done.nbest.hyps) > 1
     assert all(set(hyp.raw["std_errors"]) == {"mdlm_nelbo"} for hyp in done.nbest.hyps)

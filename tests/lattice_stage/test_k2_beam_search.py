@@ -150,7 +150,7 @@ def test_empty_hypotheses_are_scored_and_may_win():
 
 def test_the_dump_gives_what_the_twin_gives(tmp_path):
     model, encoder_out, lengths = example(2)
-    built = rescore.load_scorer("mdlm", rescore.ScorerOptions(draws=2))
+    built = rescore.load_scorer("mdlm", rescore.ScorerOptions(estimator="nelbo", draws=2))
     best = dump_beam_search(
         model,
         encoder_out,

@@ -274,7 +274,7 @@ def test_in_process_is_what_the_dumped_lists_give(scorer, kind, tmp_path):
     # float64: batches differ, and with them the last bits of float32
     options = rescore.ScorerOptions(dtype="float64")
     if scorer == "mdlm":  # the others draw nothing and refuse the option
-        options = replace(options, draws=4)
+        options = replace(options, estimator="nelbo", draws=4)
     built = rescore.load_scorer(scorer, options)
     dump_nbest(
         lattice,

@@ -57,15 +57,19 @@ def test_the_score_is_that_of_folds_along_the_alignment(model, folds):
     assert (result.std_errors, scorer.scope, scorer.kind) == (None, "list", "pll")
 
 
-def test_folds_for_all_tokens_or_none_are_the_pll(model):
+def test_a_fold_for_every_token_is_the_pll(model):
     (pll,) = build(model, None).score([nbest(*TEXTS)])
-    (none,) = build(model, 0).score([nbest(*TEXTS)])
-    assert none == pll
     (many,) = build(model, 100).score([nbest(TEXTS[0])])
     assert many.values[0] == pytest.approx(pll.values[0], abs=1e-9)
-    assert build(model, 0).signature == build(model, None).signature
     assert "|folds=4|" in build(model, 4).signature
-    assert build(model, 0).scope == "text"
+    assert "folds" not in build(model, None).signature
+    assert build(model, None).scope == "text"
+
+
+def test_the_default_of_mdlm_is_a_pll_in_two_folds(model):
+    default = build(model, None, estimator=None)
+    assert default.signature == build(model, 2).signature
+    assert build(model, 4, estimator=None).signature == build(model, 4).signature
 
 
 def test_tokens_after_an_insertion_keep_their_folds(model):

@@ -255,14 +255,14 @@ def test_signatures_tell_settings_apart(models):
 
 def test_the_python_interface_adds_a_named_score(models):
     lists = [NBest("u", nbest("the old house", "the old horse").hyps, raw={"speaker": "x"})]
-    (scored,) = rescore.score(lists, "mdlm", model=models["mdlm"], draws=4)
+    (scored,) = rescore.score(lists, "mdlm", model=models["mdlm"], estimator="nelbo", draws=4)
     assert set(scored.hyps[0].scores) == {"mdlm_nelbo"}
     assert scored.raw["speaker"] == "x"
     assert scored.provenance["mdlm_nelbo"].evaluations == 8
     assert scored.hyps[0].raw["std_errors"]["mdlm_nelbo"] > 0
     assert not lists[0].hyps[0].scores
     with pytest.raises(ScoreError, match="is there already"):
-        list(rescore.score([scored], "mdlm", model=models["mdlm"]))
+        list(rescore.score([scored], "mdlm", model=models["mdlm"], estimator="nelbo"))
 
 
 @pytest.mark.parametrize(
@@ -318,5 +318,6 @@ def test_a_device_that_torch_does_not_have_is_one_line(models):
 
 
 def test_one_draw_has_an_unknown_standard_error(models):
-    (scored,) = rescore.score([nbest("the old house")], "mdlm", model=models["mdlm"], draws=1)
+    options = {"model": models["mdlm"], "estimator": "nelbo", "draws": 1}
+    (scored,) = rescore.score([nbest("the old house")], "mdlm", **options)
     assert scored.hyps[0].raw["std_errors"]["mdlm_nelbo"] is None

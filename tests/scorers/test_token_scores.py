@@ -117,16 +117,16 @@ def test_the_token_scores_of_a_network_are_its_conditionals(models):
 def test_the_python_interface_writes_them_beside_the_score_and_keeps_those_of_other_scores(models):
     lists = [nbest("the old house", "")]
     once = list(rescore.score(lists, "ar", model=models["ar"], per_token=True))
-    [twice] = rescore.score(once, "mdlm", model=models["mdlm"], per_token=True, draws=2)
+    [twice] = rescore.score(once, "mdlm", model=models["mdlm"], per_token=True, folds=2)
     record = to_dict(twice)
     for hyp in record["hyps"]:
-        assert list(hyp["token_scores"]) == ["ar", "mdlm_nelbo"]
+        assert list(hyp["token_scores"]) == ["ar", "mdlm_pll"]
         for name, tokens in hyp["token_scores"].items():
             assert sum(x for _, x in tokens) == pytest.approx(hyp["scores"][name], rel=1e-14)
             assert tokens[-1][0] == "</s>"
     assert to_dict(from_dict(record, "x")) == record
     [plain] = rescore.score([twice], "ar", model=models["ar"], overwrite=True)
-    assert [list(hyp.raw["token_scores"]) for hyp in plain.hyps] == [["mdlm_nelbo"]] * 2
+    assert [list(hyp.raw["token_scores"]) for hyp in plain.hyps] == [["mdlm_pll"]] * 2
 
 
 def test_an_existing_name_is_refused_before_anything_is_evaluated(models, monkeypatch):
@@ -135,7 +135,7 @@ def test_an_existing_name_is_refused_before_anything_is_evaluated(models, monkey
 
     monkeypatch.setattr("rescore.scorers.denoising.token_values", evaluated)
     monkeypatch.setattr("rescore.scorers.ar.token_log_probs", evaluated)
-    for family, name in (("mdlm", "mdlm_nelbo"), ("ar", "ar")):
+    for family, name in (("mdlm", "mdlm_pll"), ("ar", "ar")):
         passed = []
         lists = (
             passed.append(nbest_of) or nbest_of
