@@ -35,6 +35,12 @@ HEADINGS = {
     "--shard": "Large runs",
 }
 
+
+def _or_nothing(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str:
+    """The name of a recogniser, or "" with --from, which needs none."""
+    return value or ""
+
+
 #: Add the options of a recogniser; the command gets them as `encoder`, `EncoderOptions`.
 encoder_options = collected(
     EncoderOptions,
@@ -42,7 +48,7 @@ encoder_options = collected(
     [
         click.option(
             "--model",
-            default="",
+            callback=_or_nothing,
             help="CTC model: a checkpoint directory of `train ctc`, or a Hugging Face directory "
             "or id.",
         ),
