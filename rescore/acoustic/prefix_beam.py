@@ -138,7 +138,7 @@ class _Tree:
         self._labels += new_symbols
         if scores is not None and new_parents:
             scores.append(new_parents, new_symbols)
-        if len(self._parents) > len(self.slots):
+        while len(self._parents) > len(self.slots):
             self.slots = np.concatenate([self.slots, np.full(len(self.slots), -1)])
         return numbers
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Sections
+from rescore.cli.options import Sections, named
 from rescore.cli.train_options import text_options
 from rescore.formats.files import refuse_same_file
 
@@ -55,6 +55,14 @@ def _thresholds(
     show_default=True,
     help="Words seen less often become <unk>.",
 )
+@click.option(
+    "--normalizer",
+    type=named("normaliser"),
+    default="librispeech",
+    show_default=True,
+    help="Applied to the text, and to every text that the model scores; none for a model of a "
+    "recogniser's symbols (docs/decoding.md).",
+)
 def ngram_command(
     text: tuple[Path, ...],
     valid: tuple[Path, ...],
@@ -65,6 +73,7 @@ def ngram_command(
     order: int,
     prune: tuple[int, ...],
     min_count: int,
+    normalizer: str,
 ) -> None:
     """Estimate a word n-gram model (interpolated modified Kneser-Ney).
 
@@ -77,7 +86,7 @@ def ngram_command(
     if arpa is not None:
         for source in (*text, *valid):
             refuse_same_file(source, arpa)
-    options = NgramOptions(order, prune, min_count, join)
+    options = NgramOptions(order, prune, min_count, join, normalizer)
     model, perplexities = train_ngram(text, valid, output, options, card)
     for name, perplexity in perplexities.items():
         click.echo(f"validation ({name}): {perplexity}", err=True)

@@ -1,1 +1,5 @@
-"""Methods that propose hypotheses: the search of a lattice with a whole-sentence scorer."""
+"""Methods that propose hypotheses.
+
+Reading order: `base` (what a method of `dlmrescore decode` is), `ctc` (greedy and beam lists of
+posteriors), `lattice_search` (the search of a lattice with a whole-sentence scorer).
+"""

@@ -215,10 +215,10 @@ class CtcDecoder:
             )  # misspellings are no news: no warn()
             return score
         names = symbol_names(fusion.symbols)
-        values = [
-            float(fusion.model.token_log_probs([[names[k] for k in labels]])[0].sum())
-            for labels in labels_of.values()
-        ]
+        sentences = [[names[k] for k in labels] for labels in labels_of.values()]
+        nats, _ = fusion.model.token_log_probs(sentences)
+        ends = np.cumsum([len(sentence) + 1 for sentence in sentences])  # each with its </s>
+        values = np.add.reduceat(nats, [0, *ends[:-1]]).tolist()
         settings = {"unit": "symbol", "symbols": fusion.symbols.digest}
         made_by = signature("ngram.log_prob", fusion.model.digest, settings, _VERSION)
         return Score(tuple(values), made_by, "log_prob", len(values))

@@ -106,3 +106,10 @@ def test_impossible_symbols_and_float16_are_taken():
 def test_a_beam_needs_room():
     with pytest.raises(ScoreError, match="beam is 0"):
         BeamOptions(0)
+
+
+def test_a_frame_may_make_any_number_of_prefixes():
+    """More than the room for prefixes doubled: 16 utterances with 400 new ones each."""
+    utterances = [random_log_probs(seed, 3, 40, sharpness=0.2) for seed in range(16)]
+    beams = prefix_beam_search(utterances, 0, BeamOptions(400, -np.inf))
+    assert [len(beam) for beam in beams] == [400] * 16
