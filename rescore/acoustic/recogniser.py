@@ -29,9 +29,9 @@ import torch
 from rescore.acoustic.features import FRAME_SECONDS, fbank
 from rescore.acoustic.symbols import Segmenter, Symbols, WordRule
 from rescore.errors import FormatError, ModelError
-from rescore.formats.files import read_bytes
+from rescore.formats.files import make_folder, read_bytes, replace_file
 from rescore.formats.strict_json import decode, short
-from rescore.models.checkpoint import build_network, replace_file
+from rescore.models.checkpoint import build_network
 from rescore.models.opening import (
     RECOGNISER_FORMAT,
     VERSION,
@@ -130,7 +130,7 @@ def save_recogniser(
     recogniser: Recogniser, directory: Path, dtype: torch.dtype = torch.float32
 ) -> None:
     """Write a recogniser; each file appears whole or not at all, config.json last."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     weights = {
         name: weight.detach().to(dtype).contiguous()
         for name, weight in recogniser.network.state_dict().items()

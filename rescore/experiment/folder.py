@@ -18,7 +18,8 @@ from rescore.errors import FormatError
 from rescore.experiment.inputs import Halves
 from rescore.experiment.options import Options, ScorePlan
 from rescore.formats import jsonl
-from rescore.formats.files import atomic_writer, try_lock
+from rescore.formats.files import atomic_writer, make_folder, names_in
+from rescore.formats.parts import try_lock
 from rescore.types import NBest
 
 __all__ = ["Clock", "claimed", "identity"]
@@ -60,24 +61,23 @@ def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
                 " folder"
             )
         _check_same(folder, card, file.read(), settings)
-        for part in folder.glob(".*.part"):  # left by a run that was killed
-            part.unlink()
+        make_folder(folder / "scores")
         yield
 
 
 def _make(folder: Path, card: Path, settings: Mapping[str, Any]) -> None:
-    if folder.exists() and not _is_free(folder):
+    make_folder(folder)
+    if not all(_is_left(folder / name) for name in names_in(folder)):
         raise FormatError(
             f"{folder}: holds other files and no run.json; name a new or an empty folder"
         )
-    (folder / "scores").mkdir(parents=True, exist_ok=True)
     with atomic_writer(card) as output:
         output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
-def _is_free(folder: Path) -> bool:
-    """Whether it is a directory that holds nothing but halves of files of a killed run."""
-    return folder.is_dir() and all(file.name.endswith(".part") for file in folder.iterdir())
+def _is_left(path: Path) -> bool:
+    """Whether it may be what a run leaves that was killed before it wrote `run.json`."""
+    return path.name.endswith(".part") or (path.name == "scores" and not any(path.iterdir()))
 
 
 def _check_same(folder: Path, card: Path, content: bytes, settings: Mapping[str, Any]) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 from rescore.errors import FormatError
 from rescore.formats import jsonl
 from rescore.formats.base import convert_each
-from rescore.formats.files import PathLike, at_line, name_of, try_lock
+from rescore.formats.files import PathLike, at_line, name_of
+from rescore.formats.parts import try_lock
 from rescore.formats.record import from_dict
 from rescore.formats.strict_json import decode
 from rescore.types import NBest

@@ -60,6 +60,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 24  # bytes read at once
 _ADVICE = {
     errno.EBADF: "it is closed; name a file",
+    errno.EEXIST: "name another one",
+    errno.ELOOP: "check the link",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "name a file in it",

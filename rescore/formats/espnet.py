@@ -27,7 +27,8 @@ from rescore.formats.base import (
     read_score_option,
     write_score_option,
 )
-from rescore.formats.files import PathLike, atomic_directory, name_of, names_in, text_lines
+from rescore.formats.directories import atomic_directory
+from rescore.formats.files import PathLike, name_of, names_in, text_lines
 from rescore.formats.record import score_of
 from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest

@@ -9,8 +9,6 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import secrets
-import shutil
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
@@ -31,28 +29,31 @@ from rescore.formats.bounded import (
     open_input,
     whole,
 )
+from rescore.formats.parts import (
+    held,
+    is_there_still,
+    new_part,
+    remove_dead_parts,
+)
 
 __all__ = [
     "Output",
-    "OutputDirectory",
     "PathLike",
     "at_line",
-    "atomic_directory",
     "atomic_writer",
     "byte_lines",
     "head",
     "lines_within",
+    "make_folder",
     "name_of",
     "names_in",
     "not_utf8",
     "read_bytes",
     "refuse_same_file",
+    "replace_file",
     "stem_of",
     "text_lines",
-    "try_lock",
 ]
-
-_DIRECTORY_BUFFER = 1 << 24
 
 
 class Output(Protocol):
@@ -141,24 +142,31 @@ def head(path: PathLike, size: int) -> bytes:
 def atomic_writer(path: PathLike) -> Iterator[Output]:
     """Yield an output that gets the name `path` if the block succeeds, and vanishes otherwise.
 
-    The bytes first go to a hidden file in the same directory. A name that ends in `.gz` is
-    compressed, reproducibly: no name and no time inside. `-` is standard output; it, devices and
-    pipes are written directly, and what they were given cannot be taken back.
+    The bytes first go to a hidden part in the same directory (rescore.formats.parts); parts that
+    killed runs left are removed. A link is followed: what it names is replaced or made. A name that
+    ends in `.gz` is compressed, reproducibly: no name and no time inside. `-` is standard output;
+    it, devices and pipes are written directly, and what they were given cannot be taken back.
     Raises FormatError if the file cannot be written: no such directory, no permission, no space.
     """
     target = os.path.realpath(path)
     if os.fspath(path) == STANDARD:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
-    elif os.path.exists(target) and not os.path.isfile(target):
-        with _output(path, target, "wb") as output:
+        return
+    with explained(path, "written"):
+        is_special = _is_special(target)
+    if is_special:
+        with explained(path, "written"):
+            special: BinaryIO = open(target, "wb")  # noqa: SIM115 - closed by `_output`
+        with _output(path, special) as output:
             yield output
-    else:
-        part = os.path.join(
-            os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part"
-        )
+        return
+    remove_dead_parts(target)
+    with ExitStack() as held_part:
+        with explained(path, "written"):
+            part, file = _open_part(target, held_part)
         try:
-            with _output(path, part, "xb") as output:
+            with _output(path, file) as output:
                 yield output
             with explained(path, "written"):
                 os.replace(part, target)
@@ -168,70 +176,39 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
             raise
 
 
-class OutputDirectory:
-    """The files of a directory that is being written, by their names in it.
-
-    They grow side by side in memory and go to disk together, 16 MB at a time.
-    """
-
-    def __init__(self, path: PathLike, part: str) -> None:
-        self._path, self._part = path, part
-        self._buffers: dict[str, list[bytes]] = {}
-        self._buffered = 0
-
-    def add(self, name: str, data: bytes) -> None:
-        """Append bytes to one file (`words`, or `1best_recog/text`).
-
-        Raises FormatError if they cannot be written.
-        """
-        self._buffers.setdefault(name, []).append(data)
-        self._buffered += len(data)
-        if self._buffered > _DIRECTORY_BUFFER:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is in memory. Raises FormatError if it cannot be written."""
-        with explained(self._path, "written"):
-            for name, buffer in self._buffers.items():
-                file = os.path.join(self._part, name)
-                os.makedirs(os.path.dirname(file), exist_ok=True)
-                with open(file, "ab") as output:
-                    output.writelines(buffer)
-        self._buffers.clear()
-        self._buffered = 0
-
-
-@contextmanager
-def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
-    """Yield a directory that gets the name `path` if the block succeeds, and vanishes otherwise.
-
-    Raises FormatError if `path` exists (unless it is an empty directory), is `-`, or cannot be
-    written: nothing is ever overwritten.
-    """
-    if os.fspath(path) == STANDARD:
-        raise FormatError(
-            "this format is a directory, which cannot go to standard output; name one with -o"
-        )
-    target = os.path.realpath(path)
-    if os.path.exists(target) and not (os.path.isdir(target) and not names_in(target)):
-        raise FormatError(
-            f"{os.fspath(path)}: is there already, and a directory is never written over; "
-            "remove it or name another one"
-        )
-    part = os.path.join(
-        os.path.dirname(target), f".{os.path.basename(target)[:40]}.{secrets.token_hex(8)}.part"
-    )
+def _is_special(target: str) -> bool:
+    """Whether it is there and not a regular file. Raises OSError for a name that cannot be."""
     try:
-        with explained(path, "written"):
-            os.mkdir(part)
-        output = OutputDirectory(path, part)
-        yield output
-        output.flush()
-        with explained(path, "written"):
-            os.replace(part, target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        os.lstat(target)
+    except FileNotFoundError:
+        return False
+    return not os.path.isfile(target)
+
+
+def _open_part(target: str, held_part: ExitStack) -> tuple[str, BinaryIO]:
+    """A new part and its file, whose lock `held_part` releases."""
+    while True:
+        part = new_part(target)
+        file = open(part, "xb")  # noqa: SIM115 - closed by whoever writes it
+        held_part.enter_context(held(file.fileno()))
+        if is_there_still(part, file.fileno()):
+            return part, file
+        file.close()
+
+
+def make_folder(path: PathLike) -> None:
+    """Make a directory, with its parents, unless it is there; a link is followed.
+
+    Raises FormatError if it cannot be made.
+    """
+    with explained(path, "written"):
+        os.makedirs(os.path.realpath(path), exist_ok=True)
+
+
+def replace_file(path: PathLike, data: bytes) -> None:
+    """Write a file, whole or not at all. Raises FormatError as `atomic_writer` does."""
+    with atomic_writer(path) as output:
+        output.write(data)
 
 
 def names_in(path: PathLike) -> list[str]:
@@ -241,23 +218,6 @@ def names_in(path: PathLike) -> list[str]:
     """
     with explained(path, "read"):
         return sorted(os.listdir(path))
-
-
-def try_lock(descriptor: int) -> bool:
-    """Lock an open file against other processes; return False if another process holds the lock.
-
-    The lock lasts as long as the file is open; the system releases it whatever happens to this
-    process. Always True where there are no such locks (Windows).
-    """
-    try:
-        import fcntl  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def refuse_same_file(source: PathLike, target: PathLike) -> None:
@@ -299,13 +259,19 @@ class _Output:
         except OSError as error:
             raise failure(self._path, "written", error) from error
 
+    def flush(self) -> None:
+        """torch.save asks for it."""
+        with explained(self._path, "written"):
+            self._file.flush()
+
 
 @contextmanager
-def _output(path: PathLike, opened: str, mode: str) -> Iterator[Output]:
+def _output(path: PathLike, file: BinaryIO) -> Iterator[Output]:
+    """Write to an open file, which is closed; compressed if `path` says so."""
     files = ExitStack()
+    files.callback(file.close)
     try:
         with explained(path, "written"):
-            file = cast(BinaryIO, files.enter_context(open(opened, mode)))  # noqa: SIM115
             if os.fspath(path).endswith(".gz"):
                 file = cast(
                     BinaryIO, files.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0))

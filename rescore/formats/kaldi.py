@@ -30,10 +30,10 @@ from rescore.formats.base import (
     optional,
     parse_number,
 )
+from rescore.formats.directories import atomic_directory
 from rescore.formats.files import (
     PathLike,
     at_line,
-    atomic_directory,
     byte_lines,
     name_of,
     names_in,

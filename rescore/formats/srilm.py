@@ -33,9 +33,9 @@ from rescore.formats.base import (
     optional,
     parse_number,
 )
+from rescore.formats.directories import atomic_directory
 from rescore.formats.files import (
     PathLike,
-    atomic_directory,
     byte_lines,
     name_of,
     names_in,

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from rescore.errors import ModelError, RescoreError
+from rescore.formats.files import make_folder, replace_file
 from rescore.formats.strict_json import short
 from rescore.models import opening
 from rescore.models.network import Network, NetworkConfig, tensor_shapes
@@ -33,7 +34,7 @@ from rescore.models.opening import FORMAT, VERSION, checked_field, network_confi
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "build_network", "load", "read_vocabulary", "replace_file", "save"]
+__all__ = ["Checkpoint", "build_network", "load", "read_vocabulary", "save"]
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -69,7 +70,7 @@ class Checkpoint:
 
 def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a checkpoint directory; each file appears whole or not at all, config.json last."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     weights = {
         name: weight.detach().to(dtype).contiguous()
         for name, weight in checkpoint.network.state_dict().items()
@@ -86,13 +87,6 @@ def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.flo
     replace_file(directory / "model.safetensors", safetensors.torch.save(weights))
     replace_file(directory / "tokenizer.model", checkpoint.tokenizer.serialized)
     replace_file(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def load(directory: Path, objective: str | None = None) -> Checkpoint:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from rescore.errors import FormatError, ModelError, RescoreError
-from rescore.formats.files import atomic_writer, text_lines
+from rescore.formats.files import atomic_writer, make_folder, text_lines
 from rescore.formats.strict_json import short
 from rescore.models.opening import (
     FORMAT,
@@ -144,11 +144,9 @@ def _tensors(model: NgramModel) -> dict[str, np.ndarray]:
 def make_directory(directory: Path) -> None:
     """Make the directory of a model if it is missing. Raises ModelError if it cannot be made."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(
-            f"{directory}: cannot be made ({error.strerror}); write to another directory"
-        ) from error
+        make_folder(directory)
+    except FormatError as error:
+        raise ModelError(f"{error}") from error
 
 
 def save(model: NgramModel, directory: Path) -> None:

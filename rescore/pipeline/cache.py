@@ -3,6 +3,8 @@
 The key of a score is what it depends on (`Scope`): the text; the utterance and the text; the
 whole list. A run sees the cache as it was when the run began, whatever it or others add meanwhile.
 So what is computed together, and with it the last bits of a score, does not depend on other runs.
+The scores of a chunk are also kept as a whole, with what they cost: a run that is repeated, or that
+was killed after its journal was gone, finds the very bits of the first time.
 SQLite keeps the file intact through kills and among processes. It does not notice a flipped bit, so
 a checksum covers the key that is looked up, the signature and the value together, and what a row
 holds is checked against the shape it must have.
@@ -13,20 +15,23 @@ from __future__ import annotations
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
+import msgspec
+
 from rescore.errors import FormatError
 from rescore.formats.bounded import PathLike, check_regular
-from rescore.pipeline.chunks import content, delimited
+from rescore.formats.files import make_folder
+from rescore.pipeline.chunks import content, delimited, digest
 from rescore.pipeline.results import ScoreCodec
 from rescore.types import NBest, Score, ScoreKind
 
-__all__ = ["Cache", "list_key", "text_key", "utterance_key"]
+__all__ = ["Cache", "chunk_key", "list_key", "text_key", "utterance_key"]
 
 T = TypeVar("T")
 
@@ -64,6 +69,11 @@ def utterance_key(utterance: str, text: str) -> bytes:
     return _key("utterance", utterance, text)
 
 
+def chunk_key(contents: Iterable[Sequence[str]]) -> bytes:
+    """The key of the scores of lists that are evaluated together, from `content` of each."""
+    return _key("chunk", digest(contents))
+
+
 def list_key(nbest: NBest) -> bytes:
     """The key of the scores of a whole list."""
     return _key("list", *content(nbest))
@@ -86,13 +96,7 @@ class Cache:
         self._seed = crc32(self._signature.encode())
         self._codec = ScoreCodec(signature, kind)
         self._visible = 0  # scores up to this number are seen by this run
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FormatError(
-                f"{self.path.parent}: cannot be a cache: {error.strerror}; "
-                "name a directory that can be written"
-            ) from error
+        make_folder(folder)
         self._open()
 
     def snapshot(self) -> tuple[str, int]:
@@ -115,6 +119,19 @@ class Cache:
 
     def get(self, key: bytes) -> Score | None:
         """The score with this key; None if the cache has none. A damaged one is deleted."""
+        return self._read(key, self._codec.decode)
+
+    def get_chunk(self, key: bytes) -> list[Score] | None:
+        """The scores of the lists of a chunk; None if the cache has none."""
+        return self._read(key, self._decoded_chunk)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether there is anything with this key, also of later runs."""
+        query = "select 1 from scores where key = ?"
+        return self._retried(lambda: self._connection.execute(query, (key,)).fetchone() is not None)
+
+    def _read(self, key: bytes, decode: Callable[[bytes], T]) -> T | None:
+        """What a row holds; None if there is none. A damaged one is deleted."""
         if not self._visible:
             return None
         query = "select checksum, value from scores where key = ? and number <= ?"
@@ -123,29 +140,42 @@ class Cache:
         )
         if row is None:
             return None
-        score = self._decoded(key, *row)
-        if score is None:
+        checksum, value = row
+        found = self._decoded(key, checksum, value, decode)
+        if found is None:
             logger.warning("%s: a damaged score is computed again", self.path)
             self._retried(
                 lambda: self._connection.execute("delete from scores where key = ?", (key,))
             )
-        return score
+        return found
 
-    def _decoded(self, key: bytes, checksum: object, value: object) -> Score | None:
-        """The score of a row; None where it is damaged, or another key's."""
+    def _decoded(
+        self, key: bytes, checksum: object, value: object, decode: Callable[[bytes], T]
+    ) -> T | None:
+        """What a row holds; None where it is damaged, or another key's."""
         if not isinstance(value, bytes) or checksum != self._checksum(key, value):
             return None
         try:
-            return self._codec.decode(value)
+            return decode(value)
         except (ValueError, RecursionError):
             return None
+
+    def _decoded_chunk(self, value: bytes) -> list[Score]:
+        scores = msgspec.json.decode(value, type=list[msgspec.Raw])
+        return [self._codec.decode(bytes(score)) for score in scores]
 
     def _checksum(self, key: bytes, value: bytes) -> int:
         return crc32(value, crc32(key, self._seed))
 
     def add(self, key: bytes, score: Score) -> None:
         """Keep a score for later runs, once `commit` is called."""
-        value = self._codec.encode(score)
+        self._insert(key, self._codec.encode(score))
+
+    def add_chunk(self, key: bytes, scores: Sequence[Score]) -> None:
+        """Keep the scores of the lists of a chunk, once `commit` is called."""
+        self._insert(key, b"[%b]" % b",".join(map(self._codec.encode, scores)))
+
+    def _insert(self, key: bytes, value: bytes) -> None:
         insert = "insert or ignore into scores (key, checksum, value) values (?, ?, ?)"
         row = (key, self._checksum(key, value), value)
         self._retried(lambda: self._connection.execute(insert, row))

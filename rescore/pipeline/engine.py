@@ -96,7 +96,8 @@ class ItemTraits(Generic[Item, Result]):
 
     `id_of`: the utterance id; `content`: what a result depends on of an item (its digest finds the
     chunk in a journal); `look_up`: what of a chunk must be evaluated; `check` raises for a result
-    that must not be stored; `done` is called for every result as it comes, in no certain order.
+    that must not be stored; `done` is called for every result as it comes, in no certain order;
+    `spent` for the results that this process evaluated, chunk by chunk.
     """
 
     id_of: Callable[[Item], str]
@@ -104,6 +105,7 @@ class ItemTraits(Generic[Item, Result]):
     look_up: Callable[[Sequence[Item]], Missing[Item, Result]]
     check: Callable[[Item, Result], object] = lambda item, result: None
     done: Callable[[Item, Result], object] = lambda item, result: None
+    spent: Callable[[Sequence[Result]], object] = lambda evaluated: None
 
 
 @dataclass
@@ -196,8 +198,11 @@ class Engine(Generic[Item, Result]):
     def _look_up(self, chunk: Chunk[Item, Result]) -> None:
         if self._journal is not None:
             chunk.results = self._from_journal(self._journal, chunk)
+        lookup = self._traits.look_up(chunk.items)
         if chunk.results is None:
-            chunk.lookup = self._traits.look_up(chunk.items)
+            chunk.lookup = lookup
+        else:  # a kill may have come after the journal had it and before the cache did
+            lookup.keep(chunk.results)
 
     def _from_journal(
         self, journal: Journal[Result], chunk: Chunk[Item, Result]
@@ -223,6 +228,7 @@ class Engine(Generic[Item, Result]):
         if chunk.lookup is None:
             return chunk
         evaluated = chunk.pending() if chunk.pending is not None else []
+        self._traits.spent(evaluated)
         results = chunk.lookup.complete(evaluated)
         for item, result in zip(chunk.items, results, strict=True):
             self._traits.check(item, result)  # before it is on disk

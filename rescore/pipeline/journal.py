@@ -23,7 +23,7 @@ import msgspec
 
 from rescore.errors import FormatError
 from rescore.formats.bounded import LIMITS, PathLike, check_regular, readable_size
-from rescore.formats.files import try_lock
+from rescore.formats.parts import try_lock
 from rescore.pipeline.results import Codec
 
 __all__ = ["Journal"]

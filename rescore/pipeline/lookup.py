@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rescore.interfaces import Scope
-from rescore.pipeline.cache import Cache, list_key, text_key, utterance_key
+from rescore.pipeline.cache import Cache, chunk_key, list_key, text_key, utterance_key
+from rescore.pipeline.chunks import content
 from rescore.types import NBest, Score
 
 __all__ = ["Lookup"]
@@ -46,8 +48,9 @@ class Lookup:
         self._condition = condition
         self._sources: list[list[_Source]] = []  # of each list, one for each hypothesis
         self._missing_of: list[int | None] = []  # of each list, its number in `missing`
+        self._whole = self._cached_chunk()
         by_text: dict[str, _Source] = {}
-        for nbest in lists:
+        for nbest in lists if self._whole is None else ():
             if scope != "text":
                 by_text = {}
             whole = self._cached_list(nbest)
@@ -60,8 +63,11 @@ class Lookup:
     def complete(self, evaluated: Sequence[Score]) -> list[Score]:
         """The score of every list of the chunk, from the scores of `missing`.
 
-        Evaluations count where they were spent: a list without a new text has none.
+        Evaluations count where they were spent: a list without a new text has none. A chunk that
+        the cache has as a whole keeps what it cost.
         """
+        if self._whole is not None:
+            return self._whole
         scores = []
         for sources, missing in zip(self._sources, self._missing_of, strict=True):
             evaluations = 0 if missing is None else evaluated[missing].evaluations
@@ -70,7 +76,7 @@ class Lookup:
 
     def keep(self, scores: Sequence[Score]) -> None:
         """Add the scores of the chunk's lists to the cache, as far as it lacks them."""
-        if self._cache is None:
+        if self._cache is None or self._cache.holds(self._chunk_key):
             return
         for nbest, missing, score in zip(self._lists, self._missing_of, scores, strict=True):
             if missing is None:
@@ -82,7 +88,21 @@ class Lookup:
             for text, index in last_index.items():
                 alone = _gather([_Source(index, score)], [], evaluations=0)
                 self._cache.add(self._key(nbest, text), alone)
+        self._cache.add_chunk(self._chunk_key, scores)
         self._cache.commit()
+
+    @cached_property
+    def _chunk_key(self) -> bytes:
+        return chunk_key(content(nbest, self._heard(nbest, "")) for nbest in self._lists)
+
+    def _cached_chunk(self) -> list[Score] | None:
+        """The scores of the whole chunk, as a run that evaluated it wrote them."""
+        scores = None if self._cache is None else self._cache.get_chunk(self._chunk_key)
+        if scores is None or len(scores) != len(self._lists):
+            return None
+        shapes = zip(scores, self._lists, strict=True)
+        fits = all(len(score.values) == len(nbest.hyps) for score, nbest in shapes)
+        return scores if fits else None
 
     def _cached_list(self, nbest: NBest) -> Score | None:
         if self._cache is None or self._scope != "list":
@@ -116,8 +136,11 @@ class Lookup:
     def _key(self, nbest: NBest, text: str) -> bytes:
         if self._scope == "text":
             return text_key(text)
-        heard = nbest.id if self._condition is None else self._condition(nbest.id)
-        return utterance_key(heard, text)
+        return utterance_key(self._heard(nbest, nbest.id), text)
+
+    def _heard(self, nbest: NBest, default: str) -> str:
+        """What names the audio of a list; `default` for a scorer that hears none."""
+        return default if self._condition is None else self._condition(nbest.id)
 
 
 def _gather(sources: Sequence[_Source], evaluated: Sequence[Score], evaluations: int) -> Score:

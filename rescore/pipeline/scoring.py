@@ -11,7 +11,7 @@ print(rescore.evaluate(best, baseline=test))
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,12 +51,15 @@ class Progress:
     evaluations: int = 0
     advance: Callable[[NBest], object] = field(default=lambda nbest: None)
 
-    def add(self, nbest: NBest, evaluations: int) -> None:
+    def add(self, nbest: NBest) -> None:
         """Count one list."""
         self.utterances += 1
         self.hypotheses += len(nbest.hyps)
-        self.evaluations += evaluations
         self.advance(nbest)
+
+    def spend(self, evaluated: Sequence[Score]) -> None:
+        """Count the evaluations of scores that this process computed."""
+        self.evaluations += sum(score.evaluations for score in evaluated)
 
 
 def score(
@@ -102,7 +105,8 @@ def score(
             content=lambda nbest: content(nbest, "" if condition is None else condition(nbest.id)),
             look_up=lambda nbests: Lookup(nbests, built.scope, stored, condition),
             check=lambda nbest, result: check_score(nbest, built.name, result),
-            done=lambda nbest, result: progress.add(nbest, result.evaluations),
+            done=lambda nbest, _result: progress.add(nbest),
+            spent=progress.spend,
         )
         engine = Engine(
             built,

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from rescore.errors import TrainError
+from rescore.formats.bounded import explained
+from rescore.formats.files import make_folder
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import Normalizer
 
@@ -110,11 +112,11 @@ def encode_corpus(
 
     Raises TrainError if there is no line.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     dtype = _token_type(tokenizer)
     lengths: list[int] = []
     words = 0
-    with (directory / "tokens.bin").open("wb") as out:
+    with explained(directory, "written"), (directory / "tokens.bin").open("wb") as out:
         for block in chunks(lines, chunk):
             words += sum(len(line.split()) for line in block)
             sentences = [piece for tokens in tokenizer.encode(block) for piece in _cut(tokens)]
@@ -123,7 +125,8 @@ def encode_corpus(
     if not lengths:
         raise TrainError("the text holds no words; check --text and --valid")
     offsets = np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
-    np.save(directory / "offsets.npy", offsets)
+    with explained(directory, "written"):
+        np.save(directory / "offsets.npy", offsets)
     return Corpus(np.memmap(directory / "tokens.bin", dtype=dtype, mode="r"), offsets, words)
 
 

@@ -25,6 +25,7 @@ from rescore.acoustic.recogniser import (
 )
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import ModelError, TrainError
+from rescore.formats.files import make_folder
 from rescore.models.speech_network import SpeechConfig, SpeechNetwork, normalised
 from rescore.train.learner import Learner
 from rescore.train.options import NETWORK_SIZES, CtcOptions, SpeechOptions
@@ -76,7 +77,7 @@ def train_ctc(
 
 def _check_directory(directory: Path) -> None:
     """Make the run directory. Raises TrainError if it holds a model without its run."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     if (directory / "config.json").exists() and not (directory / "state.pt").exists():
         raise TrainError(
             f"{directory}: holds a model but no run to continue; give another --output, "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 
+from rescore.formats.files import atomic_writer
 from rescore.train.log import read_log
 
 __all__ = ["plot_curves"]
@@ -42,7 +44,8 @@ def plot_curves(logs: Mapping[str, Path], output: Path) -> bool:
     axes.set_ylabel("nats a token (a bound for diffusion)")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    temporary = output.with_name(output.name + ".tmp")
-    FigureCanvasAgg(figure).print_figure(temporary, format="png", dpi=110)
-    temporary.replace(output)
+    picture = BytesIO()
+    FigureCanvasAgg(figure).print_figure(picture, format="png", dpi=110)
+    with atomic_writer(output) as file:
+        file.write(picture.getvalue())
     return True

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rescore.errors import TrainError
+from rescore.formats.files import atomic_writer, read_bytes
 
 __all__ = ["append_row", "read_log", "trim_log"]
 
@@ -27,17 +28,35 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def trim_log(path: Path, step: int) -> None:
-    """Drop the lines of steps after `step`: they belong to no saved state and are logged again."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    kept = lines[:1]
-    for line in lines[1:]:
-        is_whole = line.endswith(b"\n")
-        if is_whole and int(line.split(b",")[0]) <= step:
-            kept.append(line)
+    """Drop the lines of steps after `step`: they belong to no saved state and are logged again.
+
+    Raises TrainError for a file that is not the log of a run; it stays as it is.
+    """
+    if not path.exists():
+        return
+    lines = read_bytes(path).splitlines(keepends=True)
+    kept = [line for number, line in enumerate(lines) if _is_kept(path, number, line, step)]
     if len(kept) > 1:
-        path.write_bytes(b"".join(kept))
+        with atomic_writer(path) as output:
+            output.write(b"".join(kept))
     else:
-        path.unlink(missing_ok=True)
+        path.unlink()
+
+
+def _is_kept(path: Path, number: int, line: bytes, step: int) -> bool:
+    """Whether a line stays: the header, and whole rows up to `step`. Raises TrainError."""
+    first, comma, _ = line.partition(b",")
+    is_whole = line.endswith(b"\n")
+    if not is_whole and number:  # a kill or a full disk cut it off
+        return False
+    if number == 0 and (first == b"step" or (not is_whole and b"step,".startswith(line))):
+        return True
+    if number == 0 or not comma or not first.isdigit():
+        raise TrainError(
+            f"{path}:{number + 1}: not the log of a run; move the file away, or give another "
+            "--output"
+        )
+    return int(first) <= step
 
 
 def read_log(path: Path) -> dict[str, list[float]]:

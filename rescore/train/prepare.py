@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rescore.errors import ModelError, TrainError
+from rescore.formats.files import make_folder, replace_file
 from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
 from rescore.text import Normalizer, normalizer
 from rescore.train.corpus import encode_corpus, joined, read_text
@@ -31,16 +32,14 @@ def prepare(options: CorpusOptions) -> None:
     if ready.exists():
         _check_settings(ready, settings, options)
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     normalize = normalizer(options.normalizer)
     tokenizer = _tokenizer(options, normalize)
-    (directory / "tokenizer.model").write_bytes(tokenizer.serialized)
+    replace_file(directory / "tokenizer.model", tokenizer.serialized)
     for name, paths in (("train", options.text), ("valid", options.valid)):
         lines = joined(read_text(paths, normalize), options.join, options.seed)
         encode_corpus(lines, tokenizer, directory / name)
-    temporary = ready.with_name("ready.json.tmp")
-    temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    temporary.replace(ready)
+    replace_file(ready, (json.dumps(settings) + "\n").encode())
 
 
 def _settings(options: CorpusOptions) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from rescore.acoustic.recogniser import (
 )
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import TrainError
-from rescore.models.checkpoint import replace_file
+from rescore.formats.files import make_folder, replace_file
 from rescore.models.speech_network import output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
 from rescore.text import normalizer
@@ -131,7 +131,7 @@ def prepare_speech(options: SpeechOptions) -> None:
     if ready.exists():
         _check_settings(ready, settings)
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     train, valid = (list(_spoken(paths, options)) for paths in (options.audio, options.valid))
     symbols = _symbols(options, [text for _, text in train])
     write_symbols(symbols, directory)
@@ -188,7 +188,7 @@ def _encode(
     directory: Path,
     speeds: tuple[float, ...],
 ) -> None:
-    directory.mkdir(exist_ok=True)
+    make_folder(directory)
     targets = [symbols.encode(text, utterance.place()) for utterance, text in spoken]
     lengths: list[int] = []
     with (directory / "features.bin").open("wb") as file:

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from rescore.errors import TrainError
+from rescore.errors import FormatError, TrainError
+from rescore.formats.files import atomic_writer
 from rescore.train.learner import Learner
 from rescore.train.options import RunOptions
 
@@ -48,11 +49,8 @@ def save_state(path: Path, options: RunOptions, learner: Learner, progress: Prog
         "averaged": state.pop("averaged"),
         "options": asdict(options),
     }
-    temporary = path.with_name(path.name + ".tmp")
-    with writing_to(path.parent):
-        with temporary.open("wb") as file:
-            torch.save({"run": json.dumps(run), **state}, file)
-        temporary.replace(path)
+    with writing_to(path.parent), atomic_writer(path) as output:
+        torch.save({"run": json.dumps(run), **state}, output)  # type: ignore[arg-type] # writes
 
 
 def load_state(path: Path, options: RunOptions, learner: Learner) -> Progress:
@@ -94,14 +92,22 @@ def _check_options(run: dict[str, Any], options: RunOptions, path: Path) -> None
 
 @contextlib.contextmanager
 def writing_to(directory: Path) -> Iterator[None]:
-    """Turn a write that fails into one line; half-written files are removed, others stay."""
+    """Turn a write that fails into one line; the files that were there stay."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch's zip writer raises RuntimeError
-        for leftover in directory.glob("*.tmp"):
-            leftover.unlink()
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+    except (OSError, RuntimeError, FormatError) as error:  # torch's zip writer: RuntimeError
+        reason = _reason(error).splitlines()[0]
         raise TrainError(
             f"{directory}: cannot be written ({reason}); free some space and run this again, "
             "it continues from the last state"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said of a failure, or else what torch says."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rescore.errors import TrainError
+from rescore.formats.files import make_folder
 from rescore.models.checkpoint import Checkpoint, load, save
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.train.corpus import open_corpus
@@ -84,7 +85,7 @@ def _check_directory(directory: Path, objective: str) -> None:
 
     Raises TrainError if it holds a checkpoint of another objective, or one without its run.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     if not (directory / "config.json").exists():
         return
     existing = load(directory).objective

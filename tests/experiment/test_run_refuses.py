@@ -43,7 +43,7 @@ def test_a_folder_with_other_files_is_refused(specs):
     Path("full/thesis.tex").touch()
     for name, message in (
         ("full", "full: holds other files and no run.json"),
-        ("dev.jsonl", "dev.jsonl: holds other files"),
+        ("dev.jsonl", "dev.jsonl: cannot be written: file exists; name another one"),
     ):
         with pytest.raises(FormatError, match=message):
             rescore.run("dev.jsonl", "test.jsonl", name, scorers=specs[:1])

@@ -30,7 +30,8 @@ def killing(*arguments, **options):
             with arguments[0].path.open("ab") as file:
                 file.write(b'0a1b2c3d {"chunk":"0123","values":[-1.2')
         if where.endswith("write"):  # in the middle of a file
-            part = os.path.join(os.path.dirname(arguments[1]), ".dev.scored.jsonl.0123.part")
+            name = ".dev.scored.jsonl.0123456789abcdef.part"
+            part = os.path.join(os.path.dirname(arguments[1]), name)
             open(part, "w").write("half")
         os.kill(os.getpid(), signal.SIGKILL)
     return whole(*arguments, **options)

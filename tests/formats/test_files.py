@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rescore.errors import FormatError
+from rescore.formats.directories import atomic_directory
 from rescore.formats.files import (
-    atomic_directory,
     atomic_writer,
     byte_lines,
     name_of,
@@ -215,7 +215,7 @@ class FullDisk(io.BytesIO):
 
 
 def test_a_full_disk_is_one_line(monkeypatch):
-    monkeypatch.setattr("rescore.formats.files.open", lambda *_: FullDisk(), raising=False)
+    monkeypatch.setattr("rescore.formats.files._open_part", lambda *_: ("none.part", FullDisk()))
     for name in ("none", "none.gz"):
         assert message(copy, name, b"x") == (
             f"{name}: cannot be written: no space left on device; "
@@ -259,7 +259,7 @@ def fill(path, error=None):
 
 @pytest.mark.parametrize("buffer", [0, 3, 1 << 24])
 def test_a_directory_appears_when_the_block_ends(tmp_path, monkeypatch, buffer):
-    monkeypatch.setattr("rescore.formats.files._DIRECTORY_BUFFER", buffer)
+    monkeypatch.setattr("rescore.formats.directories._DIRECTORY_BUFFER", buffer)
     (tmp_path / "empty").mkdir()
     for name in ("new", "empty"):
         fill(tmp_path / name)
@@ -273,7 +273,7 @@ def test_a_directory_appears_when_the_block_ends(tmp_path, monkeypatch, buffer):
 @pytest.mark.parametrize("buffer", [0, 1 << 24])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
 def test_an_error_leaves_no_directory(tmp_path, monkeypatch, error, buffer):
-    monkeypatch.setattr("rescore.formats.files._DIRECTORY_BUFFER", buffer)
+    monkeypatch.setattr("rescore.formats.directories._DIRECTORY_BUFFER", buffer)
     with pytest.raises(error, match="mine"):
         fill(tmp_path / "new", error("mine"))
     assert names_in(tmp_path) == []
@@ -282,11 +282,13 @@ def test_an_error_leaves_no_directory(tmp_path, monkeypatch, error, buffer):
 def test_a_directory_is_never_written_over(tmp_path):
     (tmp_path / "full").mkdir()
     write(tmp_path / "full" / "x", b"old")
-    for path in (tmp_path / "full", tmp_path / "full" / "x"):
-        assert message(fill, path) == (
-            f"{path}: is there already, and a directory is never written over; "
-            "remove it or name another one"
-        )
+    assert message(fill, tmp_path / "full") == (
+        f"{tmp_path}/full: is there already, with another a/text, and a directory is never "
+        "written over; remove it or name another one"
+    )
+    assert message(fill, tmp_path / "full" / "x") == (
+        f"{tmp_path}/full/x: is there already, and not a directory; name another one"
+    )
     assert (tmp_path / "full" / "x").read_bytes() == b"old"
     assert (
         message(fill, "-")
@@ -297,6 +299,38 @@ def test_a_directory_is_never_written_over(tmp_path):
         == f"{tmp_path}/no/new: cannot be written: no such file or directory; check the path"
     )
     assert names_in(tmp_path) == ["full"]
+
+
+@pytest.mark.parametrize("buffer", [0, 3, 1 << 24])
+def test_a_directory_that_a_killed_run_had_completed_is_accepted(tmp_path, monkeypatch, buffer):
+    monkeypatch.setattr("rescore.formats.directories._DIRECTORY_BUFFER", buffer)
+    (tmp_path / "link").symlink_to(tmp_path / "whole")
+    fill(tmp_path / "link")
+    before = (tmp_path / "whole" / "b").stat().st_mtime_ns
+    for name in ("whole", "link"):
+        fill(tmp_path / name)
+    assert (tmp_path / "whole" / "b").stat().st_mtime_ns == before
+    assert names_in(tmp_path) == ["link", "whole"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("b", b"01"), ("b", b"0123"), ("b", b"013"), ("b", None), ("c", b""), ("a/text/c", None)],
+)
+@pytest.mark.parametrize("buffer", [0, 1 << 24])
+def test_a_directory_with_any_other_byte_is_refused(tmp_path, monkeypatch, name, data, buffer):
+    monkeypatch.setattr("rescore.formats.directories._DIRECTORY_BUFFER", buffer)
+    fill(tmp_path / "out")
+    if data is not None:
+        write(tmp_path / "out" / name, data)
+    elif name == "b":
+        (tmp_path / "out" / "b").unlink()
+    else:
+        (tmp_path / "out" / "a" / "text").unlink()
+        (tmp_path / "out" / "a" / "text").mkdir()
+    before = names_in(tmp_path / "out")
+    assert ": is there already, with another " in message(fill, tmp_path / "out")
+    assert names_in(tmp_path / "out") == before
 
 
 def test_an_output_in_the_input_is_refused(tmp_path):

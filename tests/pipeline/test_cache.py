@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sqlite3
@@ -47,16 +46,7 @@ def test_what_the_cache_knows_is_not_evaluated_again(models, family, estimator, 
     )
     assert first.evaluations > 0
     assert again.evaluations == 0
-    for line, one in zip(expected, found, strict=True):
-        for before, after in zip(
-            json.loads(line)["hyps"], json.loads(jsonl.encode(one))["hyps"], strict=True
-        ):
-            assert after.pop("scores") == pytest.approx(
-                before.pop("scores"), abs=1e-4
-            )  # a text that is in two chunks has two last bits, and one in the cache
-            tokens = [part.pop("token_scores", {}).get(family) for part in (before, after)]
-            assert (tokens[0] is None) == (tokens[1] is None)
-            assert after == before
+    assert [jsonl.encode(one) for one in found] == expected
 
 
 def test_deterministic_scores_are_found_by_text_and_stochastic_ones_by_list(models):
@@ -116,9 +106,7 @@ def damage_pages(path):
 
 def damage_value(path):
     with sqlite3.connect(path) as connection:
-        connection.execute(
-            "update scores set value = ? where number = 1", (b'{"values":[-1.0],"evaluations":1}',)
-        )
+        connection.execute("update scores set value = ?", (b'{"values":[-1.0],"evaluations":1}',))
     connection.close()
 
 
@@ -149,7 +137,7 @@ def test_a_damaged_cache_is_named_and_rebuilt(models, damage, caplog):
 def test_a_cache_that_cannot_be_written_is_refused(models):
     Path("file").write_text("x")
     with pytest.raises(
-        FormatError, match=r"file: cannot be a cache: .*; name a directory that can be written"
+        FormatError, match=r"^file: cannot be written: file exists; name another one$"
     ):
         Cache("file", "s", "pll")
 

@@ -34,7 +34,8 @@ import numpy as np
 
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Option, one_of
-from rescore.formats.files import PathLike, atomic_directory
+from rescore.formats.directories import atomic_directory
+from rescore.formats.files import PathLike
 from rescore.formats.strict_json import short
 from rescore.ids import each_once
 from rescore.lattice.formats.base import ArcColumns, build, list_of_names, state_number
