@@ -7,6 +7,7 @@ of output frames in one of two methods, `_LENGTHS`.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
@@ -65,7 +66,7 @@ class HubEncoder:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._extractor, self._model = extractor, model
-        digest = weights_digest(network, tokenizer)  # before the weights change their dtype
+        digest = _digest(network, tokenizer, extractor)  # before the weights change their dtype
         self._network = network.eval().to(device=device, dtype=dtype)
         self._device, self._dtype = device, dtype
         self._lengths = _lengths(network, model)
@@ -159,6 +160,12 @@ class HubEncoder:
         short = noise[: max(self.min_samples, len(noise) // 2)]
         padded = self._log_probs([noise, short])[1]
         return bool(np.abs(padded - self._log_probs([short])[0]).max() < _ROUNDING)
+
+
+def _digest(network: Any, tokenizer: Any, extractor: Any) -> str:
+    """16 hex digits over weights, vocabulary and the settings of the features."""
+    parts = weights_digest(network, tokenizer) + str(extractor.to_json_string())
+    return hashlib.blake2b(parts.encode(), digest_size=8).hexdigest()
 
 
 def _lengths(network: Any, model: str) -> Any:

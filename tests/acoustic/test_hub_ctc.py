@@ -91,6 +91,17 @@ def test_the_shortest_audio_has_a_frame_and_less_has_none(name, encoders):
     assert encoder.min_samples == {320: 400, 1280: 320}[encoder.frame_samples]
 
 
+def test_the_signature_depends_on_weights_symbols_and_features(tmp_path):
+    save_letters(tmp_path / "a", "wav2vec2")
+    save_letters(tmp_path / "b", "wav2vec2")
+    save_letters(tmp_path / "c", "wav2vec2", do_normalize=False)
+    save_letters(tmp_path / "d", "wav2vec2", layers=1)
+    with_letters(save_letters(tmp_path / "e", "wav2vec2"), [*LETTERS[:5], *LETTERS[:4:-1]])
+    signatures = [load_hub_encoder(str(tmp_path / name)).signature for name in "abcde"]
+    assert signatures[0] == signatures[1]
+    assert len(set(signatures)) == 4
+
+
 def test_letters_are_mapped_as_the_tokenizer_spells_them(folders, encoders):
     symbols = encoders["wav2vec2"].symbols
     tokenizer = AutoTokenizer.from_pretrained(folders["wav2vec2"])

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
+from contextlib import suppress
 
 import kaldiio
 import numpy as np
 import pytest
 import torch
+from damage import damaged
 from lhotse import CutSet, MonoCut, NumpyFilesWriter
 
 from rescore.acoustic.formats import arrays, kaldi, lhotse, nemo, posteriors
 from rescore.acoustic.formats.layout import read_symbols
 from rescore.acoustic.posterior_file import write_posteriors
-from rescore.errors import FormatError
+from rescore.errors import FormatError, RescoreError
 
 SYMBOLS = ["<blk>", "<unk>", "\u2581a", "b", "c"]
 
@@ -246,3 +249,38 @@ def test_symbols_of_another_model_and_a_wrong_blank_are_refused(tmp_path, layout
     with pytest.raises(FormatError, match=r"the blank 'c' has a mean .* but '<blk>' \(column 0\)"):
         write_posteriors(wrong, tmp_path / "p.safetensors")
     assert not (tmp_path / "p.safetensors").exists()
+
+
+DAMAGED = ["p.ark", "text.ark", "p.scp", "logits.pt", "p.safetensors", "u.npy", "u.npz"]
+
+
+def samples(folder, layout):
+    """Files of every kind, and their readers."""
+    kaldiio.save_ark(str(folder / "p.ark"), UTTERANCES, scp=str(folder / "p.scp"))
+    kaldiio.save_ark(str(folder / "text.ark"), UTTERANCES, text=True)
+    tensors = {name: torch.tensor(matrix) for name, matrix in UTTERANCES.items()}
+    torch.save(tensors, folder / "logits.pt")
+    write_posteriors(kaldi.read(folder / "p.ark", **layout), folder / "p.safetensors")
+    np.save(folder / "u.npy", UTTERANCES["u1"])
+    np.savez(folder / "u.npz", UTTERANCES["u1"])
+    return {
+        "logits.pt": lambda path: nemo.read(path, **layout, blank="<blk>"),
+        "p.safetensors": posteriors.read,
+        "u.npy": lambda path: arrays.read(path.parent, **layout),
+        "u.npz": lambda path: arrays.read(path.parent, **layout),
+    }
+
+
+@pytest.mark.filterwarnings("ignore")  # of kaldiio and NumPy, about what they read
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, layout, name):
+    reads = samples(tmp_path, layout)
+    read = reads.get(name, lambda path: kaldi.read(path, **layout))
+    content, chance = (tmp_path / name).read_bytes(), random.Random(name)
+    path = tmp_path / "damaged" / name
+    path.parent.mkdir()
+    for _ in range(60):
+        path.write_bytes(damaged(content, chance))
+        with suppress(RescoreError):  # which is one line by itself
+            for item in read(path):
+                assert np.isfinite(item.log_probs).all()

@@ -39,7 +39,7 @@ def _array(file: Path) -> np.ndarray:
             if len(names) == 1:
                 array: np.ndarray = loaded[names[0]]
                 return array
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except Exception as error:  # damaged files raise anything, also errors of zip and of tokens
         reason = " ".join(str(error).split())[:200]
         raise FormatError(f"{file}: cannot be read as a NumPy array ({reason})") from error
     raise FormatError(f"{file}: holds {len(names)} arrays ({', '.join(names)}), expected one")

@@ -86,7 +86,7 @@ def _entry(line: str, where: str) -> tuple[str, str, int]:
 def _opened(path: PathLike, where: str) -> io.BufferedReader:
     try:
         return open_regular(path)
-    except FormatError as error:
+    except (FormatError, ValueError) as error:  # ValueError: a null byte in the path
         raise FormatError(f"{where}: {error}") from error
 
 
@@ -115,7 +115,7 @@ def _matrix(file: BinaryIO, utterance: str, where: str) -> np.ndarray:
         is_binary = _is_binary(file, at)
         reads = kaldiio.matio.read_matrix_or_vector if is_binary else kaldiio.matio.read_ascii_mat
         matrix: np.ndarray = reads(file)
-    except (AssertionError, ValueError, struct.error, UnicodeDecodeError, IndexError) as error:
+    except (AssertionError, ValueError, RuntimeError, IndexError, struct.error) as error:
         reason = " ".join(str(error).split())[:200]
         raise FormatError(
             f"{at}: no whole matrix ({reason or type(error).__name__}); the archive is damaged or "
