@@ -123,7 +123,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         make_inputs(root / "in")
-        if "posteriors" in names:
+        if {"posteriors", "decode", "train ctc"} & set(names):
             make_audio(root / "in")
         with Forks(root / "in") as forks:
             for name, victim in _victims(names, forks, root):

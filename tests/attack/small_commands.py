@@ -63,6 +63,7 @@ CASES = {
     "posteriors": _case(
         "posteriors in/wav.scp --model in/wav2vec2 -o out.safetensors", "out.safetensors"
     ),
+    "decode": _case("decode in/posteriors.safetensors -n 3 -o out.jsonl", "out.jsonl"),
     "check": _case("check in/dev.jsonl --scorer ar --model in/ar --json out.json", "out.json"),
     "score": _case("score in/dev.jsonl --model in/mdlm --folds 2 -o out.jsonl", "out.jsonl"),
     "score with a cache": _case(
@@ -89,13 +90,20 @@ CASES = {
     "train mdlm": _case(f"train mdlm {_NETWORK}", "run", is_folder=True),
     "train usdm": _case(f"train usdm {_NETWORK}", "run", is_folder=True),
     "train ar": _case(f"train ar {_NETWORK}", "run", is_folder=True),
+    "train ctc": _case(
+        "train ctc --audio in/speech.tsv --valid in/speech.tsv -o run --speeds 1 --steps 4 "
+        "--batch-seconds 2 --warmup 2 --width 16 --layers 1 --heads 2 --feed-forward 24 "
+        "--save-every 2 --float32",
+        "run",
+        is_folder=True,
+    ),
     "train ngram": _case(f"train ngram {_TRAINED} --arpa lm.arpa", "run", is_folder=True),
     "plugins": _case("plugins -o out.json", "out.json"),
     "completion": _case("completion bash"),
 }
 
 #: How the names of commands begin that take seconds: the everyday suite leaves most of them out.
-SLOW = ("posteriors", "train", "run", "sweep", "score")
+SLOW = ("posteriors", "decode", "train", "run", "sweep", "score")
 
 
 def command_names() -> Iterator[str]:
@@ -135,19 +143,23 @@ def make_inputs(folder: Path) -> None:
 
 
 def make_audio(folder: Path) -> None:
-    """Write the inputs of `posteriors`, which need transformers."""
+    """Write the inputs of `posteriors`, `decode` and `train ctc`, which need transformers."""
     from hub_ctc_models import save_letters  # noqa: PLC0415
 
     save_letters(folder / "wav2vec2", "wav2vec2")
     chance = np.random.default_rng(0)
-    lines = []
+    lines, rows = [], ["id\tpath\ttext\n"]
     for number in range(3):
         path = folder / f"u{number}.wav"
         with wave.open(str(path), "wb") as file:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
-            file.writeframes(chance.integers(-3000, 3000, 8000, dtype=np.int16).tobytes())
+            file.writeframes(chance.integers(-3000, 3000, 16000, dtype=np.int16).tobytes())
         lines.append(f"u{number} {path}\n")
+        rows.append(f"u{number}\t{path}\tthe old house\n")
     (folder / "wav.scp").write_text("".join(lines))
+    (folder / "speech.tsv").write_text("".join(rows))
+    argv = ["posteriors", str(folder / "wav.scp"), "--model", str(folder / "wav2vec2")]
+    cli.main([*argv, "-o", str(folder / "posteriors.safetensors")], standalone_mode=False)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
