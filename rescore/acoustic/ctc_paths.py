@@ -87,7 +87,7 @@ def _best_states(
     value, path = float(best[state + 2]), np.empty(len(log_probs), dtype=np.int64)
     for frame in range(len(log_probs) - 1, -1, -1):
         path[frame] = state
-        state -= came_from[frame, state]
+        state -= int(came_from[frame, state])
     return value, path
 
 

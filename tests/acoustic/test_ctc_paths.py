@@ -82,3 +82,12 @@ def test_what_cannot_be_aligned_is_refused(monkeypatch):
     monkeypatch.setattr(ctc_paths, "_CELLS", 8)
     with pytest.raises(ScoreError, match="too long to align"):
         align(log_probs, [1], 0)
+
+
+def test_long_texts_are_aligned():
+    """More states than a byte counts."""
+    log_probs = random_log_probs(4, 400, 9, sharpness=2)
+    greedy = greedy_path(log_probs, 0)
+    assert len(greedy.labels) > 200
+    aligned = align(log_probs, greedy.labels.tolist(), 0)
+    assert aligned.symbols.tolist() == greedy.symbols.tolist()
