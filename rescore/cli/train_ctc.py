@@ -89,6 +89,13 @@ def _speeds(_context: click.Context, _parameter: click.Parameter, value: str) ->
     show_default=True,
     help="Bands that SpecAugment hides, each up to 27 of 80 bins.",
 )
+@click.option(
+    "--dropout",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the hidden states that are zeroed before each block; for little speech.",
+)
 @training_options
 @click.option(
     "--kernel",

@@ -48,7 +48,10 @@ _CHANNELS = 32
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """The shape of a recogniser's network. `symbols` counts the columns, the blank included."""
+    """The shape of a recogniser's network. `symbols` counts the columns, the blank included.
+
+    `dropout` is the share of the hidden states that are zeroed before each block while training.
+    """
 
     symbols: int
     width: int = 192
@@ -57,10 +60,13 @@ class SpeechConfig:
     feed_forward: int = 512
     kernel: int = 15
     bins: int = 80
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0 or self.kernel < 1:
             raise ModelError(f"network: the kernel is {self.kernel}, expected an odd number")
+        if not 0 <= self.dropout < 1:
+            raise ModelError(f"network: dropout is {self.dropout}, expected 0 or more, below 1")
         if self.bins < SHORTEST:
             raise ModelError(f"network: {self.bins} bins, expected at least {SHORTEST}")
         _ = self.block  # raises ModelError for sizes that do not fit
@@ -204,6 +210,7 @@ class SpeechNetwork(nn.Module):
         half = self.config.width // self.config.heads // 2
         angles = rotation(torch.arange(x.shape[1], device=x.device), half, x.dtype)
         for block in self.blocks:
+            x = functional.dropout(x, self.config.dropout, self.training)
             x = block(x, angles, mask, padding)
         logits = self.head(self.final_norm(x))
         kind = torch.promote_types(logits.dtype, torch.float32)

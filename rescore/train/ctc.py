@@ -115,7 +115,11 @@ def ctc_learner(options: CtcOptions, symbols: Symbols, bins: int) -> Learner:
     """The learner that the options ask for. Raises ModelError for an unusable start."""
     torch.manual_seed(options.seed)
     sizes = {name: getattr(options, name) for name in NETWORK_SIZES}
-    network = SpeechNetwork(SpeechConfig(len(symbols), **sizes, kernel=options.kernel, bins=bins))
+    network = SpeechNetwork(
+        SpeechConfig(
+            len(symbols), **sizes, kernel=options.kernel, bins=bins, dropout=options.dropout
+        )
+    )
     if options.start_from is not None:
         copy_recogniser(network, symbols, Path(options.start_from))
     masks = SpecAugment(
@@ -139,7 +143,7 @@ def copy_recogniser(network: SpeechNetwork, symbols: Symbols, directory: Path) -
     start = load_recogniser(directory)
     sizes, expected = asdict(start.network.config), asdict(network.config)
     for name, size in expected.items():
-        if name != "symbols" and sizes[name] != size:
+        if name not in ("symbols", "dropout") and sizes[name] != size:
             raise ModelError(
                 f"{directory}: its {name} is {sizes[name]}, expected {size}; "
                 "start from a recogniser of the same size"
@@ -227,6 +231,7 @@ class CtcLoss:
     ) -> tuple[Tensor, int]:
         """Nats, and output frames; features (B, T, F), frames (B,), targets (B, S), sizes (B,)."""
         device = network.head.weight.device
+        torch.manual_seed(generator.initial_seed())  # of dropout: a resumed run draws the same
         x = normalised(features.to(device), frames)
         if self.masks is not None:
             x = self.masks.hide(x, frames, generator)

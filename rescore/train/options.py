@@ -95,13 +95,15 @@ class TrainOptions(RunOptions):
 class CtcOptions(RunOptions):
     """What decides a run on speech: a CTC recogniser.
 
-    `batch_seconds`: audio in a batch, padding included. `kernel`: frames that the depthwise
+    `batch_seconds`: audio in a batch, padding included. `dropout`: share of the hidden states that
+    are zeroed before each block. `kernel`: frames that the depthwise
     convolutions see. SpecAugment hides `frequency_masks` bands of up to `frequency_width` bins and
     `time_masks` stretches of up to `time_share` of an utterance each.
     """
 
     batch_seconds: float = 60.0
     kernel: int = 15
+    dropout: float = 0.0
     frequency_masks: int = 2
     frequency_width: int = 27
     time_masks: int = 5

@@ -88,6 +88,7 @@ def test_a_bin_that_never_changes_is_zero():
     ("change", "complaint"),
     [
         ({"kernel": 4}, "kernel is 4, expected an odd number"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected 0 or more, below 1"),
         ({"bins": 5}, "5 bins, expected at least 7"),
         ({"heads": 3}, "width 16 must be heads"),
         ({"layers": 0}, "every size must be positive"),

@@ -308,6 +308,26 @@ def test_validation_sees_every_utterance_at_its_own_speed(speech):
     assert first.errors.reference_words == sum(len(text.split()) for text in TEXTS[:4])
 
 
+def test_dropout_resumes_to_the_same_bits(speech, tmp_path, monkeypatch):
+    options, whole = replace(TINY_CTC, dropout=0.3), Run._save
+    train_ctc(speech, tmp_path / "whole", options, {})
+
+    def killed(run):
+        whole(run)
+        raise Killed
+
+    monkeypatch.setattr(Run, "_save", killed)
+    with pytest.raises(Killed):
+        train_ctc(speech, tmp_path / "parts", options, {})
+    monkeypatch.undo()
+    torch.manual_seed(99)  # a new process
+    train_ctc(speech, tmp_path / "parts", options, {})
+    names = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    train_ctc(speech, tmp_path / "none", TINY_CTC, {})
+    assert names[0].read_bytes() != (tmp_path / "none" / "model.safetensors").read_bytes()
+
+
 def test_a_start_gives_body_and_the_rows_of_symbols_that_both_have(speech, uninterrupted, tmp_path):
     start = load_recogniser(uninterrupted)
     other = manifest(tmp_path, texts=["ab"])
