@@ -6,6 +6,8 @@ with status 1; Python callers catch the class they care about.
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "AudioError",
     "FormatError",
@@ -16,15 +18,22 @@ __all__ = [
     "TrainError",
 ]
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
+
 
 class RescoreError(Exception):
     """Base of every error this package raises on purpose.
 
-    Its message stays on one line even if it quotes a line break from a file.
+    Its message stays on one line whatever it quotes from a file: line ends, the characters that
+    control a terminal or the direction of text, and halves of surrogate pairs are escaped.
     """
 
     def __str__(self) -> str:
-        return super().__str__().replace("\n", "\\n").replace("\r", "\\r")
+        return _UNPRINTABLE.sub(_escaped, super().__str__())
 
 
 class FormatError(RescoreError):

@@ -8,6 +8,7 @@ import click
 
 from rescore.cli.lists import InputOptions
 from rescore.cli.options import (
+    SEED_RANGE,
     Counting,
     counting_options,
     input_options,
@@ -36,7 +37,9 @@ __all__ = ["command"]
     metavar="FIELD",
     help="Resample by this field of the records, such as speaker, instead of by utterance.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of the bootstrap."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record instead of the summary.")
 def command(
     source: InputOptions,

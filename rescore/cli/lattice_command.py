@@ -10,7 +10,14 @@ import click
 from tqdm import tqdm
 
 from rescore.cli.lists import format_options
-from rescore.cli.options import Sections, collected, lists_argument, named, output_option
+from rescore.cli.options import (
+    SEED_RANGE,
+    Sections,
+    collected,
+    lists_argument,
+    named,
+    output_option,
+)
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.formats.references import REFERENCE_IDS, read_references
@@ -135,7 +142,9 @@ _CHOICE = [
         show_default=True,
         help="Scale of the totals when paths are drawn (icefall: nbest_scale).",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample."),
+    click.option(
+        "--seed", type=SEED_RANGE, default=0, show_default=True, help="Seed of the sample."
+    ),
     click.option(
         "--posterior",
         type=click.FloatRange(0, 1),

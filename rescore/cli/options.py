@@ -25,6 +25,7 @@ from rescore.wer import UNITS, Unit
 __all__ = [
     "NORMALIZER_OPTION",
     "RAY_OPTIONS",
+    "SEED_RANGE",
     "UNIT_OPTIONS",
     "Counting",
     "Sections",
@@ -47,6 +48,10 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Decorator = Callable[[Any], Any]
+
+
+#: What every --seed may be: torch, NumPy and our own keyed draws take all of these.
+SEED_RANGE = click.IntRange(0, 2**32 - 1)
 
 
 class Sections(click.Command):

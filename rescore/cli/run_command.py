@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from rescore.cli.options import (
     NORMALIZER_OPTION,
+    SEED_RANGE,
     UNIT_OPTIONS,
     collected,
     folds_option,
@@ -91,7 +92,7 @@ _OPTIONS = [
     folds_option,
     click.option(
         "--seed",
-        type=int,
+        type=SEED_RANGE,
         default=0,
         show_default=True,
         help="Seed of draws, tuning and the sweep's intervals.",

@@ -10,6 +10,7 @@ import click
 
 from rescore.cli.options import (
     RAY_OPTIONS,
+    SEED_RANGE,
     collected,
     device_of,
     folds_option,
@@ -73,7 +74,7 @@ _ESTIMATE = [
         help=f"Monte-Carlo draws of a NELBO; default: {DRAWS}.",
     ),
     folds_option,
-    click.option("--seed", type=int, help=f"Seed of the draws; default: {SEED}."),
+    click.option("--seed", type=SEED_RANGE, help=f"Seed of the draws; default: {SEED}."),
     click.option(
         "--t",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),

@@ -12,6 +12,7 @@ import click
 
 from rescore.cli.lists import InputOptions
 from rescore.cli.options import (
+    SEED_RANGE,
     Counting,
     collected,
     counting_options,
@@ -145,7 +146,7 @@ _GRID = [
     ),
     click.option(
         "--seed",
-        type=int,
+        type=SEED_RANGE,
         default=0,
         show_default=True,
         help="Seed of resamples, folds and line search.",

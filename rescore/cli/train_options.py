@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from rescore.cli.options import SEED_RANGE
+
 __all__ = [
     "card_option",
     "network_options",
@@ -181,7 +183,11 @@ _RUN = [
         help="Most minutes between two saved states.",
     ),
     click.option(
-        "--seed", type=int, default=0, show_default=True, help="Seed of weights, batches and noise."
+        "--seed",
+        type=SEED_RANGE,
+        default=0,
+        show_default=True,
+        help="Seed of weights, batches and noise.",
     ),
 ]
 

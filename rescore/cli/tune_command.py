@@ -11,6 +11,7 @@ import click
 from rescore import fusion
 from rescore.cli.lists import InputOptions
 from rescore.cli.options import (
+    SEED_RANGE,
     Counting,
     collected,
     counting_options,
@@ -68,7 +69,7 @@ _SEARCH = [
     ),
     click.option(
         "--seed",
-        type=int,
+        type=SEED_RANGE,
         default=0,
         show_default=True,
         help="Seed of starting points, directions and folds.",

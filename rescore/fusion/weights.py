@@ -23,6 +23,9 @@ __all__ = ["DevResult", "Fusion", "Span", "check_signatures", "digest", "load", 
 #: An open interval of a weight; None is an open end.
 Span: TypeAlias = tuple[float | None, float | None]
 
+#: The largest weight: float64 keeps 16 digits, so beside a larger one nothing else counts.
+_LARGEST = 1e15
+
 
 @dataclass(frozen=True)
 class DevResult:
@@ -60,8 +63,8 @@ class Fusion:
     `tuned_on` holds a digest of each utterance id tuned on, separated by spaces. `temperature`
     divides totals where probabilities are wanted; None: not known. `kind` names an entry of
     `rescore.registry.FUSIONS`, the function that makes totals of scores and weights.
-    Raises FusionError if there are no scales, a weight is not finite, or the temperature is not
-    positive.
+    Raises FusionError if there are no scales, a weight is not finite or above 1e15, or the
+    temperature is not positive.
     """
 
     scales: Mapping[str, float]
@@ -76,8 +79,11 @@ class Fusion:
         if not self.scales:
             raise FusionError("there are no scales; expected at least one named score")
         for name, value in {**self.scales, WORD_BONUS: self.word_bonus}.items():
-            if not math.isfinite(value):
-                raise FusionError(f'the weight of "{name}" is {value}, expected a finite number')
+            if not abs(value) <= _LARGEST:
+                raise FusionError(
+                    f'the weight of "{name}" is {value}, expected a finite number of at most '
+                    f"{_LARGEST:g}: a larger one swallows every other score"
+                )
         if self.temperature is not None and not 0 < self.temperature < math.inf:
             raise FusionError(
                 f"the temperature is {self.temperature}, expected a positive number or null"

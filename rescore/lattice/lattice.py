@@ -18,6 +18,10 @@ from rescore.errors import FormatError
 
 __all__ = ["Lattice"]
 
+#: The largest score of an arc. float64 keeps 16 digits, so on a path with a larger one no other
+#: score would count. HTK's log of zero is -1e10; -1e38 is float32's lowest number.
+_LARGEST = 1e15
+
 
 @dataclass(frozen=True)
 class Lattice:
@@ -82,8 +86,8 @@ class Lattice:
 
         `ends` (E,) are the final states; several, or an end that is the start, become one new state
         through arcs without word or score. `times` is indexed by the given state numbers. Raises
-        FormatError naming the lattice for a cycle, a score that is not finite, or a word that
-        `symbols` does not have.
+        FormatError naming the lattice for a cycle, a score that is not finite or beyond 1e15, or a
+        word that `symbols` does not have.
         """
         place = f"{where}: utterance {id}" if where else f"utterance {id}"
         label = np.zeros(len(source), np.int64) if label is None else label
@@ -148,10 +152,11 @@ def _check(columns: _Columns, floats: Mapping[str, np.ndarray], symbols: int, pl
             f"0..{symbols - 1}; pass the table that belongs to this lattice"
         )
     for name, values in floats.items():
-        for row in np.flatnonzero(~np.isfinite(values))[:1].tolist():
+        for row in np.flatnonzero(~(np.abs(values) <= _LARGEST))[:1].tolist():
             raise FormatError(
                 f'{place}: score "{name}" of the arc from state {columns.source[row]} to state '
-                f"{columns.target[row]} is {values[row]}, expected a finite number"
+                f"{columns.target[row]} is {values[row]}, expected a finite number of at most "
+                f"{_LARGEST:g}: a larger one swallows the others of its path"
             )
 
 

@@ -8,7 +8,9 @@ How N-best works: a best-first search over word prefixes. A prefix is the set of
 paths reach, each with its best path (the lattice is determinised during the search). Its rank is
 the total of the best path that begins with it, which a backward pass gives exactly. So every prefix
 that is expanded begins one of the returned paths, and the search holds at most about two prefixes
-for each path that it looks for. Time: O(count * words * arcs that leave one prefix).
+for each path that it looks for. Of equal ranks the longest prefix comes first: breadth first, ties
+at every place of a lattice would cost `count` prefixes of every length. Time: O(count * words *
+arcs that leave one prefix), and without ties O((count + words) * arcs that leave one).
 """
 
 from __future__ import annotations
@@ -90,24 +92,27 @@ def n_best(lattice: Lattice, totals: FloatArray, count: int) -> list[Path]:
     prefixes = Prefixes(lattice, totals, rest)
     margin, bound, ticket = slack(lattice, totals), -math.inf, 0
     paths: list[Path] = []
-    # (minus the rank, a ticket that orders equal ranks, states, arcs): a prefix with its states, or
-    # a whole path with its arcs.
-    waiting: list[tuple[float, int, Reached | None, Chain | None]] = [
-        (-rest[0], 0, {0: (0.0, None)}, None)
+    # (minus the rank, minus the words, a ticket that orders equal ones, states, arcs): a prefix
+    # with its states, or a whole path with its arcs. Ranks that rounding may have parted are equal.
+    step = margin or 1.0
+    waiting: list[tuple[float, float, int, Reached | None, Chain | None]] = [
+        (-math.inf, 0.0, 0, {0: (0.0, None)}, None)
     ]
     while waiting and len(paths) < count:
-        _, _, reached, chain = heappop(waiting)
+        _, length, _, reached, chain = heappop(waiting)
         if reached is None:
             paths.append(make_path(lattice, totals, _arcs_of(chain)))
             continue
         closed = prefixes.closed(reached, bound - margin)
         if prefixes.end in closed:
             ticket += 1
-            heappush(waiting, (-closed[prefixes.end][0], ticket, None, closed[prefixes.end][1]))
+            total, chain = closed[prefixes.end]
+            heappush(waiting, (-math.floor(total / step) * step, -math.inf, ticket, None, chain))
         for longer in prefixes.extended(closed, bound - margin).values():
             ticket += 1
             rank = max(value + rest[state] for state, (value, _) in longer.items())
-            heappush(waiting, (-rank, ticket, longer, None))
+            level = math.floor(rank / step) * step
+            heappush(waiting, (-level, length - 1, ticket, longer, None))
         missing = count - len(paths)
         if len(waiting) > 2 * missing + _SPARE:
             # Every prefix in the queue leads to a word sequence of its own: the best are enough.

@@ -118,11 +118,11 @@ class Pieces(Symbols):
         try:
             self._model.LoadFromSerializedProto(read_bytes(path))
             size = self._model.get_piece_size()
-        except RuntimeError as error:
+            symbols = ["", *(self._model.id_to_piece(i) for i in range(1, size))]
+        except (RuntimeError, ValueError, IndexError) as error:
             raise FormatError(
                 f"{name_of(path)}: not a sentencepiece model; pass the bpe.model of this recogniser"
             ) from error
-        symbols = ["", *(self._model.id_to_piece(i) for i in range(1, size))]
         super().__init__(np.arange(max(size, 1)), symbols, f"the model {name_of(path)}", nonwords)
 
     def text(self, words: Iterable[int]) -> str:

@@ -22,9 +22,8 @@ def test_the_limits_are_options_and_their_messages_name_them(dlm, tmp_path):
     )
     good(dlm("--max-line", "1K", "convert", "in.jsonl"))
     noise = random.Random(0).randbytes(5000).hex()
-    (tmp_path / "in.json.gz").write_bytes(
-        gzip.compress(f'[{{"input": ["{noise}"], "output": "a"}}]'.encode())
-    )
+    lists = f'[{{"input": ["{noise}"], "output": "a"}}]'
+    (tmp_path / "in.json.gz").write_bytes(gzip.compress(lists.encode()))
     command = ["convert", "in.json.gz", "--from", "hyporadise"]
     assert refused(dlm("--max-file", "8KiB", *command)) == (
         "in.json.gz: holds more than 8 KiB, and is read whole; check that it is the right file, or "

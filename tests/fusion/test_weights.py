@@ -14,7 +14,7 @@ from rescore.errors import FormatError, FusionError
 from rescore.fusion import DevResult, Fusion, digest, fuse, load, save
 from rescore.wer import evaluate
 
-finite = st.floats(allow_nan=False, allow_infinity=False)
+finite = st.floats(-1e15, 1e15)
 ends = st.none() | finite
 results = st.builds(
     DevResult,

@@ -10,7 +10,8 @@ from lattice_strategies import floats, lattices
 from small_lattices import arc_paths, best_by_words, from_rows, random_lattice, words_of
 
 from rescore.errors import FormatError
-from rescore.lattice.paths import _draw, as_nbest, n_best, paths_of, sample
+from rescore.lattice import Lattice
+from rescore.lattice.paths import Prefixes, _draw, as_nbest, n_best, paths_of, sample
 from rescore.lattice.posteriors import arc_totals, slack
 
 
@@ -164,3 +165,31 @@ def test_lists_have_texts_and_scores_and_no_text_twice():
 def test_refusals(call, message):
     with pytest.raises(FormatError, match=message):
         call()
+
+
+def test_ties_at_every_place_are_a_matter_of_seconds():
+    places = words = 300
+    source = np.repeat(np.arange(places), words)
+    lattice = Lattice.from_arcs(
+        "u",
+        source,
+        source + 1,
+        np.tile(np.arange(1, words + 1), places),
+        np.full(places * words, -1.1),  # its sums differ in their last bits
+        np.zeros(places * words),
+        ["", *map(str, range(words))],
+        start=0,
+        ends=np.array([places]),
+    )
+    expanded = []
+    extended = Prefixes.extended
+
+    def counted(*arguments):
+        expanded.append(1)
+        return extended(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Prefixes, "extended", counted)
+        paths = n_best(lattice, arc_totals(lattice), 100)
+    assert len({path.words for path in paths}) == 100
+    assert len(expanded) <= places + 200  # breadth first: 100 of every length, 30,000
