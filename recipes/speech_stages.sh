@@ -30,7 +30,8 @@ score() {
   for part in dev test; do
     dlmrescore score "$EXP/$LISTS/$part.jsonl" --scorer ar -o "$EXP/$part.1.jsonl"
     dlmrescore score "$EXP/$part.1.jsonl" --scorer usdm --estimator pll -o "$EXP/$part.2.jsonl"
-    dlmrescore score "$EXP/$part.2.jsonl" --scorer mdlm --estimator nelbo -o "$EXP/$part.scored.jsonl"
+    dlmrescore score "$EXP/$part.2.jsonl" --scorer mdlm --estimator nelbo \
+      -o "$EXP/$part.scored.jsonl"
   done
 }
 

@@ -3,8 +3,9 @@
     python recipes/spoken_books/add_noise.py recipes/spoken_books/manifest/dev.tsv \\
         --clean exp/clean --snr-db 5 20 -o exp/noisy/dev
 
-Takes seconds for an hour of speech, so the noise can be tuned. The first training utterances talk
-in the babble of all parts. Run the command again after an interruption: finished files are kept.
+Takes half a CPU minute for an hour of speech, so that the noise can be tuned. The first training
+utterances talk in the babble of all parts. Run the command again after an interruption: finished
+files are kept.
 """
 
 from __future__ import annotations
