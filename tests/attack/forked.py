@@ -81,7 +81,8 @@ class Forks:
         folder.mkdir(exist_ok=True)
         if not (folder / "in").is_symlink():
             (folder / "in").symlink_to(self._inputs)
-        (folder / "stdin").touch()
+        for name in ("stdin", "stdout", "stderr"):
+            (folder / name).touch()
         request = {
             "argv": list(argv),
             "folder": str(folder),
