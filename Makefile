@@ -21,7 +21,7 @@ RUN := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)
 install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2) \
   >$(1)/pip.log 2>&1 || { cat $(1)/pip.log >&2; exit 1; }
 
-.PHONY: help setup demo test test-py310 test-k2 lint types bench docs wheel check clean
+.PHONY: help setup demo test test-py310 test-k2 attack lint types bench docs wheel check clean
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,13 @@ $(VENV_K2)/ready: pyproject.toml constraints-k2.txt requirements-k2.txt
 	@$(call install,$(VENV_K2),--constraint constraints-k2.txt --editable ".[plot]" \
 	  graphviz hypothesis pytest pytest-xdist)
 	@touch $@
+
+# Half an hour; with a fault it says how to repeat it.
+ATTACK = OMP_NUM_THREADS=1 $(BIN)/python tests/attack
+attack: setup ## Attack every reader, command and output: damage, kills, lost streams (half an hour).
+	$(ATTACK)/campaign.py --minutes 15
+	$(ATTACK)/closed_streams.py
+	$(ATTACK)/kill_loop.py --kills 500
 
 lint: setup ## Check style and format.
 	$(BIN)/ruff check .

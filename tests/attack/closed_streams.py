@@ -1,13 +1,23 @@
-"""Every command with standard streams that are closed, full, or pipes without a reader."""
+"""Every command with standard streams that are closed, full, or pipes without a reader.
+
+    python tests/attack/closed_streams.py
+
+Prints a table of all commands and returns 1 if there are faults. The everyday suite tries the
+quick ones.
+"""
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from forked import Done, Forks, Stream
-from small_commands import Case, contents
+from small_commands import CASES, Case, contents, make_audio, make_inputs
 
 from rescore.cli.reporting import INTERNAL
 
@@ -53,3 +63,27 @@ def _output_fault(done: Done, kind: Stream) -> bool:
 def one_line(done: Done) -> bool:
     """Whether a command that failed said why without a traceback or a fault of ours."""
     return "Traceback" not in done.err and INTERNAL not in done.err
+
+
+def main() -> int:
+    """Try all commands and print a table."""
+    total = 0
+    print("| command | streams | faults |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        make_inputs(root / "in")
+        make_audio(root / "in")
+        with Forks(root / "in") as forks:
+            for name, case in CASES.items():
+                folder = root / name.replace(" ", "_")
+                folder.mkdir()
+                faults = list(stream_faults(case, forks, folder))
+                total += len(faults)
+                print(f"| {name} | {2 * len(KINDS)} | {len(faults)} |", flush=True)
+                for fault in faults:
+                    print(f"  {fault}"[:1000], file=sys.stderr, flush=True)
+    return 1 if total else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
