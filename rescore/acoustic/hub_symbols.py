@@ -7,6 +7,7 @@ from typing import Any
 
 from rescore.acoustic.symbols import WORD_START, Segmenter, Symbols
 from rescore.errors import FormatError, ModelError
+from rescore.formats.files import read_bytes
 
 __all__ = ["hub_symbols"]
 
@@ -83,5 +84,5 @@ def _segmenter(tokenizer: Any) -> Segmenter | None:
         return Segmenter("tokenizers", backend.to_str().encode())
     file = getattr(tokenizer, "vocab_file", None)
     if file is not None and Path(file).suffix == ".model":
-        return Segmenter("sentencepiece", Path(file).read_bytes())
+        return Segmenter("sentencepiece", read_bytes(file))
     return None

@@ -20,6 +20,7 @@ from rescore.types import NBest
 __all__ = ["InputOptions", "ListReader", "format_options", "refuse_option_files"]
 
 _BLOCK = 1 << 20  # bytes
+_COUNTED = 1 << 34  # bytes of a file whose lines are counted for a progress bar
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class ListReader:
         """The number of lines of a plain native file, for progress bars; None for other inputs."""
         path = Path(self._source.path)
         if path.suffix != ".jsonl" or not path.is_file():
+            return None
+        if path.stat().st_size > _COUNTED:
             return None
         lines = 0
         with path.open("rb") as file:

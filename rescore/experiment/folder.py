@@ -18,7 +18,8 @@ from rescore.errors import FormatError
 from rescore.experiment.inputs import Halves
 from rescore.experiment.options import Options, ScorePlan
 from rescore.formats import jsonl
-from rescore.formats.files import atomic_writer, make_folder, names_in
+from rescore.formats.bounded import open_regular
+from rescore.formats.files import atomic_writer, make_folder, names_in, read_bytes
 from rescore.formats.parts import try_lock
 from rescore.types import NBest
 
@@ -54,7 +55,7 @@ def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
     card = folder / "run.json"
     if not card.exists():
         _make(folder, card, settings)
-    with card.open("rb") as file:
+    with open_regular(card) as file:
         if not try_lock(file.fileno()):
             raise FormatError(
                 f"{folder}: another run is at work in this folder; wait for it or use another"
@@ -83,7 +84,7 @@ def _is_left(path: Path) -> bool:
 def _check_same(folder: Path, card: Path, content: bytes, settings: Mapping[str, Any]) -> None:
     try:
         earlier = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(
             f"{card}: broken JSON; it tells experiments apart, so use a new folder"
         ) from error
@@ -112,8 +113,8 @@ class Clock:
         self._path = folder / "seconds.json"
         self._seconds: dict[str, float] = {}
         try:
-            content = json.loads(self._path.read_bytes()) if self._path.exists() else {}
-        except ValueError:
+            content = json.loads(read_bytes(self._path)) if self._path.exists() else {}
+        except (FormatError, ValueError, RecursionError):
             content = {}
         if isinstance(content, dict):
             self._seconds = content

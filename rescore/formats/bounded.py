@@ -29,6 +29,7 @@ from typing import BinaryIO, cast
 from rescore.errors import FormatError
 
 __all__ = [
+    "GZIP_MAGIC",
     "INFLATION",
     "LIMITS",
     "STANDARD",
@@ -56,7 +57,8 @@ STANDARD = "-"
 #: deflate's limit is 1032.
 INFLATION = 200
 
-_GZIP_MAGIC = b"\x1f\x8b"
+#: How a gzip stream begins.
+GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 24  # bytes read at once
 _ADVICE = {
     errno.EBADF: "it is closed; name a file",
@@ -218,7 +220,7 @@ class _Inflated(io.RawIOBase):
 
 def decompressed(file: io.BufferedReader, name: str) -> BinaryIO:
     """Decompress by content, not by name: no UTF-8 text starts with gzip's magic number."""
-    if file.peek(2)[:2] != _GZIP_MAGIC:
+    if file.peek(2)[:2] != GZIP_MAGIC:
         return file
     return io.BufferedReader(_Inflated(file, name), 1 << 17)
 

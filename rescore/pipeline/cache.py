@@ -202,7 +202,7 @@ class Cache:
             self._connection.commit()
             if self._about("signature") != self._signature:
                 raise sqlite3.DatabaseError("it holds scores of another signature")
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not _is_damage(error):
                 raise FormatError(
                     f"{self.path}: cannot be used as a cache ({error}); name another directory"
@@ -219,7 +219,7 @@ class Cache:
         if not kinds <= {b"table", b"index"}:
             raise sqlite3.DatabaseError("it holds more than tables")
 
-    def _start_over(self, error: sqlite3.DatabaseError) -> None:
+    def _start_over(self, error: Exception) -> None:
         """Move a damaged file aside and start another."""
         self.close()
         aside = self.path.with_suffix(".damaged")
@@ -237,7 +237,7 @@ class Cache:
         """Do it, and once more with a new file if this one turns out to be damaged."""
         try:
             return action()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if not _is_damage(error):
                 raise FormatError(
                     f"{self.path}: cannot be written ({error}); free some space, "
@@ -259,7 +259,8 @@ class Cache:
         return int(number)
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
+def _is_damage(error: Exception) -> bool:
+    """Whether SQLite speaks of damage; a message that is no UTF-8 quotes a damaged name."""
     return not str(error).startswith(_NO_DAMAGE)
 
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rescore.errors import TrainError
+from rescore.errors import FormatError, TrainError
 from rescore.formats.bounded import explained
-from rescore.formats.files import make_folder
+from rescore.formats.files import make_folder, text_lines
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import Normalizer
 
@@ -67,25 +67,12 @@ def read_text(paths: Sequence[Path], normalize: Normalizer) -> Iterator[str]:
     """
     for path in paths:
         try:
-            with path.open("rb") as file:
-                for number, line in enumerate(file, 1):
-                    text = normalize(_decoded(line, path, number))
-                    if text:
-                        yield text
-        except OSError as error:
-            raise TrainError(
-                f"{path}: cannot read the training text ({error.strerror}); check --text"
-            ) from error
-
-
-def _decoded(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TrainError(
-            f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start}); "
-            "convert the text to UTF-8"
-        ) from error
+            for _, line in text_lines(path):
+                text = normalize(line)
+                if text:
+                    yield text
+        except FormatError as error:
+            raise TrainError(f"{error}; it is training text, check --text") from error
 
 
 def joined(lines: Iterable[str], probability: float, seed: int) -> Iterator[str]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rescore.errors import ModelError, TrainError
-from rescore.formats.files import make_folder, replace_file
+from rescore.errors import FormatError, ModelError, TrainError
+from rescore.formats.files import make_folder, read_bytes, replace_file
 from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
 from rescore.text import Normalizer, normalizer
 from rescore.train.corpus import encode_corpus, joined, read_text
@@ -83,12 +83,10 @@ def read_settings(ready: Path, names: tuple[str, ...]) -> dict[str, Any]:
     Raises TrainError if `ready` cannot be read, or holds no such settings.
     """
     try:
-        prepared = json.loads(ready.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainError(
-            f"{ready}: cannot be read ({error.strerror}); give another --corpus folder"
-        ) from error
-    except ValueError as error:
+        prepared = json.loads(read_bytes(ready))
+    except FormatError as error:
+        raise TrainError(f"{error}; give another --corpus folder") from error
+    except (ValueError, RecursionError) as error:
         raise TrainError(
             f"{ready}: not JSON ({error}); delete it to prepare the corpus again, "
             "or give another --corpus folder"

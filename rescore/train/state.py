@@ -17,7 +17,9 @@ from typing import Any
 import torch
 
 from rescore.errors import FormatError, TrainError
+from rescore.formats.bounded import open_regular
 from rescore.formats.files import atomic_writer
+from rescore.formats.zips import check_stored
 from rescore.train.learner import Learner
 from rescore.train.options import RunOptions
 
@@ -59,6 +61,8 @@ def load_state(path: Path, options: RunOptions, learner: Learner) -> Progress:
     Raises TrainError if the file is damaged or the run was started with other options.
     """
     try:
+        with open_regular(path) as file:
+            check_stored(file, str(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
         run = json.loads(state["run"])
     except Exception as error:

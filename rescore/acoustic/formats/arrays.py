@@ -14,6 +14,7 @@ from rescore.errors import FormatError
 from rescore.formats.base import Format
 from rescore.formats.bounded import check_regular
 from rescore.formats.files import PathLike, names_in
+from rescore.formats.zips import check_unpacked
 
 __all__ = ["ARRAYS", "read"]
 
@@ -30,6 +31,8 @@ def read(path: PathLike, **layout: Any) -> Iterator[Posteriors]:
 
 def _array(file: Path) -> np.ndarray:
     check_regular(file)
+    if file.suffix == ".npz":
+        check_unpacked(file)
     try:
         loaded: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None)
         if isinstance(loaded, np.ndarray):

@@ -22,8 +22,9 @@ from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
 from rescore.acoustic.posteriors import Posteriors
 from rescore.errors import FormatError
 from rescore.formats.base import Format
-from rescore.formats.bounded import check_regular
+from rescore.formats.bounded import open_regular
 from rescore.formats.files import PathLike, name_of
+from rescore.formats.zips import check_stored
 from rescore.ids import UniqueIds
 
 __all__ = ["NEMO", "read"]
@@ -53,7 +54,8 @@ def _saved(path: PathLike) -> dict[str, Any]:
         "expected a dictionary from file names to tensors (docs/posteriors.md); whole hypotheses "
         "are Python objects, which could run code"
     )
-    check_regular(path)
+    with open_regular(path) as file:
+        check_stored(file, name_of(path))
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes raise anything

@@ -18,7 +18,7 @@ from torch import Tensor
 from rescore.errors import FormatError
 from rescore.formats.files import name_of, read_bytes
 from rescore.formats.strict_json import short
-from rescore.formats.torch_file import check_stored
+from rescore.formats.zips import check_stored
 from rescore.lattice.formats.base import ArcColumns, build
 from rescore.lattice.lattice import Lattice
 from rescore.lattice.symbols import Symbols, number_words

@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import cast
+from typing import BinaryIO, cast
 
 from rescore.errors import FormatError
+from rescore.formats.bounded import GZIP_MAGIC, open_regular
 from rescore.formats.files import (
     PathLike,
     head,
     lines_within,
     name_of,
     names_in,
+    read_bytes,
     stem_of,
     text_lines,
 )
@@ -61,7 +63,7 @@ def _source(path: PathLike) -> Source:
 def _members(path: PathLike) -> Iterator[Source]:
     """The files of a tar. Each must be read before the next one."""
     try:
-        with closing(tarfile.open(path)) as archive:
+        with _archive_file(path) as file, closing(tarfile.open(fileobj=file, mode="r:")) as archive:
             members = sorted(
                 (member for member in archive.getmembers() if not member.isdir()),
                 key=lambda member: member.name,
@@ -80,6 +82,15 @@ def _members(path: PathLike) -> Iterator[Source]:
             f"{name_of(path)}: cannot be read as a tar archive "
             f"({' '.join(str(error).split())}); get it again"
         ) from error
+
+
+def _archive_file(path: PathLike) -> BinaryIO:
+    """A plain tar as it lies on disk; a gzipped one inflated in memory, as far as files may be."""
+    file = open_regular(path)
+    if file.peek(2)[:2] != GZIP_MAGIC:
+        return file
+    file.close()
+    return io.BytesIO(read_bytes(path))
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> Source:

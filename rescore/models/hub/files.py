@@ -20,7 +20,7 @@ import torch
 from rescore.errors import FormatError, ModelError
 from rescore.formats.bounded import check_regular, open_regular, readable_size
 from rescore.formats.files import names_in
-from rescore.formats.torch_file import check_stored
+from rescore.formats.zips import check_stored
 from rescore.models.opening import read_file, tensor_shapes
 
 __all__ = ["Weights", "check_directory", "check_loaded", "check_network", "check_tokens"]
