@@ -20,6 +20,8 @@ __all__ = [
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_LONGEST = 1000  # characters of a message; what it quotes may be longer
+
 
 def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode()
@@ -29,11 +31,14 @@ class RescoreError(Exception):
     """Base of every error this package raises on purpose.
 
     Its message stays on one line whatever it quotes from a file: line ends, the characters that
-    control a terminal or the direction of text, and halves of surrogate pairs are escaped.
+    control a terminal or the direction of text, and halves of surrogate pairs are escaped, and the middle of a long one is left out.
     """
 
     def __str__(self) -> str:
-        return _UNPRINTABLE.sub(_escaped, super().__str__())
+        text = super().__str__()
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
+        return _UNPRINTABLE.sub(_escaped, text)
 
 
 class FormatError(RescoreError):

@@ -80,7 +80,7 @@ def fault(use: Use, folder: Path) -> str | None:
             use()
     except RescoreError as error:
         message = str(error)
-        if len(message.splitlines()) != 1 or len(message) > 1000:
+        if len(message.splitlines()) != 1 or len(message) > 4000:
             return f"a message that is not one short line: {message!r}"[:500]
         if str(folder) not in message and not isinstance(error, ScoreError):
             return f"a message that names no file: {message!r}"[:500]
