@@ -31,7 +31,8 @@ class RescoreError(Exception):
     """Base of every error this package raises on purpose.
 
     Its message stays on one line whatever it quotes from a file: line ends, the characters that
-    control a terminal or the direction of text, and halves of surrogate pairs are escaped, and the middle of a long one is left out.
+    control a terminal or the direction of text, and halves of surrogate pairs are escaped. The
+    middle of a long one is left out.
     """
 
     def __str__(self) -> str:
