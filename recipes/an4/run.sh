@@ -9,10 +9,10 @@
 # (hypotheses of a list), DEV (training utterances held out).
 set -euo pipefail
 : "${AN4:?name the folder with train.tsv, test.tsv and the audio}"
-EXP=${EXP:-exp/an4} MODEL=${MODEL:-${EXP:-exp/an4}/ctc} COUNT=${COUNT:-100} DEV=${DEV:-100}
+EXP=${EXP:-exp/an4} MODEL=${MODEL:-${EXP:-exp/an4}/ctc} COUNT=${COUNT:-20} DEV=${DEV:-100}
 HERE=$(dirname "$0")
 TRAIN=${TRAIN:-"--width 144 --layers 5 --feed-forward 384 --optimizer muon --learning-rate 3e-3
-  --warmup 30 --steps 9000 --decay 0.2 --batch-seconds 30 --time-masks 3 --save-every 84"}
+  --warmup 30 --steps 1470 --decay 0.2 --batch-seconds 30 --time-masks 3 --save-every 84"}
 NGRAM=$EXP/ngram
 . "$HERE/../speech_stages.sh"
 
