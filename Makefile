@@ -94,6 +94,7 @@ bench: setup $(MINICONS)/ready ## Measure speed as ratios (half an hour; LISTS=f
 	$(BENCH)/tune_speed.py
 	$(BENCH)/ar_tree.py $(LISTS)
 	$(BENCH)/nelbo.py $(LISTS)
+	$(BENCH)/kfold.py $(LISTS)
 	$(BENCH)/masked_lm.py $(LISTS) --minicons-python $(MINICONS)/bin/python
 	$(BENCH)/network_share.py $(LISTS)
 	$(BENCH)/growth.py

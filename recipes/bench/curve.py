@@ -266,17 +266,18 @@ def plot(rows: Sequence[dict[str, Any]], base: float, path: Path) -> None:
     figure, axes = new_figure(7, 4.2)
     for name, (color, marker, label) in CURVES.items():
         points = [row for row in rows if re.fullmatch(rf"{re.escape(name)}\d*", row["estimator"])]
+        points.sort(key=lambda row: float(row["evaluations"]))
         x, y = ([row[key] for row in points] for key in ("evaluations", "dev_wer"))
         axes.plot(x, y, color=color, marker=marker, markersize=5, label=label)
     axes.axhline(base, color=GREY, linestyle=":", label="recogniser, retuned")
     axes.set(
         xscale="log", xlabel="network evaluations a hypothesis", ylabel="dev WER %, weights tuned"
     )
-    ticks = [2**power for power in range(9)]
+    ticks = [2**power for power in range(7)]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8, ncol=2)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncol=3)
     save_figure(figure, path)
 
 

@@ -35,7 +35,7 @@ from rescore.scorers import ScorerOptions, load_scorer
 from rescore.scorers.denoising import DenoisingScorer
 from rescore.scorers.sequences import TokenSequence
 
-FOLDS, FEW_FOLDS = (1, 2, 3, 4, 6, 8), (2, 3, 4)
+FOLDS, FEW_FOLDS, DEFAULT = (1, 2, 3, 4, 6, 8), (2, 3, 4), (2,)
 #: K of the other patterns of folds, and how many random patterns.
 PATTERN_FOLDS, RANDOM_PATTERNS = 4, 4
 NOISE_LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
@@ -276,6 +276,7 @@ Log = Callable[[DenoisingScorer, Sequence[Hypothesis]], dict[str, np.ndarray]]
 GROUPS: dict[str, tuple[str, Log]] = {
     "folds": ("mdlm", partial(log_masked, partial(fold_plans, FOLDS))),
     "few_folds": ("mdlm", partial(log_masked, partial(fold_plans, FEW_FOLDS))),
+    "default": ("mdlm", partial(log_masked, partial(fold_plans, DEFAULT))),
     "nelbo": ("mdlm", partial(log_masked, nelbo_plans)),
     "patterns": ("mdlm", partial(log_masked, pattern_plans)),
     "uniform": ("usdm", log_uniform),

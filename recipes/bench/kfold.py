@@ -34,7 +34,7 @@ SCORERS: dict[str, tuple[str, ScorerOptions]] = {
         f"mdlm pll, {folds} folds": ("mdlm", ScorerOptions(estimator="pll", folds=folds))
         for folds in (2, 3, 4, 8)
     },
-    "mdlm pll, one token at a time": ("mdlm", ScorerOptions(estimator="pll", folds=0)),
+    "mdlm pll, one token at a time": ("mdlm", ScorerOptions(estimator="pll")),
     "mdlm nelbo, 8 draws": ("mdlm", ScorerOptions(estimator="nelbo")),
     "usdm pll": ("usdm", ScorerOptions(estimator="pll")),
     "usdm nelbo, 8 draws": ("usdm", ScorerOptions(estimator="nelbo")),
