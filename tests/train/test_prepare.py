@@ -43,7 +43,7 @@ def test_a_missing_text_is_named(tmp_path):
     for paths in (["gone.txt"], ["text.txt", "gone.txt"]):
         with pytest.raises(
             TrainError,
-            match=r"gone\.txt: cannot be read: no such file or directory; .* training text, check --text",
+            match=r"gone\.txt: cannot be read: no such file or directory; .* check --text",
         ):
             prepare(
                 CorpusOptions(
