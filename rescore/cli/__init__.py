@@ -137,10 +137,11 @@ def main() -> None:
     follows. SIGTERM and SIGHUP end a run as Ctrl-C does; under nohup, SIGHUP stays ignored.
     """
     streams.guard()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
-    logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
     reporter = Reporter()
+    signal.signal(signal.SIGTERM, reporter.interrupt)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), reporter.interrupt)
+    logging.basicConfig(format="dlmrescore: %(message)s", level=logging.WARNING)
     command = partial(cli.main, prog_name="dlmrescore", standalone_mode=False, obj=reporter)
     sys.exit(reporter.status_of(command))

@@ -22,6 +22,8 @@ __all__ = ["INTERNAL", "Reporter"]
 #: How the line of a fault of ours begins: no input, however broken, should lead to it.
 INTERNAL = "dlmrescore: internal error"
 
+_INTERRUPTED = "interrupted; no output file was written; run the same command again"
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -30,6 +32,16 @@ class Reporter:
 
     def __init__(self) -> None:
         self.is_verbose = False
+        self._was_interrupted = False
+
+    def interrupt(self, _signal: int, _frame: object) -> None:
+        """End the command, as the handler of a signal.
+
+        What this raises inside a library may come back as an error of the library; that there was
+        a signal is remembered.
+        """
+        self._was_interrupted = True
+        raise KeyboardInterrupt
 
     def status_of(self, command: Callable[[], int | None]) -> int:
         """Run the command; return its exit status once everything is written or reported."""
@@ -48,13 +60,14 @@ class Reporter:
             error.show()
             return error.exit_code
         except (KeyboardInterrupt, click.Abort) as error:
-            reason = str(error.__cause__ or error)
-            default = "interrupted; no output file was written; run the same command again"
-            click.echo(reason or default, err=True)
+            click.echo(str(error.__cause__ or error) or _INTERRUPTED, err=True)
             return 130
         except BrokenPipeError:  # the reader of standard output has what it wants
             return 1
         except Exception as error:  # noqa: BLE001 - nothing ends with a traceback
+            if self._was_interrupted:
+                click.echo(_INTERRUPTED, err=True)
+                return 130
             click.echo(_line(error), err=True)
             if self.is_verbose:
                 click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

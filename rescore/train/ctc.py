@@ -214,7 +214,7 @@ class CtcLoss:
     """-log P(text | audio), summed over a batch.
 
     Source: Graves et al. 2006, eq. 14. Exact check:
-    tests/train/test_ctc.py::test_the_loss_is_minus_the_log_of_the_sum_over_all_paths.
+    tests/train/test_train_ctc.py::test_the_loss_is_minus_the_log_of_the_sum_over_all_paths.
     """
 
     blank: int

@@ -123,8 +123,8 @@ def test_a_missing_score_is_named_with_utterance_and_hypothesis(dlm):
     write("fusion.json", [{"scales": {"am": 1, "ngram": 0.5}}])
     before = files()
     expected = (
-        'in.jsonl:2: utterance u2, hypothesis 2: score "ngram" is missing; run '
-        "`dlmrescore score` on this file again"
+        'in.jsonl:2: utterance u2, hypothesis 2: score "ngram" is missing, it has am; '
+        "`dlmrescore score` adds the scores of models, a recogniser brings its own"
     )
     assert (
         refused(dlm("tune", "in.jsonl", "--scores", "am,ngram", "-o", "weights.json")) == expected
@@ -165,7 +165,7 @@ def test_references_that_lack_an_id_are_named_or_skipped_on_demand(dlm, models):
             "the references of this very set"
         )
     assert files() == ["in.jsonl", "refs.txt"]
-    done = good(dlm("eval", "in.jsonl", "--refs", "refs.txt", "--on-error", "skip"))
+    done = good(dlm("eval", "--json", "in.jsonl", "--refs", "refs.txt", "--on-error", "skip"))
     assert json.loads(done.out)["utterances"] == 3
     assert done.err.splitlines()[-1] == "in.jsonl: 1 broken records were skipped"
     assert refused(dlm("eval", "in.jsonl")).startswith(

@@ -49,7 +49,9 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
         )
     good(dlm("tune", "dev.scored.jsonl", "--scores", "am,ngram,mdlm_nelbo", "-o", "fusion.json"))
     good(dlm("fuse", "test.scored.jsonl", "--fusion", "fusion.json", "-o", "best.jsonl"))
-    result = json.loads(good(dlm("eval", "best.jsonl", "--baseline", "test.scored.jsonl")).out)
+    result = json.loads(
+        good(dlm("eval", "--json", "best.jsonl", "--baseline", "test.scored.jsonl")).out
+    )
 
     dev, test = (
         list(rescore.score(rescore.read(f"{half}.jsonl"), "mdlm", model=model, **nelbo))

@@ -94,7 +94,7 @@ def test_training_and_scoring_on_the_command_line(dlm, tmp_path):
         (
             [*TRAIN[:-1], "text.txt/run"],
             1,
-            "text.txt/run: cannot be made (Not a directory); write to another directory",
+            "text.txt/run: cannot be written: not a directory; check the path",
         ),
         (
             [*TRAIN, "--arpa", "text.txt"],

@@ -69,7 +69,7 @@ def whole(command, shared):
         assert done.returncode == 0, done.stderr
         shared.update(contents("whole"))
         assert (
-            len(shared) == 4 + 4 + 4 + 2 + 1 + 5
+            len(shared) == 4 + 5 + 5 + 2 + 1 + 5
         )  # journals, weights, best lists, scored lists, run.json; two plots, their CSV, the table
     return shared
 

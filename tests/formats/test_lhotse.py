@@ -286,7 +286,7 @@ def test_the_commands_write_and_evaluate_manifests(tmp_path):
         assert "1 utterances" in run(
             "convert", best, "--to", "lhotse", "-W", f"manifest={path}", *options, "-o", out
         )
-        result = run("eval", out)
+        result = run("eval", out, "--json")
         assert '"wer": 0.25' in result
         assert ('"oracle_wer": 0.0' in result) == (name == "nbest")
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from rescore.errors import FormatError, ScoreError
-from rescore.formats.files import PathLike, try_lock
+from rescore.formats.files import PathLike
+from rescore.formats.parts import try_lock
 
 __all__ = ["close_archives", "dump_posteriors"]
 
