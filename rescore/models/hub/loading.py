@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,8 @@ def load_parts(
     problem = "cannot load a Hugging Face model"
     if not is_local:
         problem = "there is no directory of this name, and the Hugging Face Hub gave none"
-    with opening(model, _ADVICE, problem):
+    with opening(model, _ADVICE, problem), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an error is one line, and a model that loads needs none
         loaded = [
             getattr(transformers, part).from_pretrained(model, trust_remote_code=remote_code)
             for part in parts
