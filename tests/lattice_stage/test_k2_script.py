@@ -81,7 +81,7 @@ def test_from_dumps_to_the_fused_test_set(finished):
     assert list(weights["scales"]) == ["am", "ngram", "usdm_pll", "mdlm"]
     assert weights["dev"]["utterances"] == 6
     first = next(iter(rescore.read(folder / "scored-test-clean.jsonl")))
-    assert [score["kind"] for score in first.raw["meta"]["scores"].values()] == ["pll", "neg_nelbo"]
+    assert [score["kind"] for score in first.raw["meta"]["scores"].values()] == ["pll", "pll"]
     best = list(rescore.read(folder / "best-test-clean.jsonl"))
     recogs = list(rescore.read(folder / "recogs-test-clean-dlm-rescoring.txt", "icefall-recogs"))
     assert [(nbest.id, nbest.ref, nbest.hyps[0].text) for nbest in best] == [
