@@ -111,6 +111,11 @@ class _Block(Arcs):
 def _blocks(path: PathLike, nonwords: tuple[str, ...]) -> Iterator[_Block]:
     block: _Block | None = None
     for number, raw in byte_lines(path):
+        if not raw.strip():  # ends a lattice; there may be many, so it comes first
+            if block is not None:
+                yield block
+            block = None
+            continue
         where = f"{name_of(path)}:{number}"
         if _BINARY.match(raw):
             raise FormatError(
@@ -121,11 +126,7 @@ def _blocks(path: PathLike, nonwords: tuple[str, ...]) -> Iterator[_Block]:
             fields = [field for field in re.split(f"[{_SPACE}]+", raw.decode()) if field]
         except UnicodeDecodeError as error:
             raise FormatError(f"{where}: {not_utf8(error)}") from error
-        if not fields:
-            if block is not None:
-                yield block
-            block = None
-        elif block is None:
+        if block is None:
             if len(fields) > 1:
                 raise FormatError(
                     f"{where}: the line has {len(fields)} fields, expected the id of an utterance "
