@@ -62,10 +62,11 @@ def tune(
     """
     dev = dev_set(lists, unit, normalizer)
     settings = SearchSettings(**search)
-    warn_of_costs(dev.table(names))
+    table = dev.table(names)
+    warn_of_costs(table)
     if not cross_validate:
-        return _tuned(dev, names, settings)
-    return tune_and_validate(dev, names, cross_validate, settings).fusion
+        return _tuned(dev, table, settings)
+    return _validated(dev, table, cross_validate, settings).fusion
 
 
 @dataclass(frozen=True)
@@ -84,10 +85,14 @@ def tune_and_validate(
     dev: DevSet, names: Sequence[str], folds: int, settings: SearchSettings | None = None
 ) -> Tuned:
     """Tune on all of dev, and on all folds but one for each fold. Raises as `tune` does."""
-    settings = settings or SearchSettings()
+    return _validated(dev, dev.table(names), folds, settings or SearchSettings())
+
+
+def _validated(dev: DevSet, table: ScoreTable, folds: int, settings: SearchSettings) -> Tuned:
+    """Weights and their errors on held-out folds, from the table of their scores."""
     _check_folds(dev, folds)
-    fusion = _tuned(dev, names, settings)
-    validated = cross_validation(dev.table(names), dev.errors, folds, settings)
+    fusion = _tuned(dev, table, settings)
+    validated = cross_validation(table, dev.errors, folds, settings)
     if fusion.dev is not None:
         wer = validated.errors / dev.reference_words
         result = replace(fusion.dev, cross_validated_wer=wer, folds=folds)
@@ -95,10 +100,9 @@ def tune_and_validate(
     return Tuned(fusion, validated.utterance_errors)
 
 
-def _tuned(dev: DevSet, names: Sequence[str], settings: SearchSettings) -> Fusion:
+def _tuned(dev: DevSet, table: ScoreTable, settings: SearchSettings) -> Fusion:
     """The weights with the fewest errors on all of dev."""
-    signatures = dev.signatures(names)
-    table = dev.table(names)
+    signatures = dev.signatures(table.names)
     optimum = minimize_errors(table, dev.errors, settings)
     total = totals(table, optimum.scales, optimum.word_bonus)
     return Fusion(
