@@ -2,6 +2,7 @@
 
     Denoiser, CausalLM     what the estimators need of a network or a table
     Condition              what a query is conditioned on besides text (audio, as a rule)
+    WordModel              what is needed of an n-gram model
     TextTokenizer          what scoring needs of a tokenizer
     ChunkTask              work that the engine runs chunk by chunk, and its Result
     Scorer, PlainScorer    texts to scores
@@ -38,6 +39,7 @@ __all__ = [
     "Scorer",
     "SparseDenoiser",
     "TextTokenizer",
+    "WordModel",
 ]
 
 #: What a denoiser's output means: see `rescore.diffusion.uniform` for the last two.
@@ -107,6 +109,29 @@ class CausalLM(Protocol):
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Log-probabilities (n, V) of the next token, from hidden states (n, W)."""
+
+
+class WordModel(Protocol):
+    """An n-gram model of words, or of symbols in their place: ours or KenLM's."""
+
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams."""
+
+    @property
+    def digest(self) -> str:
+        """Names the model in signatures."""
+
+    @property
+    def normalizer(self) -> str:
+        """The normaliser that a text goes through first."""
+
+    def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Score every word and `</s>`, sentence after sentence.
+
+        Returns nats, float64, and whether each is an unknown word, bool, both of shape
+        (words + sentences,).
+        """
 
 
 class TextTokenizer(Protocol):

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
 from rescore.acoustic.symbols import WORD_START, Symbols
 from rescore.errors import ScoreError
+from rescore.interfaces import WordModel
 from rescore.text import normalizer
 
-__all__ = ["UNITS", "NgramFusion", "NgramLM", "NgramUnit", "symbol_names"]
+__all__ = ["UNITS", "NgramFusion", "NgramUnit", "symbol_names"]
 
 #: What the "words" of the n-gram model are.
 NgramUnit = Literal["word", "symbol"]
@@ -31,25 +32,6 @@ _History = tuple[str, ...]
 _Query = tuple[_History, tuple[str, ...]]
 
 
-class NgramLM(Protocol):
-    """What is needed of an n-gram model: ours (`rescore.models.ngram.NgramModel`) or KenLM's."""
-
-    @property
-    def order(self) -> int:
-        """The length of the longest n-grams."""
-
-    @property
-    def digest(self) -> str:
-        """Names the model in signatures."""
-
-    @property
-    def normalizer(self) -> str:
-        """The normaliser that a text goes through first."""
-
-    def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Nats of every word and `</s>`, sentence after sentence, and which are unknown."""
-
-
 @dataclass(frozen=True)
 class NgramFusion:
     """An n-gram model, what its units are, and how much it counts in the search.
@@ -60,7 +42,7 @@ class NgramFusion:
     Exact check: tests/acoustic/test_prefix_ngram.py::test_a_wide_beam_adds_the_ngram_of_the_text.
     """
 
-    model: NgramLM
+    model: WordModel
     symbols: Symbols
     unit: NgramUnit = "word"
     scale: float = 1.0
@@ -90,7 +72,7 @@ def symbol_names(symbols: Symbols) -> tuple[str, ...]:
     return tuple(WORD_START if piece.isspace() else piece for piece in symbols.pieces)
 
 
-def _check_names(model: NgramLM, symbols: Symbols) -> None:
+def _check_names(model: WordModel, symbols: Symbols) -> None:
     normalize, names = normalizer(model.normalizer), symbol_names(symbols)
     for column in symbols.columns.values():
         if normalize(names[column]) != names[column]:

@@ -12,12 +12,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from rescore.errors import ModelError, ScoreError
-from rescore.interfaces import Cost, Scope
+from rescore.interfaces import Cost, Scope, WordModel
 from rescore.models.arpa import read_arpa
 from rescore.models.kenlm_binary import KenlmModel, is_kenlm
 from rescore.models.ngram import load
@@ -29,7 +28,7 @@ from rescore.scorers.signature import normalizer_title, signature
 from rescore.text import Normalizer, normalizer
 from rescore.types import NBest, Score, ScoreKind, TokenScores
 
-__all__ = ["FAMILY", "NgramScorer", "WordModel", "open_ngram"]
+__all__ = ["FAMILY", "NgramScorer", "open_ngram"]
 
 logger = logging.getLogger("rescore")
 
@@ -38,29 +37,6 @@ _VERSION = 1
 
 #: Lists with the words of their hypotheses.
 Prepared = list[tuple[NBest, list[list[str]]]]
-
-
-class WordModel(Protocol):
-    """A model of words: `NgramModel` or `KenlmModel`."""
-
-    @property
-    def order(self) -> int:
-        """The length of the longest n-grams."""
-
-    @property
-    def digest(self) -> str:
-        """Names the model in signatures."""
-
-    @property
-    def normalizer(self) -> str:
-        """The normaliser that a text goes through first."""
-
-    def token_log_probs(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Score every word and `</s>`, sentence after sentence.
-
-        Returns nats, float64, and whether each is an unknown word, bool, both of shape
-        (words + sentences,).
-        """
 
 
 @dataclass
