@@ -10,7 +10,7 @@ import click
 from tqdm import tqdm
 
 from rescore.cli.decode_options import HEADINGS, RunOptions, decoder_options, run_options
-from rescore.cli.journals import interrupted, journal_beside
+from rescore.cli.journals import journal_beside, resumable
 from rescore.cli.options import Sections, named, output_option
 from rescore.decoding.base import Decoder, DecoderOptions, load_decoder
 from rescore.formats import jsonl
@@ -68,21 +68,13 @@ def command(path: str, method: str, output: str, settings: DecoderOptions, run: 
 def _reported(
     decoder: Decoder, run: RunOptions, journal: Journal[NBest] | None
 ) -> Iterator[Decoding]:
-    """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed.
-
-    The journal is deleted once the output is complete.
-    """
+    """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed."""
     started = time.monotonic()
     total = sum(1 for item in decoder.inputs() if run.shard is None or item.id in run.shard)
     with tqdm(total=total, desc=decoder.name, unit="utt", disable=None) as bar:
         progress = Decoding(advance=lambda _seconds: bar.update())
-        try:
+        with resumable(progress, journal, "lists"):
             yield progress
-        except KeyboardInterrupt:
-            message = interrupted(progress.utterances, journal, "lists")
-            raise KeyboardInterrupt(message) from None
-    if journal is not None:
-        journal.discard()
     elapsed = time.monotonic() - started
     click.echo(
         f"{progress.utterances} utterances, {progress.hypotheses} hypotheses,"

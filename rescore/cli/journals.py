@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rescore.pipeline.journal import Journal
 
-__all__ = ["interrupted", "journal_beside"]
+__all__ = ["journal_beside", "resumable"]
 
 
 def journal_beside(output: str) -> AbstractContextManager[Journal[Any] | None]:
@@ -23,9 +24,29 @@ def journal_beside(output: str) -> AbstractContextManager[Journal[Any] | None]:
     return Journal(f"{output}.journal")
 
 
-def interrupted(utterances: int, journal: Journal[Any] | None, kept: str) -> str:
-    """The message of an interrupted run; `kept` names what the journal holds ("scores")."""
-    where = ""
-    if journal is not None and len(journal):
-        where = f"; the {kept} so far are in {journal.path}"
-    return f"interrupted after {utterances} utterances{where}; run the same command again to resume"
+class _Counted(Protocol):
+    """The progress of a run."""
+
+    @property
+    def utterances(self) -> int:
+        """How many are done."""
+
+
+@contextmanager
+def resumable(progress: _Counted, journal: Journal[Any] | None, kept: str) -> Iterator[None]:
+    """Say where an interrupted run can be resumed; delete the journal of a complete one.
+
+    `kept` names what the journal holds ("scores").
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        where = ""
+        if journal is not None and len(journal):
+            where = f"; the {kept} so far are in {journal.path}"
+        raise KeyboardInterrupt(
+            f"interrupted after {progress.utterances} utterances{where}; run the same command "
+            "again to resume"
+        ) from None
+    if journal is not None:
+        journal.discard()

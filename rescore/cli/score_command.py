@@ -10,7 +10,7 @@ from dataclasses import replace
 import click
 from tqdm import tqdm
 
-from rescore.cli.journals import interrupted, journal_beside
+from rescore.cli.journals import journal_beside, resumable
 from rescore.cli.lists import InputOptions, ListReader
 from rescore.cli.options import Sections, input_options, named, output_option
 from rescore.cli.score_options import (
@@ -92,20 +92,12 @@ def _score(
 
 @contextmanager
 def _reported(name: str, total: int | None, journal: Journal[Score] | None) -> Iterator[Progress]:
-    """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed.
-
-    The journal is deleted once the output is complete.
-    """
+    """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed."""
     started = time.monotonic()
     with tqdm(total=total, desc=name, unit="utt", disable=None) as bar:  # None: on terminals only
         progress = Progress(advance=lambda _nbest: _advance(bar, progress, started))
-        try:
+        with resumable(progress, journal, "scores"):
             yield progress
-        except KeyboardInterrupt:
-            message = interrupted(progress.utterances, journal, "scores")
-            raise KeyboardInterrupt(message) from None
-    if journal is not None:
-        journal.discard()
     click.echo(_summary(progress, time.monotonic() - started), err=True)
 
 
