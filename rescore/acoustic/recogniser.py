@@ -23,7 +23,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import safetensors.torch
 import torch
 
 from rescore.acoustic.features import FRAME_SECONDS, fbank
@@ -31,7 +30,7 @@ from rescore.acoustic.symbols import Segmenter, Symbols, WordRule
 from rescore.errors import FormatError, ModelError
 from rescore.formats.files import make_folder, read_bytes, replace_file
 from rescore.formats.strict_json import decode, short
-from rescore.models.checkpoint import build_network
+from rescore.models.checkpoint import build_network, serialized_weights
 from rescore.models.opening import (
     RECOGNISER_FORMAT,
     VERSION,
@@ -93,11 +92,7 @@ class Recogniser:
     @cached_property
     def signature(self) -> str:
         """16 hex digits over weights, symbols and sampling rate."""
-        state = {
-            name: weight.detach().cpu().contiguous()
-            for name, weight in sorted(self.network.state_dict().items())
-        }
-        whole = hashlib.blake2b(safetensors.torch.save(state), digest_size=8)
+        whole = hashlib.blake2b(serialized_weights(self.network), digest_size=8)
         whole.update(f"{self.symbols.digest} {self.sampling_rate}".encode())
         return whole.hexdigest()
 
@@ -131,10 +126,6 @@ def save_recogniser(
 ) -> None:
     """Write a recogniser; each file appears whole or not at all, config.json last."""
     make_folder(directory)
-    weights = {
-        name: weight.detach().to(dtype).contiguous()
-        for name, weight in recogniser.network.state_dict().items()
-    }
     config = {
         "format": RECOGNISER_FORMAT,
         "version": VERSION,
@@ -143,7 +134,7 @@ def save_recogniser(
         "network": dataclasses.asdict(recogniser.network.config),
         "card": dict(recogniser.card),
     }
-    replace_file(directory / "model.safetensors", safetensors.torch.save(weights))
+    replace_file(directory / "model.safetensors", serialized_weights(recogniser.network, dtype))
     write_symbols(recogniser.symbols, directory)
     replace_file(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 

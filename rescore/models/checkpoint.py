@@ -34,7 +34,7 @@ from rescore.models.opening import FORMAT, VERSION, checked_field, network_confi
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "build_network", "load", "read_vocabulary", "save"]
+__all__ = ["Checkpoint", "build_network", "load", "read_vocabulary", "save", "serialized_weights"]
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -58,23 +58,24 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """16 hex digits over weights, vocabulary and meaning: the model's part of a signature."""
-        state = {
-            name: weight.detach().cpu().contiguous()
-            for name, weight in self.network.state_dict().items()
-        }
-        whole = hashlib.blake2b(safetensors.torch.save(dict(sorted(state.items()))), digest_size=8)
+        whole = hashlib.blake2b(serialized_weights(self.network), digest_size=8)
         whole.update(self.tokenizer.serialized)
         whole.update(f"{self.objective} {self.prediction} {self.normalizer}".encode())
         return whole.hexdigest()
 
 
+def serialized_weights(network: nn.Module, dtype: torch.dtype | None = None) -> bytes:
+    """The weights as a safetensors file, in the order of their names; None keeps their dtypes."""
+    weights = {
+        name: weight.detach().to("cpu", dtype).contiguous()
+        for name, weight in sorted(network.state_dict().items())
+    }
+    return safetensors.torch.save(weights)
+
+
 def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write a checkpoint directory; each file appears whole or not at all, config.json last."""
     make_folder(directory)
-    weights = {
-        name: weight.detach().to(dtype).contiguous()
-        for name, weight in checkpoint.network.state_dict().items()
-    }
     config = {
         "format": FORMAT,
         "version": VERSION,
@@ -84,7 +85,7 @@ def save(checkpoint: Checkpoint, directory: Path, dtype: torch.dtype = torch.flo
         "network": dataclasses.asdict(checkpoint.network.config),
         "card": dict(checkpoint.card),
     }
-    replace_file(directory / "model.safetensors", safetensors.torch.save(weights))
+    replace_file(directory / "model.safetensors", serialized_weights(checkpoint.network, dtype))
     replace_file(directory / "tokenizer.model", checkpoint.tokenizer.serialized)
     replace_file(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
