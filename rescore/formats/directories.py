@@ -118,10 +118,11 @@ def atomic_directory(path: PathLike) -> Iterator[OutputDirectory]:
         comparison.flush()
         comparison.check_rest()
         return
+    part = new_part(target)
     with ExitStack() as held_part:
-        with explained(path, "written"):
-            part = _make_part(target, held_part)
-        try:
+        try:  # from before the part is there: a signal may come at any moment
+            with explained(path, "written"):
+                _make_part(part, held_part)
             output = OutputDirectory(path, part)
             yield output
             output.flush()
@@ -141,15 +142,14 @@ def _is_there(target: str) -> bool:
     return True
 
 
-def _make_part(target: str, held_part: ExitStack) -> str:
-    """Make a part, whose lock `held_part` releases."""
-    while True:
-        part = new_part(target)
+def _make_part(part: str, held_part: ExitStack) -> None:
+    """Make the directory of a new part, whose lock `held_part` releases."""
+    is_made = False
+    while not is_made:
         os.mkdir(part)
         descriptor = os.open(part, os.O_RDONLY)
         try:
             held_part.enter_context(held(descriptor))
-            if is_there_still(part, descriptor):
-                return part
+            is_made = is_there_still(part, descriptor)
         finally:
             os.close(descriptor)

@@ -162,10 +162,11 @@ def atomic_writer(path: PathLike) -> Iterator[Output]:
             yield output
         return
     remove_dead_parts(target)
+    part = new_part(target)
     with ExitStack() as held_part:
-        with explained(path, "written"):
-            part, file = _open_part(target, held_part)
-        try:
+        try:  # from before the part is there: a signal may come at any moment
+            with explained(path, "written"):
+                file = _open_part(part, held_part)
             with _output(path, file) as output:
                 yield output
             with explained(path, "written"):
@@ -185,15 +186,13 @@ def _is_special(target: str) -> bool:
     return not os.path.isfile(target)
 
 
-def _open_part(target: str, held_part: ExitStack) -> tuple[str, BinaryIO]:
-    """A new part and its file, whose lock `held_part` releases."""
+def _open_part(part: str, held_part: ExitStack) -> BinaryIO:
+    """The file of a new part; `held_part` closes it and releases its lock."""
     while True:
-        part = new_part(target)
-        file = open(part, "xb")  # noqa: SIM115 - closed by whoever writes it
+        file = held_part.enter_context(open(part, "xb"))  # noqa: SIM115 - in the stack
         held_part.enter_context(held(file.fileno()))
         if is_there_still(part, file.fileno()):
-            return part, file
-        file.close()
+            return file
 
 
 def make_folder(path: PathLike) -> None:

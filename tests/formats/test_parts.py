@@ -12,7 +12,7 @@ import pytest
 from rescore.errors import FormatError
 from rescore.formats.directories import atomic_directory
 from rescore.formats.files import atomic_writer, make_folder, replace_file
-from rescore.formats.parts import new_part, remove_dead_parts, try_lock
+from rescore.formats.parts import remove_dead_parts, try_lock
 
 WRITE = """
 import os, signal, sys
@@ -73,27 +73,35 @@ def test_files_that_only_look_like_parts_stay():
 
 
 def test_a_part_that_another_process_removes_before_it_is_locked_is_made_anew(monkeypatch):
-    made = []
-
-    def removed_at_first(target):
-        part = new_part(target)
-        made.append(part)
-        return part
-
+    opened = []
     real_open = open
 
     def opening(path, *arguments):
         file = real_open(path, *arguments)
-        if len(made) == 1:
+        opened.append(path)
+        if len(opened) == 1:
             os.unlink(path)
         return file
 
-    monkeypatch.setattr("rescore.formats.files.new_part", removed_at_first)
     monkeypatch.setattr("rescore.formats.files.open", opening, raising=False)
     replace_file("out.txt", b"whole")
-    assert len(made) == 2
+    assert len(opened) == 2
     with real_open("out.txt", "rb") as file:
         assert file.read() == b"whole"
+    assert parts() == []
+
+
+@pytest.mark.parametrize("step", ["held", "is_there_still"])
+@pytest.mark.parametrize("module", ["files", "directories"])
+def test_a_signal_while_a_part_is_made_leaves_none(monkeypatch, module, step):
+
+    def interrupted(*_):
+        assert len(parts()) == 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"rescore.formats.{module}.{step}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_both()
     assert parts() == []
 
 
