@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import replace
 import click
 from tqdm import tqdm
 
+from rescore.acoustic.audio import seconds_of
 from rescore.acoustic.loading import EncoderOptions, load_task
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.utterance import Utterance
@@ -23,6 +25,7 @@ from rescore.cli.posteriors_options import (
     run_options,
     window_options,
 )
+from rescore.errors import AudioError
 from rescore.formats.files import refuse_same_file
 from rescore.pipeline.recognition import Recognition, recognise
 
@@ -106,7 +109,7 @@ def command(
 def _reported(utterances: Sequence[Utterance]) -> Iterator[Recognition]:
     """Report a run: a bar on terminals while it goes, and a summary."""
     started = time.monotonic()
-    total = _hours(utterances)
+    total = _hours(utterances) if sys.stderr.isatty() else None
     layout = _BAR if total else _BAR_OF_UNKNOWN
     with tqdm(total=total, disable=None, bar_format=layout) as bar:
         progress = Recognition(advance=lambda seconds: _advance(bar, seconds, progress, started))
@@ -123,9 +126,11 @@ def _reported(utterances: Sequence[Utterance]) -> Iterator[Recognition]:
 
 
 def _hours(utterances: Sequence[Utterance]) -> float | None:
-    """Hours of audio; None where the manifest does not know them."""
-    known = [u.duration for u in utterances if u.duration is not None]
-    return sum(known) / _HOUR if len(known) == len(utterances) else None
+    """Hours of audio, from the manifest or the files' headers; None where a file cannot tell."""
+    try:
+        return sum(seconds_of(utterance) for utterance in utterances) / _HOUR
+    except AudioError:  # the run says which, once it comes there
+        return None
 
 
 def _advance(bar: tqdm[None], seconds: float, progress: Recognition, started: float) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -34,6 +38,19 @@ def test_audio_becomes_posteriors(dlm, model, table):
     assert file.frame_shift == 0.02
     assert sorted(file) == ["u0", "u1", "u2", "u3", "u4"]
     assert re.fullmatch(r"hub-ctc \w{16} dtype=float32 v1 window=60 overlap=10", file.signature)
+
+
+def test_a_terminal_is_told_how_many_hours_a_table_has(model, folder):
+    table = write_audio(folder, count=5, rate=100).name  # seconds that add up to 0.02 h
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
+    reader, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    program = "from rescore.cli import main; main()"
+    command = [sys.executable, "-c", program, "posteriors", table, "--model", model]
+    subprocess.run([*command, "-o", "p.safetensors"], stderr=terminal, check=True)
+    os.close(terminal)
+    assert b" of 0.02 h [" in os.read(reader, 1 << 16)
+    os.close(reader)
 
 
 def test_shards_in_float16_join_to_the_whole(dlm, model, table, folder):
