@@ -23,6 +23,7 @@ __all__ = ["INTERNAL", "Reporter"]
 INTERNAL = "dlmrescore: internal error"
 
 _INTERRUPTED = "interrupted; no output file was written; run the same command again"
+_INTERRUPTED_STATUS = 130
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -33,18 +34,29 @@ class Reporter:
     def __init__(self) -> None:
         self.is_verbose = False
         self._was_interrupted = False
+        self._has_ended = False
 
     def interrupt(self, _signal: int, _frame: object) -> None:
-        """End the command, as the handler of a signal.
+        """End the command, as the handler of a signal; after its end, the process.
 
         What this raises inside a library may come back as an error of the library; that there was
         a signal is remembered.
         """
+        if self._has_ended:  # nobody would catch it
+            os._exit(_INTERRUPTED_STATUS)
         self._was_interrupted = True
         raise KeyboardInterrupt
 
     def status_of(self, command: Callable[[], int | None]) -> int:
         """Run the command; return its exit status once everything is written or reported."""
+        try:
+            status = self._written_or_reported(command)
+        except KeyboardInterrupt:  # a second one, while the first is reported
+            status = _INTERRUPTED_STATUS
+        self._has_ended = True
+        return status
+
+    def _written_or_reported(self, command: Callable[[], int | None]) -> int:
         status = self._reported(lambda: command() or 0)
         if status:
             with suppress(Exception):
@@ -61,13 +73,13 @@ class Reporter:
             return error.exit_code
         except (KeyboardInterrupt, click.Abort) as error:
             click.echo(str(error.__cause__ or error) or _INTERRUPTED, err=True)
-            return 130
+            return _INTERRUPTED_STATUS
         except BrokenPipeError:  # the reader of standard output has what it wants
             return 1
         except Exception as error:  # noqa: BLE001 - nothing ends with a traceback
             if self._was_interrupted:
                 click.echo(_INTERRUPTED, err=True)
-                return 130
+                return _INTERRUPTED_STATUS
             click.echo(_line(error), err=True)
             if self.is_verbose:
                 click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

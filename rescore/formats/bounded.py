@@ -53,9 +53,9 @@ PathLike = str | os.PathLike[str]
 #: The path of standard input and output.
 STANDARD = "-"
 
-#: How many times its size a gzip stream may grow. JSON and text of recognisers grow 5 to 30 times,
-#: deflate's limit is 1032.
-INFLATION = 200
+#: How many times its size a gzip stream may grow. JSON and text of recognisers grow 5 to 30 times;
+#: one block of up to 32 KiB again and again grows 137 to 1032 times (258 bytes in at most 15 bits).
+INFLATION = 100
 
 #: How a gzip stream begins.
 GZIP_MAGIC = b"\x1f\x8b"

@@ -37,6 +37,9 @@ __all__ = ["Case", "attack", "hostile_cases", "mutations"]
 #: processor time, unless it waits or is inside a library; and the machine may be busy.
 PATIENCE = 12 * SECONDS
 
+#: How the names of slow targets begin.
+SLOW = ("checkpoint", "Hugging", "state of a training", "corpus of")
+
 #: Files of a target that hostile files replace, one after the other.
 _FILES = 6
 
@@ -59,7 +62,7 @@ def mutations(seed: int, targets: Iterable[str] = TARGETS) -> Iterator[Case]:
     chance, names = random.Random(seed), list(targets)
     for turn in range(sys.maxsize):
         for name in names:
-            if turn % 4 == 0 or not name.startswith(("checkpoint", "Hugging")):
+            if turn % 4 == 0 or not name.startswith(SLOW):
                 yield Case(name, None, chance.randrange(2**48))
 
 

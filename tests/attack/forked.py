@@ -5,7 +5,9 @@
 
 A fork begins like a new process: it gets its standard streams (files, closed, full, or a pipe
 without a reader), its working folder, and default signals. `Stop` ends it: with a signal after some
-seconds, or with SIGKILL at its n-th step on disk.
+seconds, or with SIGKILL at its n-th step on disk. Seconds count from the command's own start, and
+no signal is sent before it or after the command's end. What a fork has imported, its parent imports
+before the next one: some libraries take ten seconds.
 
 This file is also the program of that process: it reads one request a line and answers each with the
 exit status, minus the signal if one ended it.
@@ -14,14 +16,19 @@ exit status, minus the signal if one ended it.
 from __future__ import annotations
 
 import builtins
+import gc
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -48,7 +55,10 @@ class Stop:
 
 
 class Done(NamedTuple):
-    """How a command ended: exit status (minus a signal), what it wrote, how many steps it took."""
+    """How a command ended: exit status (minus a signal), what it wrote, how many steps it took.
+
+    `seconds` are those of the command itself, without the fork and the end of the process.
+    """
 
     status: int
     out: str
@@ -124,9 +134,7 @@ def _serve() -> None:
 
 
 def _import_everything() -> None:
-    import gc  # noqa: PLC0415
     import pkgutil  # noqa: PLC0415
-    from importlib import import_module  # noqa: PLC0415
 
     import rescore  # noqa: PLC0415
     from rescore.registry import plugins  # noqa: PLC0415
@@ -141,75 +149,129 @@ def _import_everything() -> None:
     gc.freeze()  # a fork that collects garbage copies no page of what is there
 
 
+_RUNNING, _ENDED = 1, 2  # where a fork is, in the first byte that it shares with its parent
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Child:
+    """A fork that runs a command line: what its parent sees of it."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._request = request
+        self.stage = mmap.mmap(-1, 1)  # shared
+        self.status: int | None = None
+        self.imported = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `modules` closes it
+        self._steps, self.counter = os.pipe()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._steps)
+            _be_command(request, self)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        os.close(self.counter)
+
+    def wait(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Wait until a condition holds or the child has ended."""
+        deadline = time.monotonic() + _TIME_LIMIT
+        while self.status is None and not until():
+            pid, status = os.waitpid(self._pid, os.WNOHANG)
+            if pid:
+                self.status = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
+                raise TimeoutError(f"no end after {_TIME_LIMIT} s: {self._request}")
+            else:
+                time.sleep(0.001)
+
+    def send(self, number: int) -> None:
+        """Send a signal, if the command has begun and has not ended."""
+        if self.status is None and self.stage[0] == _RUNNING:
+            os.kill(self._pid, number)
+
+    def steps(self) -> int:
+        """How many steps on disk it took."""
+        with os.fdopen(self._steps, "rb") as file:
+            return len(file.read())
+
+    def modules(self) -> list[str]:
+        """What it imported, in that order."""
+        with self.imported:
+            self.imported.seek(0)
+            return self.imported.read().split()
+
+
 def _forked(request: dict[str, Any]) -> dict[str, Any]:
     """Fork, end the child as asked, and wait for it."""
     stop = request["stop"] and Stop(**request["stop"])
-    steps, counter = os.pipe()
+    child = _Child(request)
+    child.wait(until=lambda: child.stage[0] >= _RUNNING)
     started = time.monotonic()
-    child = os.fork()
-    if not child:
-        os.close(steps)
-        _child(request, stop, counter)
-    os.close(counter)
     if stop and stop.seconds is not None:
-        _wait(child, stop.seconds)
-        with suppress(ProcessLookupError):
-            os.kill(child, stop.signal)
-    status = _wait(child, _TIME_LIMIT)
-    if status is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise TimeoutError(f"no end after {_TIME_LIMIT} s: {request}")
-    with os.fdopen(steps, "rb") as file:
-        taken = len(file.read())
-    return {"status": status, "steps": taken, "seconds": time.monotonic() - started}
+        child.wait(until=lambda: time.monotonic() > started + stop.seconds)
+        child.send(stop.signal)
+    child.wait(until=lambda: child.stage[0] == _ENDED)
+    seconds = time.monotonic() - started
+    child.wait()
+    _import(child.modules())
+    return {"status": child.status, "steps": child.steps(), "seconds": seconds}
 
 
-_ended: dict[int, int] = {}
+def _import(names: list[str]) -> None:
+    """Import what a fork has imported, in its order."""
+    for name in names:
+        if name not in sys.modules:
+            with suppress(Exception):  # what some libraries make cannot be imported by name
+                import_module(name)
+    if names:
+        gc.freeze()
 
 
-def _wait(child: int, seconds: float) -> int | None:
-    """The exit status once the child has ended; None if it has not within so many seconds."""
-    deadline = time.monotonic() + seconds
-    while child not in _ended:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            _ended[child] = os.waitstatus_to_exitcode(status)
-        elif time.monotonic() > deadline:
-            return None
-        else:
-            time.sleep(0.001)
-    return _ended[child]
+# ------------------------------------------------------------------------- the fork
 
 
-def _child(request: dict[str, Any], stop: Stop | None, counter: int) -> None:
+def _be_command(request: dict[str, Any], child: _Child) -> None:
     """Be a new process that runs the command line; does not return."""
     os.chdir(request["folder"])
     sys.argv = ["dlmrescore", *request["argv"]]
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    before = set(sys.modules)
+    for number in _SIGNALS:
         ignored = number in request["ignored"]
         signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
     if signal.SIGINT not in request["ignored"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    counter = os.dup2(counter, 100)  # not where a file of the command may land
+    counter = os.dup2(child.counter, 100)  # not where a file of the command may land
     for number, kind in enumerate(request["streams"]):
         _open_stream(number, kind)
-    _count_steps(counter, stop.step if stop else None)
-    status = 0
-    try:
-        from rescore.cli import main  # noqa: PLC0415
+    _count_steps(counter, request["stop"] and request["stop"]["step"])
+    status = _flushed(_status(child.stage))
+    child.imported.write("\n".join(name for name in list(sys.modules) if name not in before))
+    child.imported.flush()
+    os._exit(status)
 
-        main()
+
+def _status(stage: mmap.mmap) -> int:
+    """Run the command line; return its exit status. No signal arrives before it or after it."""
+    from rescore.cli import main  # noqa: PLC0415
+
+    try:
+        try:
+            stage[0] = _RUNNING
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            main()
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            stage[0] = _ENDED
     except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except KeyboardInterrupt:
-        status = 130
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except KeyboardInterrupt:  # before the command's own handler was in place
+        return 130
     except BaseException:  # noqa: BLE001 - what Python does
         import traceback  # noqa: PLC0415
 
         traceback.print_exc()
-        status = 1
-    os._exit(_flushed(status))
+        return 1
+    return 0
 
 
 def _open_stream(number: int, kind: Stream) -> None:

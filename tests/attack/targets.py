@@ -27,7 +27,10 @@ for helpers in (TESTS, TESTS / "lattice", TESTS / "models"):
 from format_samples import build as build_lists  # noqa: E402
 from small import LINES, save_small, small_tokenizer  # noqa: E402
 from small_ngrams import ARPA, model_of, zipf_text  # noqa: E402
+from speech_targets import SPEECH_TARGETS  # noqa: E402
+from target import Target, Use, WrongError  # noqa: E402
 from test_lattice_fuzzing import SAMPLES, incomplete  # noqa: E402
+from training_targets import TRAINING_TARGETS  # noqa: E402
 
 from rescore.errors import RescoreError  # noqa: E402
 from rescore.formats import format_of  # noqa: E402
@@ -44,11 +47,7 @@ from rescore.scorers import ScorerOptions, load_scorer, load_vocabulary  # noqa:
 from rescore.train.corpus import read_text  # noqa: E402
 from rescore.types import Hypothesis, NBest, Score  # noqa: E402
 
-__all__ = ["TARGETS", "Target", "Use", "WrongError"]
-
-Use = Callable[[], object]
-#: Writes valid files into an empty folder and returns their use.
-Target = Callable[[Path], Use]
+__all__ = ["TARGETS"]
 
 LISTS = [
     NBest(
@@ -61,10 +60,6 @@ LISTS = [
     )
     for i in range(1, 4)
 ]
-
-
-class WrongError(Exception):
-    """Files were accepted, and what they gave is not what they can mean."""
 
 
 def lists(name: str) -> Target:
@@ -351,4 +346,6 @@ TARGETS: dict[str, Target] = {
     "cache of lists": cache_of_lists,
     "journal": journal,
     "training text": training_text,
+    **SPEECH_TARGETS,
+    **TRAINING_TARGETS,
 }

@@ -21,7 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from targets import TARGETS, Use
+from target import Use
+from targets import TARGETS
 
 from rescore.errors import RescoreError, ScoreError
 

@@ -28,6 +28,7 @@ from command_line import (
 )
 
 from rescore.cli import cli, main
+from rescore.cli.reporting import Reporter
 from rescore.scorers.ar import CausalScorer
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -113,6 +114,37 @@ def test_a_real_ctrl_c_has_status_130_and_leaves_no_output():
         running.wait(timeout=60)
         assert (running.returncode, files()) == (130, [])
         assert b"interrupted" in running.stderr.read()
+
+
+def test_a_second_ctrl_c_while_the_first_is_reported_is_no_traceback(monkeypatch):
+    reporter = Reporter()
+    signal.signal(signal.SIGINT, reporter.interrupt)  # the fixture of all tests puts it back
+
+    def interrupted(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("rescore.cli.reporting.click.echo", interrupted)
+    assert reporter.status_of(interrupted) == 130
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_after_the_end_of_a_command_is_no_traceback(name):
+    code = f"""
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+atexit.register(lambda: os.kill(os.getpid(), signal.{name}))
+from rescore.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    assert done.stdout.startswith("_dlmrescore_completion")
 
 
 def test_a_process_has_json_on_standard_output_and_the_rest_on_standard_error(models):

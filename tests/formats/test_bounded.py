@@ -75,6 +75,16 @@ def test_a_bomb_ends_while_it_inflates_and_text_that_compresses_well_does_not(tm
     assert read_bytes(path) == text
 
 
+@pytest.mark.parametrize("size", [1, 890, 32_000])
+def test_one_block_again_and_again_is_a_bomb(tmp_path, size):
+    LIMITS.set(Limits(line=1 << 22, file=1 << 30))
+    block = random.Random(0).randbytes(size)
+    path = saved(tmp_path, gzip.compress(block * ((1 << 25) // size), 6))
+    assert refusal(lambda: list(byte_lines(path))).startswith(
+        f"{path}: inflates to more than 256 KiB"
+    )
+
+
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
