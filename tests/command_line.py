@@ -22,6 +22,7 @@ COMMANDS = [
     "fuse",
     "eval",
     "run",
+    "show",
     "models",
     "formats",
     "train",

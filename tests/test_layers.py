@@ -40,8 +40,11 @@ ROWS = [
 ]
 PLACE = {room: place for place, room in enumerate(room for row in ROWS for room in row)}
 
-#: What a module may use because users ask for it by name: `--shard env`.
-ASKED_FOR = {"rescore.pipeline.shards": "a setting read from the environment"}
+#: What a module may use because users ask for it by name: `--shard env`, NO_COLOR.
+ASKED_FOR = {
+    "rescore.cli.colour": "a setting read from the environment",
+    "rescore.pipeline.shards": "a setting read from the environment",
+}
 
 #: The most lines of a module and of a function's body; more parameters take a record.
 MODULE_LINES, BODY_LINES, PARAMETERS = 400, 40, 7
@@ -474,6 +477,7 @@ def test_nothing_loads_torch_before_a_network_is_needed():
         "fuse",
         "eval",
         "run",
+        "show",
         "models",
         "formats",
         "train",

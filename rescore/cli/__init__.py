@@ -36,6 +36,7 @@ _COMMANDS = {
     "fuse": "Reorder lists by the tuned total score.",
     "eval": "Evaluate lists: WER, interval, significance, oracle.",
     "run": "Do all of it: score, tune on dev, report on test.",
+    "show": "Show one utterance: hypotheses aligned, every score.",
     "models": "List the embedded models.",
     "formats": "List the formats of lists, lattices and posteriors.",
     "train": "Train a small MDLM, USDM, AR or n-gram model, or a recogniser.",

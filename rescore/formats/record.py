@@ -17,7 +17,7 @@ from typing import Any
 
 from rescore.errors import FormatError, ScoreError
 from rescore.formats.strict_json import described, field, number
-from rescore.types import Hypothesis, NBest, Provenance, Score
+from rescore.types import Hypothesis, NBest, Provenance, Score, TokenScores
 
 __all__ = [
     "HYPOTHESIS_FIELDS",
@@ -28,7 +28,9 @@ __all__ = [
     "other_fields",
     "refuse_existing",
     "score_of",
+    "std_error",
     "to_dict",
+    "token_scores",
     "with_score",
 ]
 
@@ -105,6 +107,36 @@ def score_of(nbest: NBest, index: int, name: str) -> float:
         )
     _check_finite(scores[name], nbest, index, f'score "{name}"')
     return float(scores[name])
+
+
+def std_error(nbest: NBest, index: int, name: str) -> float | None:
+    """Return the standard error of a score of one hypothesis; None where there is none.
+
+    Raises FormatError if it is not a number.
+    """
+    value = nbest.hyps[index].raw.get("std_errors", {}).get(name)
+    what = f'the standard error of "{name}"'
+    return None if value is None else number(value, nbest.place(index), what)
+
+
+def token_scores(nbest: NBest, index: int) -> dict[str, TokenScores]:
+    """Return what each token adds to the scores of one hypothesis, for the scores that say so.
+
+    Raises FormatError for whatever is not a list of [piece, number].
+    """
+    tokens: dict[str, TokenScores] = {}
+    for name, entries in nbest.hyps[index].raw.get("token_scores", {}).items():
+        at = f'{nbest.place(index)}: token_scores of "{name}"'
+        if not isinstance(entries, list):
+            raise FormatError(f"{at}: {described(entries)}, expected a list of [piece, number]")
+        tokens[name] = tuple(_token(entry, at) for entry in entries)
+    return tokens
+
+
+def _token(entry: object, at: str) -> tuple[str, float]:
+    if not (isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)):
+        raise FormatError(f"{at}: a token is {described(entry)}, expected [piece, number]")
+    return entry[0], number(entry[1], at, f"the token {entry[0]!r}")
 
 
 def to_dict(nbest: NBest) -> dict[str, Any]:

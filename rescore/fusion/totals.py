@@ -23,6 +23,7 @@ from rescore.errors import FusionError
 from rescore.formats.record import from_dict, to_dict
 from rescore.fusion.cost_watch import CostWatch
 from rescore.fusion.decisions import posterior, word_confidences
+from rescore.fusion.probabilities import POSTERIOR, WORD_CONFIDENCES
 from rescore.fusion.table import TOTAL, ScoreTable
 from rescore.fusion.weights import Fusion, check_signatures
 from rescore.registry import DECISIONS, FUSIONS, lookup
@@ -39,7 +40,7 @@ Combiner: TypeAlias = Callable[[FloatArray, Sequence[float], IntArray, float], F
 
 logger = logging.getLogger("rescore")
 
-_POSTERIORS = ("posterior", "word_confidences")  # fields that `posteriors` adds to a hypothesis
+_POSTERIORS = (POSTERIOR, WORD_CONFIDENCES)
 _TEMPERATURE = "temperature"  # field of meta.scores.total where there are posteriors
 
 
@@ -192,7 +193,7 @@ def _raw_hypotheses(
     if temperature is not None:
         probabilities = posterior(total, temperature)
         for raw, probability in zip(raws, probabilities.tolist(), strict=True):
-            raw["posterior"] = probability
+            raw[POSTERIOR] = probability
         confidences = word_confidences([hyp.text for hyp in nbest.hyps], probabilities, chosen)
-        raws[chosen]["word_confidences"] = confidences.tolist()
+        raws[chosen][WORD_CONFIDENCES] = confidences.tolist()
     return raws

@@ -1,5 +1,7 @@
-"""Errors: counts, significance, evaluation."""
+"""Errors: counts, alignments, significance, evaluation, what changes between systems."""
 
+from rescore.wer.alignment import Edit, align
+from rescore.wer.changes import Change, Changes, changes
 from rescore.wer.counts import (
     UNIT_NAMES,
     UNITS,
@@ -18,10 +20,15 @@ from rescore.wer.significance import bootstrap_ci, probability_of_improvement
 __all__ = [
     "UNITS",
     "UNIT_NAMES",
+    "Change",
+    "Changes",
     "Comparison",
+    "Edit",
     "Evaluation",
     "Unit",
+    "align",
     "bootstrap_ci",
+    "changes",
     "count_errors",
     "edit_distances",
     "evaluate",

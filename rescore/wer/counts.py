@@ -2,7 +2,7 @@
 
 Edit distances are rapidfuzz's. An empty reference is legal: every word of its hypothesis is an
 insertion. Only a corpus without any reference word has no error rate. Left out on purpose:
-alignments for reading (jiwer prints them) and normalisers (`rescore.text` has them all).
+normalisers (`rescore.text` has them all).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Corpus figures are functions of counts per utterance, computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from rescore.types import ErrorCounts, NBest
 from rescore.wer.counts import Unit, count_errors, list_errors, no_reference_words, reference
 from rescore.wer.significance import Interval, bootstrap_ci, probability_of_improvement
 
-__all__ = ["Comparison", "Evaluation", "evaluate"]
+__all__ = ["Comparison", "Evaluation", "ResampledErrors", "baseline_texts", "evaluate"]
 
 IntArray: TypeAlias = NDArray[np.int64]
 
@@ -119,14 +119,14 @@ def evaluate(
     errors = sum((row.errors for row in rows), ErrorCounts())
     if not errors.reference_words:
         raise no_reference_words([row.place for row in rows])
-    system = _Counts.of(rows, seed)
+    system = _resampled(rows, seed)
     oracle_wer = sum(row.oracle_errors for row in rows) / errors.reference_words
     comparison = first_pass = None
     if any(row.first_pass_errors is not None for row in rows):
-        first_pass = _compare(system, _first_pass_errors(rows), oracle_wer)
+        first_pass = system.against(_first_pass_errors(rows), oracle_wer)
     if baseline is not None:
         baseline_errors = _baseline_errors(utterances, baseline, unit, normalize)
-        comparison = _compare(system, baseline_errors, oracle_wer)
+        comparison = system.against(baseline_errors, oracle_wer)
     return Evaluation(
         utterances=len(rows),
         wer=errors.wer,
@@ -183,31 +183,46 @@ def _baseline_errors(
     normalize: Normalizer,
 ) -> IntArray:
     """Return the baseline's errors in the order of `utterances`, against the same references."""
-    errors: dict[str, int] = {}
+    references = {id: utterance.ref for id, utterance in utterances.items()}
+    texts = baseline_texts(references, baseline, normalize)
+    errors = [
+        count_errors(ref, normalize(texts[id]), unit).errors for id, ref in references.items()
+    ]
+    return np.array(errors, dtype=np.int64)
+
+
+def baseline_texts(
+    references: Mapping[str, str], baseline: Iterable[NBest], normalize: Normalizer
+) -> dict[str, str]:
+    """Return the first hypotheses of a baseline, as they were read, by id.
+
+    `references` holds the normalised reference of every evaluated utterance. Raises FormatError if
+    the baseline has other utterances, or another reference for one of them.
+    """
+    texts: dict[str, str] = {}
     for nbest in each_once(baseline, "counted"):
-        utterance = utterances.get(nbest.id)
-        if utterance is None:
+        ref = references.get(nbest.id)
+        if ref is None:
             raise FormatError(
                 f"{nbest.place()}: it is in the baseline and not among the evaluated lists;"
                 " both need the same utterances"
             )
-        if nbest.ref is not None and normalize(nbest.ref) != utterance.ref:
+        if nbest.ref is not None and normalize(nbest.ref) != ref:
             raise FormatError(
                 f"{nbest.place()}: the baseline's reference differs from the evaluated list's;"
                 " both need the same references"
             )
-        counts = count_errors(utterance.ref, normalize(nbest.hyps[0].text), unit)
-        errors[nbest.id] = counts.errors
-    for id in utterances:
-        if id not in errors:
+        texts[nbest.id] = nbest.hyps[0].text
+    for id in references:
+        if id not in texts:
             raise FormatError(
                 f"utterance {id}: it is missing from the baseline; both need the same utterances"
             )
-    return np.array([errors[id] for id in utterances], dtype=np.int64)
+    return texts
 
 
 @dataclass(frozen=True)
-class _Counts:
+class ResampledErrors:
     """The errors and reference words of each utterance, (U,), and how to resample them."""
 
     errors: IntArray
@@ -215,33 +230,32 @@ class _Counts:
     clusters: Sequence[Hashable]
     seed: int
 
-    @classmethod
-    def of(cls, rows: Sequence[_Utterance], seed: int) -> _Counts:
-        return cls(
-            np.array([row.errors.errors for row in rows], dtype=np.int64),
-            np.array([row.errors.reference_words for row in rows], dtype=np.int64),
-            [row.cluster for row in rows],
-            seed,
-        )
-
     def interval(self, errors: IntArray) -> Interval:
         """The 95 % interval of the error rate of these errors, (U,)."""
         return bootstrap_ci(errors, self.reference_words, self.clusters, seed=self.seed)
 
+    def against(self, baseline: IntArray, oracle_wer: float) -> Comparison:
+        """Compare with the errors of a baseline, (U,)."""
+        words = int(self.reference_words.sum())
+        wer, baseline_wer = int(self.errors.sum()) / words, int(baseline.sum()) / words
+        reduction, gap = baseline_wer - wer, baseline_wer - oracle_wer
+        return Comparison(
+            baseline_wer=baseline_wer,
+            baseline_ci95=self.interval(baseline),
+            absolute_reduction=reduction,
+            relative_reduction=reduction / baseline_wer if baseline_wer else None,
+            reduction_ci95=self.interval(baseline - self.errors),
+            probability_better=probability_of_improvement(
+                self.errors, baseline, self.clusters, seed=self.seed
+            ),
+            oracle_gap_closed=reduction / gap if gap > 0 else None,
+        )
 
-def _compare(system: _Counts, baseline: IntArray, oracle_wer: float) -> Comparison:
-    """Compare with the errors of a baseline, (U,)."""
-    words = int(system.reference_words.sum())
-    wer, baseline_wer = int(system.errors.sum()) / words, int(baseline.sum()) / words
-    reduction, gap = baseline_wer - wer, baseline_wer - oracle_wer
-    return Comparison(
-        baseline_wer=baseline_wer,
-        baseline_ci95=system.interval(baseline),
-        absolute_reduction=reduction,
-        relative_reduction=reduction / baseline_wer if baseline_wer else None,
-        reduction_ci95=system.interval(baseline - system.errors),
-        probability_better=probability_of_improvement(
-            system.errors, baseline, system.clusters, seed=system.seed
-        ),
-        oracle_gap_closed=reduction / gap if gap > 0 else None,
+
+def _resampled(rows: Sequence[_Utterance], seed: int) -> ResampledErrors:
+    return ResampledErrors(
+        np.array([row.errors.errors for row in rows], dtype=np.int64),
+        np.array([row.errors.reference_words for row in rows], dtype=np.int64),
+        [row.cluster for row in rows],
+        seed,
     )

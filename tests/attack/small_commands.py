@@ -103,6 +103,7 @@ CASES = {
     ),
     "eval": _case("eval in/test.jsonl --baseline in/test.jsonl -o out.json", "out.json"),
     "run": _case(f"run {_RUN} --scorers ar@in/ar,usdm:pll@in/usdm", "results", is_folder=True),
+    "show": _case("show in/test.jsonl test-3"),
     "models": _case("models -o out.json", "out.json"),
     "formats": _case("formats"),
     "train mdlm": _case(f"train mdlm {_NETWORK}", "run", is_folder=True),
