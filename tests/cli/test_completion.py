@@ -31,9 +31,7 @@ def completed(*words, shell=BashComplete):
 
 @pytest.mark.parametrize("shell", [BashComplete, ZshComplete, FishComplete])
 def test_tab_completes_commands_options_and_the_names_in_the_registry(shell):
-    assert completed("s", shell=shell) == [
-        ("plain", name) for name in ("score", "sweep", "show")
-    ]
+    assert completed("s", shell=shell) == [("plain", name) for name in ("score", "sweep", "show")]
     assert [value for _, value in completed("", shell=shell)] == COMMANDS
     assert completed("--vers", shell=shell) == [("plain", "--version")]
     assert completed("score", "--dra", shell=shell) == [("plain", "--draws")]
