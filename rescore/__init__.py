@@ -1,9 +1,10 @@
 """dlmrescore: rescore ASR N-best lists with diffusion language models.
 
-The Python interface: `read`, `check`, `score`, `tune`, `fuse` and `evaluate` for lists, `sweep` to
-look at the scales around the tuned ones, `run` for all of it at once, `tune_arrays` for scores in
-arrays. `rescore.registry` is the map of everything else. Nothing heavy is imported before it is
-used.
+The Python interface: `read`, `nbest`, `check`, `score`, `tune`, `fuse`, `evaluate` and `write` for
+lists, `score_texts` for plain texts, `load_scorer` and `scorer_of` for scorers that stay loaded,
+`save_weights` and `load_weights`, `sweep` to look at the scales around the tuned ones, `run` for
+all of it at once, `tune_arrays` for scores in arrays. docs/python.md shows it; `rescore.registry`
+is the map of everything else. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rescore.checking import check
-    from rescore.experiment import run
-    from rescore.fusion import Fusion, fuse, sweep, tune, tune_arrays
-    from rescore.pipeline import read, score
-    from rescore.scorers import ScorerOptions, load_scorer
+    from rescore.api.experiments import run
+    from rescore.api.lists import evaluate, nbest, read, write
+    from rescore.api.scoring import check, load_scorer, score, score_texts, scorer_of
+    from rescore.api.weights import (
+        fuse,
+        load_weights,
+        save_weights,
+        sweep,
+        tune,
+        tune_arrays,
+    )
+    from rescore.fusion import Fusion
+    from rescore.scorers import ScorerOptions
     from rescore.types import Hypothesis, NBest
-    from rescore.wer import evaluate
 
 __all__ = [
     "Fusion",
@@ -29,12 +37,18 @@ __all__ = [
     "evaluate",
     "fuse",
     "load_scorer",
+    "load_weights",
+    "nbest",
     "read",
     "run",
+    "save_weights",
     "score",
+    "score_texts",
+    "scorer_of",
     "sweep",
     "tune",
     "tune_arrays",
+    "write",
 ]
 
 _HOME = {
@@ -42,16 +56,22 @@ _HOME = {
     "Hypothesis": "rescore.types",
     "NBest": "rescore.types",
     "ScorerOptions": "rescore.scorers",
-    "check": "rescore.checking",
-    "evaluate": "rescore.wer",
-    "fuse": "rescore.fusion",
-    "load_scorer": "rescore.scorers",
-    "read": "rescore.pipeline",
-    "run": "rescore.experiment",
-    "score": "rescore.pipeline",
-    "sweep": "rescore.fusion",
-    "tune": "rescore.fusion",
-    "tune_arrays": "rescore.fusion",
+    "check": "rescore.api.scoring",
+    "evaluate": "rescore.api.lists",
+    "fuse": "rescore.api.weights",
+    "load_scorer": "rescore.api.scoring",
+    "load_weights": "rescore.api.weights",
+    "nbest": "rescore.api.lists",
+    "read": "rescore.api.lists",
+    "run": "rescore.api.experiments",
+    "save_weights": "rescore.api.weights",
+    "score": "rescore.api.scoring",
+    "score_texts": "rescore.api.scoring",
+    "scorer_of": "rescore.api.scoring",
+    "sweep": "rescore.api.weights",
+    "tune": "rescore.api.weights",
+    "tune_arrays": "rescore.api.weights",
+    "write": "rescore.api.lists",
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "ArgumentError",
     "AudioError",
     "FormatError",
     "FusionError",
@@ -40,6 +41,10 @@ class RescoreError(Exception):
         if len(text) > _LONGEST:
             text = f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
         return _UNPRINTABLE.sub(_escaped, text)
+
+
+class ArgumentError(RescoreError, TypeError):
+    """An argument of a Python function that is misspelt or of the wrong type."""
 
 
 class FormatError(RescoreError):

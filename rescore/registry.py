@@ -67,6 +67,7 @@ FORMATS: dict[str, str] = {
     "icefall-recogs": "rescore.formats.icefall_recogs:ICEFALL_RECOGS",
     "ctm": "rescore.formats.ctm:CTM",
     "trn": "rescore.formats.trn:TRN",
+    "text": "rescore.formats.plain_text:TEXT",
 }
 
 #: Scorers: each a `rescore.scorers.ScorerFamily`, or a function `build(options)` that returns a

@@ -433,6 +433,19 @@ def srilm(lists: list[NBest], folder: Path) -> Sample:
     return replace(sample, expected=sorted(expected, key=lambda one: one[0]))
 
 
+def plain_text(lists: list[NBest], folder: Path) -> Sample:
+    """Ids are made of the line; a text keeps to its line."""
+
+    def in_line(text: str) -> str:
+        return re.sub(r"[\r\n\ufeff]", " ", text)
+
+    lines = [in_line(nbest.hyps[0].text) for nbest in lists]
+    expected = [(f"sample-{number:06d}", text) for number, text in enumerate(lines, 1)]
+    return Sample(
+        saved(folder, "".join(f"{line}\n" for line in lines)), expected, best, count=all_lines
+    )
+
+
 #: Format -> builder of a valid file or directory, `sample` in an empty folder, from random lists.
 BUILDERS: dict[str, Builder] = {
     "jsonl": written("jsonl", whole),
@@ -451,6 +464,7 @@ BUILDERS: dict[str, Builder] = {
     "icefall-recogs": in_words(written("icefall-recogs", lambda nbest: (*best(nbest), nbest.ref))),
     "ctm": in_words(ctm),
     "trn": in_words(written("trn", best, full_lines)),
+    "text": plain_text,
 }
 
 

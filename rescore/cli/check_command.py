@@ -13,9 +13,11 @@ from rescore.cli.options import (
     input_options,
     named,
     remote_code_option,
+    scorer_option,
     unit_options,
     write_json,
 )
+from rescore.scorers.options import Spec
 from rescore.wer import Unit
 
 __all__ = ["command"]
@@ -49,13 +51,7 @@ _MODEL = [
 
 @click.command("check")
 @input_options()
-@click.option(
-    "--scorer",
-    type=named("scorer"),
-    default="mdlm",
-    show_default=True,
-    help="Scorer whose vocabulary the texts are checked against.",
-)
+@scorer_option("The scorer whose vocabulary the texts are checked against:")
 @collected(_ModelOptions, "model_options", _MODEL)
 @unit_options
 @click.option("--strict", is_flag=True, help="Exit with status 1 if there is a warning.")
@@ -67,7 +63,7 @@ _MODEL = [
 )
 def command(
     source: InputOptions,
-    scorer: str,
+    scorer: Spec,
     model_options: _ModelOptions,
     unit: Unit,
     strict: bool,
@@ -83,11 +79,14 @@ def command(
     from rescore.checking import check  # noqa: PLC0415 - torch
     from rescore.checking.findings import findings  # noqa: PLC0415
     from rescore.checking.summary import summary_json, summary_lines  # noqa: PLC0415
+    from rescore.scorers import ScorerOptions, load_vocabulary  # noqa: PLC0415
 
     lists = source.reader(json_path or "-")
-    model = f"{scorer}, {model_options.model or 'embedded'}"
+    settings = scorer.options(ScorerOptions(**vars(model_options)))
+    model = f"{scorer.scorer}, {settings.model or 'embedded'}"
+    vocabulary = load_vocabulary(scorer.scorer, settings)
     with tqdm(lists, total=lists.total(), desc="check", unit="utt", disable=None) as bar:
-        inspection = check(bar, scorer, unit=unit, **vars(model_options))
+        inspection = check(bar, vocabulary, unit=unit)
     if json_path != "-":
         click.echo("\n".join(summary_lines(inspection, model)))
     if json_path is not None:

@@ -24,8 +24,7 @@ from rescore.formats.references import REFERENCE_IDS, read_references
 from rescore.lattice import Lattice, LatticeFormat, lattice_format_of
 from rescore.lattice.lists import METHODS, Choice, nbests_of
 from rescore.registry import LATTICE_FORMATS, lookup
-from rescore.scorers import ScorerOptions, load_scorer
-from rescore.scorers.options import parse_spec
+from rescore.scorers import ScorerOptions, Spec, load_scorer
 from rescore.types import NBest
 
 __all__ = ["command"]
@@ -271,7 +270,8 @@ def _searched(
         raise click.UsageError(
             "--rescore needs --new-scale, and works with neither --method nor --lm-name none"
         )
-    name, scorer, settings = parse_spec(search.rescore or "", ScorerOptions(device=search.device))
+    spec = Spec.parse(search.rescore or "")
+    scorer = load_scorer(spec.scorer, spec.options(ScorerOptions(device=search.device)))
     weights = LatticeWeights(
         choice.am_scale,
         choice.lm_scale,
@@ -285,5 +285,5 @@ def _searched(
     if choice.count is not None:
         options = replace(options, max_paths=choice.count)
     return rescore_lattices(
-        lattices, load_scorer(scorer, settings), weights, options, name=name, references=references
+        lattices, scorer, weights, options, name=spec.name, references=references
     )

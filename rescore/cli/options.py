@@ -13,13 +13,16 @@ from functools import reduce, wraps
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from rescore.arguments import close_to
 from rescore.cli.lists import InputOptions
+from rescore.errors import RescoreError
 from rescore.formats.files import atomic_writer
 from rescore.formats.references import REFERENCE_IDS
 from rescore.pipeline.shards import Shard
 from rescore.registry import names
-from rescore.scorers.options import FOLDS
+from rescore.scorers.options import FOLDS, Spec
 from rescore.wer import UNITS, Unit
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "names_in_list",
     "output_option",
     "remote_code_option",
+    "scorer_option",
     "shard_option",
     "unit_options",
     "uses_ray",
@@ -84,6 +88,48 @@ class Sections(click.Command):
 def named(kind: str) -> click.Choice[str]:
     """The names of one kind ("format", "scorer", ...), those of installed plug-ins included."""
     return click.Choice(names(kind))
+
+
+class _SpecType(click.ParamType[Spec]):
+    """`[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as everywhere that a scorer is chosen."""
+
+    name = "spec"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Spec:
+        """The specification. Raises click.BadParameter for a scorer that is unknown."""
+        if isinstance(value, Spec):
+            return value
+        try:
+            spec = Spec.parse(value)
+        except RescoreError as error:
+            self.fail(str(error), param, ctx)
+        known = names("scorer")
+        if spec.scorer not in known:
+            self.fail(
+                f"{spec.scorer!r} is not one of {', '.join(known)}{close_to(spec.scorer, known)}",
+                param,
+                ctx,
+            )
+        return spec
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The scorers that begin like this."""
+        return [CompletionItem(name) for name in names("scorer") if name.startswith(incomplete)]
+
+
+def scorer_option(help_text: str) -> Callable[[_F], _F]:
+    """Add --scorer; the command gets a `Spec`."""
+    return click.option(
+        "--scorer",
+        type=_SpecType(),
+        default="mdlm",
+        show_default=True,
+        metavar="SPEC",
+        help=f"{help_text} [NAME=]SCORER[:ESTIMATOR][@MODEL], where SCORER is one of "
+        f"{', '.join(names('scorer'))}.",
+    )
 
 
 def names_in_list(value: str, expected: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rescore.cli.journals import journal_beside, resumable
 from rescore.cli.lists import InputOptions, ListReader
-from rescore.cli.options import Sections, input_options, named, output_option
+from rescore.cli.options import Sections, input_options, output_option, scorer_option
 from rescore.cli.score_options import (
     HEADINGS,
     MakeEvaluator,
@@ -23,7 +23,7 @@ from rescore.cli.score_options import (
 from rescore.formats import jsonl
 from rescore.pipeline import Journal, Progress, forecast, score
 from rescore.pipeline.scoring import selected
-from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.scorers import Scorer, ScorerOptions, Spec, load_scorer
 from rescore.types import Score
 
 __all__ = ["command"]
@@ -32,17 +32,11 @@ __all__ = ["command"]
 @click.command("score", cls=Sections, headings=HEADINGS)
 @input_options()
 @output_option
-@click.option(
-    "--scorer",
-    type=named("scorer"),
-    default="mdlm",
-    show_default=True,
-    help="Family of the language model.",
-)
+@scorer_option("The language model:")
 @scorer_options
 @run_options
 def command(
-    source: InputOptions, output: str, scorer: str, settings: ScorerOptions, run: RunOptions
+    source: InputOptions, output: str, scorer: Spec, settings: ScorerOptions, run: RunOptions
 ) -> None:
     """Add one named score to every hypothesis of LISTS; everything else stays as it is.
 
@@ -56,14 +50,15 @@ def command(
     """
     output = run.output(output)
     lists = source.reader(output)
-    settings = replace(settings, device=run.device(settings.device))
-    evaluator = run.evaluator(scorer, settings, output)
+    settings = replace(scorer.options(settings), device=run.device(settings.device))
+    run = replace(run, name=run.name or scorer.name)
+    evaluator = run.evaluator(scorer.scorer, settings, output)
     if run.dry_run:
-        built = load_scorer(scorer, settings)
+        built = load_scorer(scorer.scorer, settings)
         click.echo(str(forecast(selected(lists, built), built, shard=run.shard)))
         return
     with journal_beside(output) as journal:
-        _score(lists, load_scorer(scorer, settings), output, journal, run, evaluator)
+        _score(lists, load_scorer(scorer.scorer, settings), output, journal, run, evaluator)
 
 
 def _score(
@@ -81,13 +76,14 @@ def _score(
             scorer,
             name=run.name,
             overwrite=run.overwrite,
+            stream=run.stream,
             progress=progress,
             shard=run.shard,
             journal=journal,
             cache=run.cache,
             evaluator=evaluator,
         )
-        jsonl.write(scored, output)
+        (jsonl.write_live if run.stream else jsonl.write)(scored, output)
 
 
 @contextmanager

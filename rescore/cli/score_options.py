@@ -143,6 +143,7 @@ class RunOptions:
     name: str | None
     overwrite: bool
     dry_run: bool
+    stream: bool
     shard: Shard | None
     cache: str | None
     workers: int | None
@@ -160,6 +161,8 @@ class RunOptions:
         """Where chunks are evaluated: in this process, or in Ray workers."""
         if not uses_ray(self.workers, self.ray_address) or self.workers is None:
             return InProcess
+        if self.stream:
+            raise click.UsageError("--stream answers list by list in this process; leave --ray out")
         if output == "-":
             raise click.UsageError(
                 "--ray needs an output file, because Ray writes messages of its own to standard"
@@ -175,6 +178,11 @@ _RUN = [
         "--dry-run",
         is_flag=True,
         help="Report what the run would cost (tokens, evaluations, memory, time), and stop.",
+    ),
+    click.option(
+        "--stream",
+        is_flag=True,
+        help="Write each list before the next is read, scored by itself: for pipes and services.",
     ),
     shard_option,
     click.option(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rescore.errors import ScoreError
 
-__all__ = ["Readings", "Readout", "read_choice", "read_rows", "read_token"]
+__all__ = ["NormalisedRows", "Readings", "Readout", "read_choice", "read_rows", "read_token"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,31 @@ class Readings:
 
 #: Readings of M positions -> values (M, ...); the trailing shape is the same in every call.
 Readout = Callable[[Readings], Tensor]
+
+
+#: How far from 0 the log of the sum of a row may be: the rounding of float32 log-softmax over 10^5
+#: tokens is far below, logits that were not normalised are far above.
+_TOLERANCE = torch.finfo(torch.float32).eps ** 0.5
+
+
+class NormalisedRows:
+    """A read-out that first looks, once, whether the rows of the denoiser are normalised."""
+
+    def __init__(self, readout: Readout) -> None:
+        self._readout, self._is_checked = readout, False
+
+    def __call__(self, readings: Readings) -> Tensor:
+        """Raises ScoreError at the first call if the probabilities of a row do not sum to 1."""
+        if not self._is_checked:
+            sums = readings.log_probs.double().logsumexp(-1)
+            worst = sums[(sums.abs().nan_to_num(0.0)).argmax()].item() if len(sums) else 0.0
+            if abs(worst) > _TOLERANCE:
+                raise ScoreError(
+                    f"a row of the denoiser's log_probs sums to e^{worst:.1f}, expected e^0:"
+                    " return log-probabilities, such as logits.log_softmax(-1)"
+                )
+            self._is_checked = True
+        return self._readout(readings)
 
 
 def read_token(readings: Readings) -> Tensor:

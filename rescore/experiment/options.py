@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from rescore.formats.files import PathLike
-from rescore.scorers import Scorer, ScorerOptions, load_scorer
+from rescore.scorers import Scorer, ScorerOptions, Spec, load_scorer
 from rescore.scorers.loading import read_options
-from rescore.scorers.options import DType, parse_spec
+from rescore.scorers.options import DType
 from rescore.types import NBest
 from rescore.wer import Unit
 
-__all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Inputs", "Options", "ScorePlan"]
+__all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Inputs", "Options", "OptionsKeywords", "ScorePlan"]
 
 #: The scorers of an experiment by default.
 SCORERS = ("ar", "mdlm", "usdm:pll", "usdm:nelbo")
@@ -34,14 +36,30 @@ class Inputs:
     refs_test: PathLike | None = None
 
 
+class OptionsKeywords(TypedDict, total=False):
+    """`Options` as keywords, so that type checkers see a misspelt one."""
+
+    scorers: Sequence[str] | None
+    base: Sequence[str] | None
+    depth: int | None
+    keep: float
+    unit: Unit
+    normalizer: str
+    draws: int
+    folds: int | None
+    seed: int
+    device: str
+    dtype: DType
+
+
 @dataclass(frozen=True)
 class Options:
     """What decides the numbers of an experiment, besides the lists.
 
-    `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.options.parse_spec`,
-    where NAME becomes the name of the score; None stands for SCORERS. `base` names the recogniser's
-    scores, the first with scale 1; None stands for `rescore.fusion.recogniser_scores`. `depth`
-    limits the hypotheses of each list to the first ones. `keep` is the probability, on held-out
+    `scorers` are `[NAME=]SCORER[:ESTIMATOR][@MODEL]`, as in `rescore.scorers.Spec`, where NAME
+    becomes the name of the score; None stands for SCORERS. `base` names the recogniser's scores,
+    the first with scale 1; None stands for `rescore.fusion.recogniser_scores`. `depth` limits the
+    hypotheses of each list to the first ones. `keep` is the probability, on held-out
     folds of dev, with which a system has to beat a simpler one to be chosen. `unit` and
     `normalizer` say how errors are counted; `draws`, `folds`, `seed`, `device` and `dtype` apply to
     every scorer that reads them.
@@ -75,7 +93,7 @@ class ScorePlan:
     settings: ScorerOptions
 
     @classmethod
-    def of(cls, spec: str, options: Options) -> ScorePlan:
+    def of(cls, text: str, options: Options) -> ScorePlan:
         """Build the scorer of a specification."""
         common = ScorerOptions(
             draws=options.draws,
@@ -84,10 +102,10 @@ class ScorePlan:
             device=options.device,
             dtype=options.dtype,
         )
-        name, family, settings = parse_spec(spec, common)
-        settings = read_options(family, settings)
-        scorer = load_scorer(family, settings)
-        return cls(name or scorer.name, scorer, family, settings)
+        spec = Spec.parse(text)
+        settings = read_options(spec.scorer, spec.options(common))
+        scorer = load_scorer(spec.scorer, settings)
+        return cls(spec.name or scorer.name, scorer, spec.scorer, settings)
 
     def evaluations(self, nbest: NBest) -> int:
         """About how many network evaluations a list costs: the unit of the progress bar."""

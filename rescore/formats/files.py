@@ -62,6 +62,9 @@ class Output(Protocol):
     def write(self, data: bytes, /) -> object:
         """Add bytes to the output."""
 
+    def flush(self) -> object:
+        """Hand on what was written so far."""
+
 
 def stem_of(path: PathLike) -> str:
     """Return the file name without `.gz` and the suffix before that: `a/dev.json.gz` -> `dev`."""

@@ -11,7 +11,7 @@ from rescore.formats.files import PathLike, at_line, atomic_writer, byte_lines
 from rescore.formats.record import from_dict, to_dict
 from rescore.types import NBest
 
-__all__ = ["JSONL", "encode", "read", "write"]
+__all__ = ["JSONL", "encode", "read", "write", "write_live"]
 
 
 def read(path: PathLike, *, skipped: Skipped | None = None) -> Iterator[NBest]:
@@ -30,11 +30,22 @@ def write(lists: Iterable[NBest], path: PathLike) -> int:
     The file appears only when all are written. Raises FormatError if the file cannot be written
     or a record is not JSON, ScoreError for a score that is not finite.
     """
+    return _write(lists, path, is_live=False)
+
+
+def write_live(lists: Iterable[NBest], path: PathLike) -> int:
+    """Do what `write` does, and hand every line on at once: for who reads standard output."""
+    return _write(lists, path, is_live=True)
+
+
+def _write(lists: Iterable[NBest], path: PathLike, is_live: bool) -> int:
     count = 0
     with atomic_writer(path) as output:
         for nbest in lists:
             output.write(encode(nbest) + b"\n")
             count += 1
+            if is_live:
+                output.flush()
     return count
 
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from rescore.errors import FormatError
+from rescore.arguments import kind_of, refuse_unknown
+from rescore.errors import ArgumentError, FormatError
 from rescore.formats.base import Format, Skipped
 from rescore.formats.files import PathLike, head, name_of, names_in
 from rescore.registry import FORMATS, KINDS, lookup, resolve
@@ -23,9 +24,12 @@ def read_lists(
     """Yield the lists of a file in the format `name`; without it, in the one its content proves.
 
     `options` go to the reader. Raises FormatError if the content proves no format and for broken
-    records, RescoreError if the name is unknown.
+    records, RescoreError if the name is unknown, ArgumentError for an option that it lacks.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(f"read takes the path of a file, got {kind_of(path)}")
     format: Format[NBest] = format_of(path) if name is None else lookup(FORMATS, name, "format")
+    refuse_unknown(options, format.read_options, f"option of the format {format.name}")
     return format.read(path, skipped=skipped, **options)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,7 @@ from rescore.fusion.table import WORD_BONUS, ScoreTable
 from rescore.fusion.totals import totals, winners
 from rescore.fusion.weights import Span
 
-__all__ = ["Optimum", "SearchSettings", "minimize_errors"]
+__all__ = ["Optimum", "SearchKeywords", "SearchSettings", "minimize_errors"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -50,6 +50,16 @@ class SearchSettings:
     restarts: int = 4
     random_directions: int = 4
     seed: int = 0
+
+
+class SearchKeywords(TypedDict, total=False):
+    """`SearchSettings` as keywords, so that type checkers see a misspelt one."""
+
+    word_bonus: bool
+    bounds: Mapping[str, tuple[float, float]] | None
+    restarts: int
+    random_directions: int
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +23,7 @@ from rescore.fusion.weights import Fusion, check_signatures
 from rescore.types import NBest
 from rescore.wer.counts import Unit
 
-__all__ = ["Base", "Fold", "Sweep", "SweepSettings", "sweep"]
+__all__ = ["Base", "Fold", "Sweep", "SweepKeywords", "SweepSettings", "sweep"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -46,6 +46,14 @@ class SweepSettings:
     cross_validate: int = 0
     resamples: int = 1000
     seed: int = 0
+
+
+class SweepKeywords(TypedDict, total=False):
+    """`SweepSettings` as keywords, so that type checkers see a misspelt one."""
+
+    cross_validate: int
+    resamples: int
+    seed: int
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ __all__ = [
     "Engine",
     "Evaluator",
     "InProcess",
+    "InTurn",
     "ItemTraits",
     "Missing",
     "Pending",
@@ -74,6 +75,16 @@ class InProcess(Generic[Item, Result]):
     def close(self) -> None:
         """End the thread."""
         self._thread.shutdown(cancel_futures=True)
+
+
+class InTurn(InProcess[Item, Result]):
+    """Evaluates in this process, one chunk after the other: none waits for the next to come."""
+
+    ahead = 0
+
+    def submit(self, items: Sequence[Item]) -> Pending[Result]:
+        """Prepare and evaluate when the results are waited for."""
+        return lambda: self._task.evaluate(self._task.prepare(items))
 
 
 class Missing(Protocol[Item, Result]):
@@ -139,7 +150,9 @@ class Chunk(Generic[Item, Result]):
 class Engine(Generic[Item, Result]):
     """Runs items through a task.
 
-    A chunk has about `chunk_evaluations` network evaluations. With a `journal`, finished chunks are
+    A chunk has about `chunk_evaluations` network evaluations; 0: every item is a chunk, in the
+    order of arrival, so that a result depends on no other item and comes before the next is read
+    (with an evaluator that runs none ahead). With a `journal`, finished chunks are
     written to it, and the chunks it holds are not evaluated again. Memory is bounded by chunks, not
     by the number of items.
     """
@@ -191,7 +204,9 @@ class Engine(Generic[Item, Result]):
         def cost(slot: Slot[Item, Result]) -> int:
             return self._task.evaluations(slot.item)
 
-        for chunk_slots in chunks(slots, id_of, cost, self._chunk_evaluations):
+        size = self._chunk_evaluations
+        slots_of_chunks = chunks(slots, id_of, cost, size) if size else ([slot] for slot in slots)
+        for chunk_slots in slots_of_chunks:
             contents = [self._traits.content(slot.item) for slot in chunk_slots]
             yield Chunk(chunk_slots, digest(contents))
 

@@ -23,13 +23,13 @@ from rescore.fusion import RANK, TOTAL, WORD_BONUS
 from rescore.interfaces import ListenerScorer, PlainScorer, Scorer
 from rescore.pipeline.cache import Cache
 from rescore.pipeline.chunks import content
-from rescore.pipeline.engine import Engine, Evaluator, InProcess, ItemTraits
+from rescore.pipeline.engine import Engine, Evaluator, InProcess, InTurn, ItemTraits
 from rescore.pipeline.journal import Journal
 from rescore.pipeline.lookup import Lookup
 from rescore.pipeline.results import ScoreCodec
 from rescore.pipeline.shards import Shard
+from rescore.scorers import built_scorer
 from rescore.scorers import chunks as scorer_chunks
-from rescore.scorers import scorer_of
 from rescore.types import NBest, Score
 
 __all__ = ["Progress", "score", "selected"]
@@ -68,6 +68,7 @@ def score(
     *,
     name: str | None = None,
     overwrite: bool = False,
+    stream: bool = False,
     progress: Progress | None = None,
     shard: Shard | None = None,
     journal: Journal[Score] | None = None,
@@ -77,17 +78,21 @@ def score(
 ) -> Iterator[NBest]:
     """Yield every list with one more named score, in order, everything else as it was.
 
-    `scorer` is a name, with `ScorerOptions` as keywords, or a scorer that was built before. `name`
-    defaults to the scorer's own ("mdlm_nelbo", "usdm_pll", "ar"). A hypothesis that occurs twice in
-    its list is scored once. `shard` skips the lists of other shards. `journal` stores scores as
-    they are made, and returns them to the run that resumes; `cache` names a directory of scores
-    shared by runs. Memory is bounded by chunks of lists, not by their number.
+    `scorer` is a specification (`rescore.scorers.Spec`: "mdlm", "usdm:pll@DIR"), with
+    `ScorerOptions` as keywords, or a scorer that was built before. `name` defaults to that of the
+    specification, or the scorer's own ("mdlm_nelbo", "usdm_pll", "ar"). A hypothesis that occurs
+    twice in its list is scored once. `shard` skips the lists of other shards. `journal` stores
+    scores as they are made, and returns them to the run that resumes; `cache` names a directory of
+    scores shared by runs. Memory is bounded by chunks of lists, not by their number.
+    `stream` yields every list before the next one is read, scored by itself: for services and
+    filters. Otherwise lists are collected in `chunks.BUCKETS` buckets and batched together, which
+    is faster.
     Raises ScoreError if the name is reserved, or exists and not `overwrite`, or a score is not
     finite; ModelError for an unusable model; FormatError for the journal of another run, or a
     journal or cache that cannot be written.
     """
-    built = scorer_of(scorer, options)
-    name = name or built.name
+    specified, built = built_scorer(scorer, options)
+    name = name or specified or built.name
     if name in _RESERVED:
         raise ScoreError(
             f'a score cannot be called "{name}": that is {_RESERVED[name]}; '
@@ -98,7 +103,7 @@ def score(
     with ExitStack() as stack:
         stored = None if cache is None else _open_cache(cache, built, stack)
         _begin(built, journal, stored)
-        chunk_evaluator = evaluator(built)
+        chunk_evaluator = InTurn(built) if stream else evaluator(built)
         stack.callback(chunk_evaluator.close)
         traits = ItemTraits[NBest, Score](
             id_of=lambda nbest: nbest.id,
@@ -112,7 +117,7 @@ def score(
             built,
             chunk_evaluator,
             traits,
-            chunk_evaluations=scorer_chunks.CHUNK,
+            chunk_evaluations=0 if stream else scorer_chunks.CHUNK,
             journal=journal,
         )
         for nbest, result in engine.run(selected(_checked(lists, name, overwrite, shard), built)):

@@ -3,17 +3,19 @@
 from rescore.interfaces import PlainScorer, Scorer
 from rescore.scorers.adapt import adapt
 from rescore.scorers.family import ScorerFamily, Vocabulary
-from rescore.scorers.loading import load_scorer, load_vocabulary, scorer_of
-from rescore.scorers.options import ScorerOptions
+from rescore.scorers.loading import built_scorer, load_scorer, load_vocabulary
+from rescore.scorers.options import ScorerKeywords, ScorerOptions, Spec
 
 __all__ = [
     "PlainScorer",
     "Scorer",
     "ScorerFamily",
+    "ScorerKeywords",
     "ScorerOptions",
+    "Spec",
     "Vocabulary",
     "adapt",
+    "built_scorer",
     "load_scorer",
     "load_vocabulary",
-    "scorer_of",
 ]

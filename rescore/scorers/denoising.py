@@ -16,7 +16,7 @@ from rescore.batching import Budget
 from rescore.diffusion.draws import utterance_key
 from rescore.diffusion.plans import Plan, std_error, sums, token_values
 from rescore.diffusion.queries import shared_passes
-from rescore.diffusion.readouts import Readout
+from rescore.diffusion.readouts import NormalisedRows, Readout
 from rescore.errors import ScoreError
 from rescore.interfaces import Cost, Denoiser, Scope, SparseDenoiser
 from rescore.models.adapters import NetworkDenoiser
@@ -117,7 +117,7 @@ def denoising_scorer(
         signature=signature,
         denoiser=model.denoiser,
         sequencer=sequencer,
-        estimator=estimator,
+        estimator=replace(estimator, readout=NormalisedRows(estimator.readout)),
         device=options.device,
         per_token=options.per_token,
         budget=networks.budget(options.device, partial(_trial, model.denoiser)),

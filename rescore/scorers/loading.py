@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rescore.errors import ModelError, ScoreError
+from rescore.arguments import kind_of
+from rescore.errors import ArgumentError, ModelError, ScoreError
 from rescore.interfaces import PlainScorer, Scorer
 from rescore.registry import SCORERS, lookup
 from rescore.scorers.adapt import adapt
 from rescore.scorers.family import ScorerFamily, Vocabulary
-from rescore.scorers.options import ScorerOptions
+from rescore.scorers.options import ScorerOptions, Spec
 
-__all__ = ["load_scorer", "load_vocabulary", "read_options", "scorer_of"]
+__all__ = ["built_scorer", "load_scorer", "load_vocabulary", "read_options"]
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -38,20 +39,29 @@ def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     return adapted
 
 
-def scorer_of(scorer: str | PlainScorer, options: Mapping[str, Any]) -> Scorer:
-    """The scorer of a name and options as keywords, or one that was built before, adapted.
+def built_scorer(
+    scorer: str | PlainScorer, options: Mapping[str, Any]
+) -> tuple[str | None, Scorer]:
+    """(name for its score, scorer): of a specification and options, or one that was built before.
 
-    Raises ScoreError for an unknown option, one that the scorer does not read, or any option
-    beside a scorer that was built before; otherwise as `load_scorer`.
+    The name is that of the specification (`Spec`), None where it has none. Raises ScoreError for an
+    unknown option, one that the scorer does not read, or any option beside a scorer that was built
+    before; ArgumentError for what is no scorer; otherwise as `load_scorer`.
     """
     if isinstance(scorer, str):
-        return load_scorer(scorer, ScorerOptions.of(options))
+        spec = Spec.parse(scorer)
+        return spec.name, load_scorer(spec.scorer, spec.options(ScorerOptions.of(options)))
+    if not isinstance(scorer, PlainScorer):
+        raise ArgumentError(
+            f"the scorer is {kind_of(scorer)}, expected a specification such as 'mdlm:nelbo', or an"
+            " object with name, kind, signature and score(lists)"
+        )
     if options:
         raise ScoreError(
             f"the scorer {scorer.name!r} was built before and cannot take {', '.join(options)};"
             " build it with these options, or give its name"
         )
-    return adapt(scorer)
+    return None, adapt(scorer)
 
 
 def read_options(name: str, options: ScorerOptions) -> ScorerOptions:

@@ -22,7 +22,7 @@ from rescore.scorers.options import DRAWS, FOLDS, SEED, ScorerOptions
 from rescore.scorers.sequences import TokenSequence
 from rescore.types import ScoreKind
 
-__all__ = ["FAMILY", "MASKED_ESTIMATORS", "MaskedPlanner", "masked_estimator"]
+__all__ = ["FAMILY", "MASKED_ESTIMATORS", "MaskedPlanner", "masked_estimator", "with_defaults"]
 
 #: The estimators of every masked denoiser: the options that each reads besides the common ones.
 MASKED_ESTIMATORS: dict[str, frozenset[str]] = {
@@ -103,9 +103,15 @@ def masked_estimator(name: str, denoiser: Denoiser, options: ScorerOptions) -> E
     )
 
 
+def with_defaults(options: ScorerOptions) -> ScorerOptions:
+    """The options with the default estimator, the PLL in folds, where they name none."""
+    if options.estimator is not None:
+        return options
+    return replace(options, estimator="pll", folds=options.folds or FOLDS)
+
+
 def _build(options: ScorerOptions) -> DenoisingScorer:
-    if options.estimator is None:
-        options = replace(options, estimator="pll", folds=options.folds or FOLDS)
+    options = with_defaults(options)
     model = open_denoiser("mdlm", options)
     estimator = masked_estimator(options.estimator or "pll", model.denoiser, options)
     return denoising_scorer("mdlm", model, estimator, options)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
-from rescore.errors import RescoreError, ScoreError
+from rescore.arguments import kind_of, refuse_unknown
+from rescore.errors import ArgumentError, RescoreError, ScoreError
 
 __all__ = [
     "DRAWS",
@@ -19,10 +22,11 @@ __all__ = [
     "SEED",
     "DType",
     "Impossible",
+    "ScorerKeywords",
     "ScorerOptions",
+    "Spec",
     "absolute_path",
     "flag",
-    "parse_spec",
 ]
 
 #: dtype of a network's body; log-probabilities are float32 or wider in any case.
@@ -43,6 +47,36 @@ FOLDS = 2
 _SPEC = re.compile(
     r"(?:(?P<name>\w[\w.-]*)=)?(?P<scorer>\w[\w-]*)(?::(?P<estimator>\w+))?(?:@(?P<model>.+))?"
 )
+
+
+#: What the options that are not strings must be.
+_TYPES: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("draws", "seed", "folds", "window"), (Integral, "a whole number")),
+    "t": (Real, "a number between 0 and 1"),
+    **dict.fromkeys(("score_eos", "per_token", "remote_code", "compile"), (bool, "True or False")),
+}
+
+
+class ScorerKeywords(TypedDict, total=False):
+    """`ScorerOptions` as keywords, so that type checkers see a misspelt one."""
+
+    model: str | os.PathLike[str] | None
+    estimator: str | None
+    draws: int | None
+    seed: int | None
+    folds: int | None
+    t: float | None
+    device: str
+    dtype: DType
+    normalizer: str | None
+    window: int | None
+    score_eos: bool
+    per_token: bool
+    remote_code: bool
+    compile: bool
+    posteriors: str | os.PathLike[str] | None
+    bpe: str | os.PathLike[str] | None
+    impossible: Impossible
 
 
 @dataclass(frozen=True)
@@ -69,7 +103,7 @@ class ScorerOptions:
     bpe: the recogniser's SentencePiece model (None: the one in the file of posteriors).
     impossible: what happens to a hypothesis that CTC cannot emit.
 
-    Raises ScoreError for a value out of range.
+    Raises ArgumentError for a value of another type, ScoreError for one out of range.
     """
 
     model: str | None = None
@@ -91,6 +125,7 @@ class ScorerOptions:
     impossible: Impossible = "error"
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.draws is not None and self.draws < 1:
             raise ScoreError(f"draws must be at least 1, got {self.draws}")
         if self.folds is not None and self.folds < 1:
@@ -102,12 +137,25 @@ class ScorerOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> ScorerOptions:
-        """Make options of keywords. Raises ScoreError for an unknown name."""
+        """Make options of keywords; paths become strings. Raises ScoreError for an unknown name."""
         known = [option.name for option in fields(cls)]
-        unknown = [name for name in options if name not in known]
-        if unknown:
-            raise ScoreError(f"scorer option {unknown[0]!r} is unknown; known: {', '.join(known)}")
-        return cls(**options)
+        refuse_unknown(options, known, "scorer option", ScoreError)
+        values = {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value
+            for name, value in options.items()
+        }
+        return cls(**values)
+
+    def _check_types(self) -> None:
+        """Raise ArgumentError for a value that is not of the type of its field."""
+        for name in self.changed:
+            value = getattr(self, name)
+            kind, expected = _TYPES.get(name, (str, "a string"))
+            is_flag = isinstance(value, bool)
+            if not isinstance(value, kind) or (is_flag and kind is not bool):
+                raise ArgumentError(
+                    f"scorer option {name!r} is {kind_of(value)}, expected {expected}"
+                )
 
     @property
     def changed(self) -> frozenset[str]:
@@ -140,22 +188,45 @@ def flag(option: str) -> str:
     return "--no-score-eos" if option == "score_eos" else "--" + option.replace("_", "-")
 
 
-def parse_spec(
-    spec: str, options: ScorerOptions | None = None
-) -> tuple[str | None, str, ScorerOptions]:
-    """Parse `[NAME=]SCORER[:ESTIMATOR][@MODEL]`.
+@dataclass(frozen=True)
+class Spec:
+    """Which scorer, as one text: `[NAME=]SCORER[:ESTIMATOR][@MODEL]`.
 
-    Returns (name of the score or None, scorer, `options` with estimator and model replaced).
-    Raises RescoreError for anything else.
+    `mdlm`, `mdlm:nelbo`, `usdm:pll@DIR`, `gpt2=ar@openai-community/gpt2`. `name` is that of the
+    score. None: the text does not say.
     """
-    match = _SPEC.fullmatch(spec.strip())
-    if match is None:
-        raise RescoreError(
-            f"scorer {spec!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL],"
-            " such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2"
+
+    scorer: str
+    name: str | None = None
+    estimator: str | None = None
+    model: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """Raises RescoreError for a text that is not written so."""
+        match = _SPEC.fullmatch(text.strip())
+        if match is None:
+            raise RescoreError(
+                f"scorer {text!r} is not written as [NAME=]SCORER[:ESTIMATOR][@MODEL],"
+                " such as ar, mdlm:pll or gpt2=ar@openai-community/gpt2"
+            )
+        return cls(**match.groupdict())
+
+    def options(self, options: ScorerOptions | None = None) -> ScorerOptions:
+        """The options with estimator and model of this specification.
+
+        Raises ScoreError for one that both give, and differently.
+        """
+        options = options or ScorerOptions()
+        for option in ("estimator", "model"):
+            specified, given = getattr(self, option), getattr(options, option)
+            if None not in (specified, given) and specified != given:
+                raise ScoreError(
+                    f"scorer {self.scorer} is specified with the {option} {specified}, and"
+                    f" {flag(option)} is {given}; give it once"
+                )
+        return replace(
+            options,
+            estimator=self.estimator or options.estimator,
+            model=self.model or options.model,
         )
-    return (
-        match["name"],
-        match["scorer"],
-        replace(options or ScorerOptions(), model=match["model"], estimator=match["estimator"]),
-    )

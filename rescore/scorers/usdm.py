@@ -17,7 +17,7 @@ from rescore.scorers.networks import NETWORK_OPTIONS, open_checkpoint_vocabulary
 from rescore.scorers.options import DRAWS, NOISE_LEVEL, SEED, ScorerOptions
 from rescore.scorers.sequences import TokenSequence
 
-__all__ = ["FAMILY"]
+__all__ = ["FAMILY", "uniform_estimator"]
 
 #: Of the importance sampling of noise levels: t = u^2.
 _POWER = 2
@@ -85,10 +85,14 @@ def _nelbo(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
     )
 
 
+def uniform_estimator(denoiser: Denoiser, options: ScorerOptions) -> Estimator:
+    """The estimator that the options name, for any denoiser without a mask symbol."""
+    return (_nelbo if options.estimator == "nelbo" else _pll)(denoiser, options)
+
+
 def _build(options: ScorerOptions) -> DenoisingScorer:
     model = open_denoiser("usdm", options)
-    make_estimator = _nelbo if options.estimator == "nelbo" else _pll
-    return denoising_scorer("usdm", model, make_estimator(model.denoiser, options), options)
+    return denoising_scorer("usdm", model, uniform_estimator(model.denoiser, options), options)
 
 
 FAMILY = ScorerFamily(
