@@ -184,6 +184,16 @@ def _incomplete_references(inspection: Inspection) -> Iterator[Remark]:
         yield message, tally
 
 
+def _misnamed_references(inspection: Inspection) -> Iterator[Remark]:
+    tally = inspection.tally("misnamed_reference")
+    if tally.count:
+        message = (
+            f'{tally.count:,} of {inspection.utterances:,} lists have no reference ("ref") but a'
+            " field that other tools call so: rename it, or read it with --from mapped-jsonl"
+        )
+        yield message, tally
+
+
 def _no_references(inspection: Inspection) -> Iterator[Remark]:
     if not inspection.references:
         message = "no list has a reference: tune and eval need them (--refs), score and fuse do not"
@@ -285,6 +295,15 @@ FINDINGS: Mapping[str, tuple[Level, Rule]] = {
     "score_positive": ("warning", _scores(_positive)),
     "score_upside_down": ("warning", _scores(_upside_down)),
     "score_constant": ("warning", _scores(_constant)),
+    "scores_misnamed": (
+        "warning",
+        _texts(
+            "misnamed_scores",
+            'have a field "score" and no "scores": named scores stand in "scores", an object, as in'
+            ' {"scores": {"am": -213.4}}; the field is kept and not read',
+        ),
+    ),
+    "references_misnamed": ("warning", _misnamed_references),
     "references_missing": ("warning", _incomplete_references),
     "references_style": ("warning", _style),
     "tokens_unknown": ("warning", lambda inspection: _unknown(inspection, many=True)),

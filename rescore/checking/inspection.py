@@ -15,6 +15,7 @@ from rescore.scorers.sequences import cut
 from rescore.text import identity, librispeech
 from rescore.types import NBest
 from rescore.wer import Unit, units
+from rescore.wer.counts import misnamed_reference
 
 __all__ = ["Inspection"]
 
@@ -214,6 +215,8 @@ class Inspection:
         return self._known[char]
 
     def _add_reference(self, nbest: NBest, written: Sequence[str], seen: Sequence[str]) -> None:
+        if misnamed_reference(nbest) is not None:
+            self._tally("misnamed_reference", nbest)
         if nbest.ref is None:
             self._tally("no_reference", nbest)
             return
@@ -226,7 +229,9 @@ class Inspection:
         self.normalized.add(librispeech(nbest.ref), plain, self.unit)
 
     def _add_scores(self, nbest: NBest, words: Sequence[int]) -> None:
-        for hyp in nbest.hyps:
+        for index, hyp in enumerate(nbest.hyps):
+            if "score" in hyp.raw and not hyp.scores:
+                self._tally("misnamed_scores", nbest, index)
             for name in hyp.scores:
                 if name not in self.scores:  # all hypotheses of earlier lists lack it
                     self.scores[name] = ScoreSummary(missing=Tally(self.hypotheses, self.first))

@@ -16,6 +16,7 @@ from rescore.errors import FusionError
 from rescore.fusion.table import ScoreTable, offsets_of, signature
 from rescore.text import normalizer as named_normalizer
 from rescore.types import NBest
+from rescore.wer.case_watch import CaseWatch
 from rescore.wer.counts import (
     Unit,
     list_errors,
@@ -57,12 +58,16 @@ class DevSet:
         kept: list[NBest] = []
         errors: list[IntArray] = []
         lengths: list[int] = []
+        watch = CaseWatch()
         for nbest in lists:
             errors.append(list_errors(nbest, unit, normalize))
-            lengths.append(reference_length(normalize(reference(nbest)), unit))
+            ref = normalize(reference(nbest))
+            lengths.append(reference_length(ref, unit))
+            watch.add(ref, normalize(nbest.hyps[0].text))
             kept.append(_without_other_fields(nbest))
         if not any(lengths):
             raise no_reference_words([nbest.place() for nbest in kept])
+        watch.warn()
         return cls(
             tuple(kept),
             offsets_of([len(nbest.hyps) for nbest in kept]),

@@ -15,6 +15,7 @@ from rescore.models.ngram import NgramModel, make_directory, save
 from rescore.text import normalizer
 from rescore.train.corpus import chunks, joined, read_text
 from rescore.train.kneser_ney import encode, estimate, thresholds
+from rescore.train.overlap import Overlap
 
 __all__ = ["NgramOptions", "Perplexity", "perplexity", "train_ngram"]
 
@@ -105,7 +106,8 @@ def train_ngram(
     if not held_out:
         raise TrainError("the validation text holds no words; check --valid")
     make_directory(directory)
-    lines = tqdm(read_text(text, normalize), desc="read the text", unit="line", mininterval=5)
+    watched = Overlap(held_out).watched(read_text(text, normalize))
+    lines = tqdm(watched, desc="read the text", unit="line", mininterval=5)
     words, tokens = encode(joined(lines, options.join, seed=0), options.min_count)
     with tqdm(total=options.order, desc="estimate", unit="order") as progress:
         model, discounts = estimate(words, tokens, options.order, options.prune, progress.update)

@@ -17,6 +17,7 @@ from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
 from rescore.text import Normalizer, normalizer
 from rescore.train.corpus import encode_corpus, joined, read_text
 from rescore.train.options import CorpusOptions
+from rescore.train.overlap import Overlap
 
 __all__ = ["prepare", "read_settings"]
 
@@ -36,9 +37,12 @@ def prepare(options: CorpusOptions) -> None:
     normalize = normalizer(options.normalizer)
     tokenizer = _tokenizer(options, normalize)
     replace_file(directory / "tokenizer.model", tokenizer.serialized)
-    for name, paths in (("train", options.text), ("valid", options.valid)):
-        lines = joined(read_text(paths, normalize), options.join, options.seed)
-        encode_corpus(lines, tokenizer, directory / name)
+    overlap = Overlap(read_text(options.valid, normalize))
+    for name, lines in (
+        ("train", overlap.watched(read_text(options.text, normalize))),
+        ("valid", read_text(options.valid, normalize)),
+    ):
+        encode_corpus(joined(lines, options.join, options.seed), tokenizer, directory / name)
     replace_file(ready, (json.dumps(settings) + "\n").encode())
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "count_errors",
     "edit_distances",
     "list_errors",
+    "misnamed_reference",
     "no_reference_words",
     "oracle",
     "reference",
@@ -133,12 +134,18 @@ def _distances(ref: str, hyps: Sequence[str], unit: Unit) -> IntArray:
 _REFERENCE_NAMES = ("reference", "ref_text", "transcript", "target", "truth")
 
 
+def misnamed_reference(nbest: NBest) -> str | None:
+    """The field that seems to hold the reference of a list without one, None if there is none."""
+    names = (name for name in _REFERENCE_NAMES if isinstance(nbest.raw.get(name), str))
+    return next(names, None) if nbest.ref is None else None
+
+
 def reference(nbest: NBest) -> str:
     """Return the reference of a list. Raises FormatError with its place if it has none."""
     if nbest.ref is None:
-        others = [name for name in _REFERENCE_NAMES if isinstance(nbest.raw.get(name), str)]
-        if others:
-            advice = f'rename "{others[0]}", or read it with --from mapped-jsonl'
+        other = misnamed_reference(nbest)
+        if other is not None:
+            advice = f'rename "{other}", or read it with --from mapped-jsonl'
         else:
             advice = "errors can only be counted against one, give --refs"
         raise FormatError(f'{nbest.place()}: the reference ("ref") is missing; {advice}')

@@ -17,6 +17,7 @@ from rescore.ids import each_once
 from rescore.text import Normalizer
 from rescore.text import normalizer as named_normalizer
 from rescore.types import ErrorCounts, NBest
+from rescore.wer.case_watch import CaseWatch
 from rescore.wer.counts import Unit, count_errors, list_errors, no_reference_words, reference
 from rescore.wer.significance import Interval, bootstrap_ci, probability_of_improvement
 
@@ -151,19 +152,22 @@ def _utterances(
 ) -> dict[str, _Utterance]:
     """Count the errors of each list, by id."""
     utterances: dict[str, _Utterance] = {}
+    watch = CaseWatch()
     for nbest in each_once(lists, "counted"):
-        ref = normalize(reference(nbest))
+        ref, text = normalize(reference(nbest)), normalize(nbest.hyps[0].text)
+        watch.add(ref, text)
         total, first = nbest.provenance.get("total"), nbest.first_pass
         list_counts = list_errors(nbest, unit, normalize)
         utterances[nbest.id] = _Utterance(
             place=nbest.place(),
             ref=ref,
-            errors=count_errors(ref, normalize(nbest.hyps[0].text), unit),
+            errors=count_errors(ref, text, unit),
             first_pass_errors=None if first is None else int(list_counts[first]),
             oracle_errors=int(list_counts.min()),
             cluster=nbest.id if cluster is None else cluster(nbest),
             is_tuned_on=total is not None and total.is_tuned_on,
         )
+    watch.warn()
     return utterances
 
 

@@ -32,6 +32,17 @@ EXAMPLES = {
     ),
     "score_upside_down": (*scored("lm", lambda words, i: -9.0 * words + 20 * i), 0, ""),
     "score_constant": (*scored("lm", lambda words, i: -1.0), 0, ""),
+    "scores_misnamed": (
+        *mapped(lambda hyp, i: Hypothesis(hyp.text, {}, {"text": hyp.text, "score": -1.0})),
+        120,
+        "dev.jsonl:1: utterance u1, hypothesis 1",
+    ),
+    "references_misnamed": (
+        [NBest(one.id, one.hyps, None, {"reference": "x"}, one.where) for one in clean()],
+        LETTERS,
+        40,
+        "dev.jsonl:1: utterance u1",
+    ),
     "references_missing": (changed(ref=None), LETTERS, 1, SECOND),
     "references_style": (
         [NBest(one.id, one.hyps, one.ref.upper() + ".", {}, one.where) for one in clean()],
