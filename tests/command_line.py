@@ -22,6 +22,7 @@ COMMANDS = [
     "fuse",
     "eval",
     "run",
+    "compare",
     "show",
     "models",
     "formats",

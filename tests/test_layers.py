@@ -479,6 +479,7 @@ def test_nothing_loads_torch_before_a_network_is_needed():
         "fuse",
         "eval",
         "run",
+        "compare",
         "show",
         "models",
         "formats",

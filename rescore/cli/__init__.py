@@ -36,6 +36,7 @@ _COMMANDS = {
     "fuse": "Reorder lists by the tuned total score.",
     "eval": "Evaluate lists: WER, interval, significance, oracle.",
     "run": "Do all of it: score, tune on dev, report on test.",
+    "compare": "Compare systems utterance by utterance: helped, hurt, which errors.",
     "show": "Show one utterance: hypotheses aligned, every score.",
     "models": "List the embedded models.",
     "formats": "List the formats of lists, lattices and posteriors.",

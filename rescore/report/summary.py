@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rescore.wer import UNIT_NAMES, Comparison, Evaluation
 
-__all__ = ["comparison_in_words", "evaluation_summary"]
+__all__ = ["comparison_details", "comparison_in_words", "evaluation_summary"]
 
 #: The probability from which a difference is called sure.
 _SURE = 0.95
@@ -25,11 +25,12 @@ def evaluation_summary(result: Evaluation) -> str:
     for comparison, other in ((result.first_pass, "the first pass"), (result.comparison, None)):
         if comparison is not None:
             words = comparison_in_words(comparison, result.wer, other or "the baseline")
-            lines += [f"It {words}", f"  {_details(comparison)}"]
+            lines += [f"It {words}", f"  {comparison_details(comparison)}"]
     return "\n".join(lines)
 
 
-def _details(comparison: Comparison) -> str:
+def comparison_details(comparison: Comparison) -> str:
+    """The interval of the gain, and the share of the gap to the oracle that it closes."""
     low, high = comparison.reduction_ci95
     interval = f"gain between {100 * low:.2f} and {100 * high:.2f} points (95 %)"
     if comparison.oracle_gap_closed is None:

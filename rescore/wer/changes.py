@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -36,7 +36,7 @@ class Change:
     """One utterance: the texts of baseline and system, aligned to the reference.
 
     Texts are as they were read, alignments as errors are counted. `oracle_errors` are those of the
-    best hypothesis of the system's list. `cluster` is what it is resampled with.
+    best hypothesis of the system's list. `is_tuned_on`: its totals come from weights tuned on it.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Change:
     baseline_edits: tuple[Edit, ...]
     edits: tuple[Edit, ...]
     oracle_errors: int
-    cluster: str
+    is_tuned_on: bool = False
 
     @cached_property
     def baseline_errors(self) -> ErrorCounts:
@@ -63,6 +63,11 @@ class Change:
         """Whether the system makes fewer errors than the baseline, more, or as many."""
         gained = self.baseline_errors.errors - self.errors.errors
         return "helped" if gained > 0 else "hurt" if gained < 0 else "unchanged"
+
+    @property
+    def is_improvable(self) -> bool:
+        """Whether a hypothesis of the system's list has fewer errors."""
+        return self.oracle_errors < self.errors.errors
 
     @property
     def fixed(self) -> Counter[Pair]:
@@ -121,6 +126,11 @@ class Changes:
         oracle_errors = sum(change.oracle_errors for change in self.utterances)
         return oracle_errors / self.errors.reference_words
 
+    @property
+    def tuned_on(self) -> int:
+        """How many utterances the weights were tuned on; unless 0, this is not a test result."""
+        return sum(change.is_tuned_on for change in self.utterances)
+
     @cached_property
     def outcomes(self) -> Counter[Outcome]:
         """How many utterances were helped, hurt and left with as many errors."""
@@ -163,6 +173,7 @@ def changes(
             nbest.hyps[nbest.first_pass or 0].text,
             int(list_errors(nbest, unit, normalize).min()),
             nbest.id if cluster is None else cluster(nbest),
+            "total" in nbest.provenance and nbest.provenance["total"].is_tuned_on,
         )
     texts = {id: row.first_pass for id, row in kept.items()}
     if baseline is not None:
@@ -173,12 +184,12 @@ def changes(
         ref = normalize(row.ref)
         before = align(ref, normalize(texts[id]), unit)
         edits = align(ref, normalize(row.text), unit)
-        rows.append(
-            Change(id, row.ref, texts[id], row.text, before, edits, row.oracle_errors, row.cluster)
-        )
+        change = Change(id, row.ref, texts[id], row.text, before, edits, row.oracle_errors)
+        rows.append(replace(change, is_tuned_on=row.is_tuned_on))
     if not any(change.errors.reference_words for change in rows):
         raise no_reference_words([row.place for row in kept.values()])
-    return Changes(tuple(rows), *_compared(rows, seed), unit, normalizer, seed)
+    clusters = [row.cluster for row in kept.values()]
+    return Changes(tuple(rows), *_compared(rows, clusters, seed), unit, normalizer, seed)
 
 
 class _Kept(NamedTuple):
@@ -190,14 +201,17 @@ class _Kept(NamedTuple):
     first_pass: str
     oracle_errors: int
     cluster: str
+    is_tuned_on: bool
 
 
-def _compared(rows: list[Change], seed: int) -> tuple[Interval, Comparison]:
+def _compared(
+    rows: Sequence[Change], clusters: Sequence[str], seed: int
+) -> tuple[Interval, Comparison]:
     """The interval of the system's rate, and its comparison with the baseline."""
     system = ResampledErrors(
         np.array([change.errors.errors for change in rows], dtype=np.int64),
         np.array([change.errors.reference_words for change in rows], dtype=np.int64),
-        [change.cluster for change in rows],
+        clusters,
         seed,
     )
     baseline = np.array([change.baseline_errors.errors for change in rows], dtype=np.int64)

@@ -103,6 +103,9 @@ CASES = {
     ),
     "eval": _case("eval in/test.jsonl --baseline in/test.jsonl -o out.json", "out.json"),
     "run": _case(f"run {_RUN} --scorers ar@in/ar,usdm:pll@in/usdm", "results", is_folder=True),
+    "compare": _case(
+        "compare in/dev.jsonl --baseline first-pass --csv out.csv -o out.json", "out.json"
+    ),
     "show": _case("show in/test.jsonl test-3"),
     "models": _case("models -o out.json", "out.json"),
     "formats": _case("formats"),

@@ -3,20 +3,23 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rescore.wer import UNITS, Edit, align, count_errors, units
 from rescore.wer.alignment import Error, counts_of, errors_of
 
+SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXTS = st.lists(st.sampled_from(["a", "b", "cd", "日本", "é"]), max_size=8).map(" ".join)
 
 
+@SETTINGS
 @given(TEXTS, TEXTS, st.sampled_from(UNITS))
 def test_an_alignment_has_the_errors_that_are_counted(ref, hyp, unit):
     assert counts_of(align(ref, hyp, unit)) == count_errors(ref, hyp, unit)
 
 
+@SETTINGS
 @given(TEXTS, TEXTS, st.sampled_from(UNITS))
 def test_an_alignment_gives_both_texts_back(ref, hyp, unit):
     edits = align(ref, hyp, unit)

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from command_line import TEXTS
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rescore.errors import FormatError
@@ -68,6 +68,7 @@ def test_utterances_are_helped_hurt_or_unchanged():
     )
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=5))
 def test_fixed_and_broken_errors_account_for_the_difference(rows):
     refs, before, after = zip(*[("a " + ref, *others) for ref, *others in rows], strict=True)
