@@ -17,15 +17,19 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import numpy as np
 
 from rescore.acoustic.posteriors import DTYPES, Posteriors
-from rescore.acoustic.symbols import Segmenter, Symbols
-from rescore.errors import FormatError, ScoreError
+from rescore.acoustic.symbols import Segmenter, SegmenterKind, Symbols, WordRule
+from rescore.errors import FormatError, ModelError, ScoreError
 from rescore.formats.bounded import check_regular
 from rescore.formats.files import PathLike, atomic_writer, name_of
+from rescore.formats.strict_json import decode, short
+from rescore.models.opening import one_line, tensor_shapes
 
 __all__ = [
     "Extent",
@@ -81,17 +85,16 @@ class PosteriorFile(Mapping[str, Posteriors]):
         from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
         self.name = name_of(path)
-        check_regular(path)
+        self._shapes = _shapes(path)
         try:
             file: Any = safe_open(path, framework="np")
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, MemoryError) as error:
             raise FormatError(
                 f"{self.name}: is no whole safetensors file ({error}); make it with `dlmrescore "
                 "posteriors`"
             ) from error
         self._file = file
         self.header = _header_of(file.metadata(), self.name)
-        self._ids = dict.fromkeys(file.keys())
 
     @property
     def symbols(self) -> Symbols:
@@ -110,16 +113,21 @@ class PosteriorFile(Mapping[str, Posteriors]):
 
     def __getitem__(self, utterance: str) -> Posteriors:
         """The posteriors of an utterance. Raises KeyError, FormatError if they are broken."""
-        if utterance not in self._ids:
+        if utterance not in self._shapes:
             raise KeyError(utterance)
-        rows = self._file.get_tensor(utterance)
+        try:
+            rows = self._file.get_tensor(utterance)
+        except Exception as error:  # a dtype that NumPy lacks
+            raise FormatError(
+                f"{self.name}: utterance {utterance}: cannot be read ({error}); make it again"
+            ) from error
         return Posteriors(
             utterance, rows, self.symbols, self.frame_shift, self.name, self.signature
         ).checked()
 
     def of(self, utterance: str, at: str = "") -> Posteriors:
         """The same; `at` names the utterance for the ScoreError where the file lacks it."""
-        if utterance not in self._ids:
+        if utterance not in self._shapes:
             raise ScoreError(
                 f"{at or f'utterance {utterance}'}: {self.name} has no posteriors of it; make them "
                 "with `dlmrescore posteriors`, or leave the utterance out"
@@ -128,19 +136,16 @@ class PosteriorFile(Mapping[str, Posteriors]):
 
     def frames(self, utterance: str) -> int:
         """The number of frames of an utterance, without reading them. Raises KeyError."""
-        if utterance not in self._ids:
-            raise KeyError(utterance)
-        frames: int = self._file.get_slice(utterance).get_shape()[0]
-        return frames
+        return self._shapes[utterance][0]
 
     def __contains__(self, utterance: object) -> bool:
-        return utterance in self._ids
+        return utterance in self._shapes
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
+        return iter(self._shapes)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._shapes)
 
 
 def read_posteriors(path: PathLike) -> PosteriorFile:
@@ -285,6 +290,47 @@ def _metadata(header: PosteriorHeader) -> dict[str, str]:
     return {"format": _FORMAT, **texts}
 
 
+class _Segmenter(msgspec.Struct):
+    """The metadata `segmenter`."""
+
+    kind: SegmenterKind
+    base64: str
+
+
+class _Metadata(msgspec.Struct):
+    """The metadata, each decoded from its JSON."""
+
+    pieces: tuple[str, ...]
+    blank: int
+    word_rule: WordRule
+    boundary: str | None
+    special: frozenset[int]
+    segmenter: _Segmenter | None
+    frame_shift: float
+    dtype: str
+    signature: str
+
+
+def _shapes(path: PathLike) -> dict[str, tuple[int, ...]]:
+    """The shape of every utterance by id, from the checked header."""
+    check_regular(path)
+    try:
+        shapes = tensor_shapes(Path(path))
+    except ModelError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise FormatError(
+            f"{name_of(path)}: is no whole safetensors file ({reason}); make it with `dlmrescore "
+            "posteriors`"
+        ) from error
+    for utterance, shape in shapes.items():
+        if len(shape) != 2:
+            raise FormatError(
+                f"{name_of(path)}: utterance {utterance}: has shape {shape}, expected (frames, "
+                "symbols); make it again"
+            )
+    return dict(sorted(shapes.items()))
+
+
 def _header_of(metadata: Mapping[str, str] | None, name: str) -> PosteriorHeader:
     if metadata is None or metadata.get("format") != _FORMAT:
         raise FormatError(
@@ -292,29 +338,40 @@ def _header_of(metadata: Mapping[str, str] | None, name: str) -> PosteriorHeader
             "posteriors`"
         )
     try:
-        values = {key: json.loads(text) for key, text in metadata.items() if key != "format"}
-        segmenter = values["segmenter"]
-        if segmenter is not None:
-            segmenter = Segmenter(segmenter["kind"], base64.b64decode(segmenter["base64"]))
-        symbols = Symbols(
-            tuple(values["pieces"]),
-            values["blank"],
-            values["word_rule"],
-            values["boundary"],
-            frozenset(values["special"]),
-            segmenter,
-        )
+        decoded = {
+            key: decode(text.encode(), f"{name}: its metadata {key!r}")
+            for key, text in metadata.items()
+            if key in _Metadata.__struct_fields__
+        }
+        values = msgspec.convert(decoded, _Metadata)
         header = PosteriorHeader(
-            symbols, float(values["frame_shift"]), values["dtype"], values["signature"]
+            _symbols_of(values), values.frame_shift, values.dtype, values.signature
         )
-    except (KeyError, TypeError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise FormatError(f"{name}: its metadata are broken ({reason}); make it again") from error
+    except (msgspec.ValidationError, ValueError) as error:
+        raise FormatError(
+            f"{name}: its metadata are broken ({one_line(error)}); make it again"
+        ) from error
     except FormatError as error:
-        raise FormatError(f"{name}: {error}") from error
+        place = "" if str(error).startswith(f"{name}: ") else f"{name}: "
+        raise FormatError(f"{place}{error}") from error
     if header.dtype not in DTYPES:
-        raise FormatError(f"{name}: dtype {header.dtype!r}, expected {' or '.join(DTYPES)}")
+        raise FormatError(f"{name}: dtype {short(header.dtype)!r}, expected {' or '.join(DTYPES)}")
     return header
+
+
+def _symbols_of(values: _Metadata) -> Symbols:
+    segmenter = None
+    if values.segmenter is not None:
+        serialized = base64.b64decode(values.segmenter.base64, validate=True)
+        segmenter = Segmenter(values.segmenter.kind, serialized)
+    return Symbols(
+        values.pieces,
+        values.blank,
+        values.word_rule,
+        values.boundary,
+        values.special,
+        segmenter,
+    )
 
 
 def _check_shared(posteriors: Posteriors, header: PosteriorHeader) -> None:

@@ -10,6 +10,7 @@ Two word rules:
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -69,8 +70,8 @@ class Symbols:
                 raise FormatError(f"symbols: {name} is column {column}, expected 0 to {last}")
         hidden = len({self.blank, *self.special})
         if len(self.columns) + hidden < len(self.pieces):
-            text = [p for k, p in enumerate(self.pieces) if k not in {self.blank, *self.special}]
-            piece = next(p for p in text if text.count(p) > 1)
+            is_text = set(range(len(self.pieces))) - {self.blank, *self.special}
+            [(piece, _)] = Counter(self.pieces[k] for k in sorted(is_text)).most_common(1)
             raise FormatError(f"symbols: {piece!r} has two columns; every symbol needs its own")
         if self.boundary is not None and self.boundary not in self.columns:
             raise FormatError(

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from rescore.errors import FormatError
 from rescore.experiment.inputs import Halves
 from rescore.experiment.options import Options, ScorePlan
 from rescore.formats import jsonl
-from rescore.formats.bounded import open_regular
+from rescore.formats.bounded import open_regular, whole
 from rescore.formats.files import atomic_writer, make_folder, names_in, read_bytes
 from rescore.formats.parts import try_lock
+from rescore.formats.strict_json import decode
 from rescore.types import NBest
 
 __all__ = ["Clock", "claimed", "identity"]
@@ -61,7 +64,7 @@ def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
                 f"{folder}: another run is at work in this folder; wait for it or use another"
                 " folder"
             )
-        _check_same(folder, card, file.read(), settings)
+        _check_same(folder, card, whole(file, str(card)), settings)
         make_folder(folder / "scores")
         yield
 
@@ -83,8 +86,8 @@ def _is_left(path: Path) -> bool:
 
 def _check_same(folder: Path, card: Path, content: bytes, settings: Mapping[str, Any]) -> None:
     try:
-        earlier = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        earlier = decode(content, str(card))
+    except FormatError as error:
         raise FormatError(
             f"{card}: broken JSON; it tells experiments apart, so use a new folder"
         ) from error
@@ -112,12 +115,10 @@ class Clock:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "seconds.json"
         self._seconds: dict[str, float] = {}
-        try:
-            content = json.loads(read_bytes(self._path)) if self._path.exists() else {}
-        except (FormatError, ValueError, RecursionError):
-            content = {}
-        if isinstance(content, dict):
-            self._seconds = content
+        with suppress(FormatError, msgspec.ValidationError):
+            if self._path.exists():
+                content = decode(read_bytes(self._path), str(self._path))
+                self._seconds = msgspec.convert(content, dict[str, float])
 
     def seconds(self, stage: str) -> float | None:
         """The seconds of a stage; None for one that was not measured."""

@@ -26,6 +26,7 @@ from rescore.text import Normalizer
 
 __all__ = [
     "Corpus",
+    "are_offsets",
     "batches",
     "bucketed",
     "chunks",
@@ -134,7 +135,7 @@ def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
     try:
         tokens = np.memmap(directory / "tokens.bin", dtype=_token_type(tokenizer), mode="r")
         offsets = np.load(directory / "offsets.npy", mmap_mode="r")
-        is_whole = len(offsets) > 1 and int(offsets[-1]) == len(tokens)
+        is_whole = are_offsets(offsets, len(tokens)) and int(tokens.max()) < tokenizer.size
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise TrainError(
             f"{directory}: cannot read the tokenised text ({error}); "
@@ -146,6 +147,14 @@ def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
             "delete the corpus folder to prepare it again"
         )
     return Corpus(tokens, offsets, 0)
+
+
+def are_offsets(offsets: np.ndarray, end: int) -> bool:
+    """Whether an array (rows + 1,) cuts `end` items into rows, one or more."""
+    is_array = offsets.ndim == 1 and len(offsets) > 1 and offsets.dtype == np.int64
+    if not is_array or offsets[0] or offsets[-1] != end:
+        return False
+    return bool((offsets[1:] >= offsets[:-1]).all())
 
 
 def chunks(lines: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -62,9 +62,10 @@ def train_ctc(
     _check_directory(directory)
     corpus = speech.directory
     symbols = read_symbols(corpus)
-    training = open_speech(corpus / "train", speech.bins, len(speech.speeds))
+    training = open_speech(corpus / "train", speech.bins, len(speech.speeds), len(symbols))
     examples = SpeechBatches(training, round(options.batch_seconds * _FRAMES_A_SECOND))
-    validator = SpeechValidator(open_speech(corpus / "valid", speech.bins, 1), symbols)
+    held_out = open_speech(corpus / "valid", speech.bins, 1, len(symbols))
+    validator = SpeechValidator(held_out, symbols)
     run = Run(options, ctc_learner(options, symbols, speech.bins), examples, directory)
     run.resume()
     run.main_loop(validator)

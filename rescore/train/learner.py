@@ -100,8 +100,7 @@ class Learner:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned. Raises ValueError or what torch does for another."""
         self.network.load_state_dict(state["network"])
         self._optimizers.load(state["optimizers"])
-        self._average.values = [value.to(self._options.device) for value in state["average"]]
-        self._average.steps = state["averaged"]
+        self._average.load(state["average"], state["averaged"])

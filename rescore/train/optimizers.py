@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -73,11 +73,25 @@ class Optimizers:
         return [part.state_dict()["state"] for part in self._parts]
 
     def load(self, state: list[dict[str, Any]]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned. Raises ValueError for moments of other weights."""
         for part, moments in zip(self._parts, state, strict=True):
+            _check_moments(part, moments)
             part.load_state_dict(
                 {"state": moments, "param_groups": part.state_dict()["param_groups"]}
             )
+
+
+def _check_moments(part: torch.optim.Optimizer, moments: Mapping[Any, dict[str, Tensor]]) -> None:
+    """Raise ValueError unless each weight has all its moments, of its shape; torch does not."""
+    weights = [weight for group in part.param_groups for weight in group["params"]]
+    for number, tensors in moments.items():
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        shape = tuple(weights[number].shape)
+        expected = {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+        if isinstance(part, Muon):
+            expected = {"momentum_buffer": shape}
+        if shapes != expected:
+            raise ValueError(f"the moments of weight {number} are {shapes}, expected {expected}")
 
 
 class Muon(torch.optim.Optimizer):
@@ -146,6 +160,16 @@ class Average:
         self._weights = list(weights)
         self._decay, self.steps = decay, 0
         self.values = [weight.detach().clone() for weight in self._weights]
+
+    def load(self, values: list[Tensor], steps: int) -> None:
+        """Take back values and steps. Raises ValueError for those of other weights."""
+        shapes = [(value.shape, value.dtype) for value in values]
+        if shapes != [(value.shape, value.dtype) for value in self.values]:
+            raise ValueError("the averaged weights are those of another network")
+        self.values = [
+            value.to(weight.device) for value, weight in zip(values, self.values, strict=True)
+        ]
+        self.steps = steps
 
     @torch.no_grad()
     def update(self) -> None:

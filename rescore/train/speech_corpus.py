@@ -33,7 +33,7 @@ from rescore.formats.files import make_folder, replace_file
 from rescore.models.speech_network import output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
 from rescore.text import normalizer
-from rescore.train.corpus import bucketed
+from rescore.train.corpus import are_offsets, bucketed
 from rescore.train.learner import Batch
 from rescore.train.options import SpeechOptions
 from rescore.train.prepare import read_settings
@@ -203,7 +203,8 @@ def _encode(
     np.save(directory / "offsets.npy", _offsets(lengths))
     np.save(directory / "targets.npy", np.concatenate(targets).astype(np.int32))
     np.save(directory / "target_offsets.npy", _offsets([len(target) for target in targets]))
-    _refuse_too_short(open_speech(directory, options.bins, len(speeds)), spoken)
+    corpus = open_speech(directory, options.bins, len(speeds), len(symbols))
+    _refuse_too_short(corpus, spoken)
 
 
 def _offsets(lengths: list[int]) -> np.ndarray:
@@ -225,8 +226,8 @@ def _refuse_too_short(corpus: SpeechCorpus, spoken: list[tuple[Utterance, str]])
         )
 
 
-def open_speech(directory: Path, bins: int, versions: int) -> SpeechCorpus:
-    """The corpus that `prepare_speech` wrote, memory-mapped.
+def open_speech(directory: Path, bins: int, versions: int, symbols: int) -> SpeechCorpus:
+    """The corpus that `prepare_speech` wrote, memory-mapped; its targets are below `symbols`.
 
     Raises TrainError if a file is missing or damaged.
     """
@@ -241,9 +242,12 @@ def open_speech(directory: Path, bins: int, versions: int) -> SpeechCorpus:
             versions,
         )
         is_whole = (
-            int(corpus.offsets[-1]) == len(corpus.features)
-            and int(corpus.target_offsets[-1]) == len(corpus.targets)
+            are_offsets(corpus.offsets, len(corpus.features))
+            and are_offsets(corpus.target_offsets, len(corpus.targets))
             and len(corpus.offsets) == len(corpus) * versions + 1
+            and corpus.targets.ndim == 1
+            and corpus.targets.dtype == np.int32
+            and 0 <= corpus.targets.min() <= corpus.targets.max() < symbols
         )
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise TrainError(f"{directory}: cannot read the features ({error}); {advice}") from error

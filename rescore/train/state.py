@@ -12,14 +12,17 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 
 from rescore.errors import FormatError, TrainError
 from rescore.formats.bounded import open_regular
 from rescore.formats.files import atomic_writer
+from rescore.formats.strict_json import decode
 from rescore.formats.zips import check_stored
+from rescore.models.opening import one_line
 from rescore.train.learner import Learner
 from rescore.train.options import RunOptions
 
@@ -64,25 +67,37 @@ def load_state(path: Path, options: RunOptions, learner: Learner) -> Progress:
         with open_regular(path) as file:
             check_stored(file, str(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-        run = json.loads(state["run"])
-    except Exception as error:
+        run = msgspec.convert(decode(state["run"].encode(), "its run"), _StoredRun)
+        _check_options(run, options, path)
+        learner.load_state({**state, "averaged": run.averaged})
+    except TrainError:
+        raise
+    except Exception as error:  # damaged bytes raise anything
         raise TrainError(
-            f"{path}: the saved state cannot be read ({str(error).splitlines()[0]}); "
-            "delete it to start over"
+            f"{path}: the saved state cannot be read ({one_line(error)}); delete it to start over"
         ) from error
-    _check_options(run, options, path)
-    learner.load_state({**state, "averaged": run["averaged"]})
-    return Progress(run["step"], run["tokens"], run["running"])
+    return Progress(run.step, run.tokens, run.running)
 
 
-def _check_options(run: dict[str, Any], options: RunOptions, path: Path) -> None:
+class _StoredRun(msgspec.Struct):
+    """`run` of the saved state."""
+
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    tokens: Annotated[int, msgspec.Meta(ge=0)]
+    running: float
+    averaged: Annotated[int, msgspec.Meta(ge=0)]
+    options: dict[str, Any]
+
+
+def _check_options(run: _StoredRun, options: RunOptions, path: Path) -> None:
     """Raise TrainError if an option changed that decides the curve.
 
-    The number of steps may change as long as the learning rate has not begun to fall.
+    The number of steps may change as long as the learning rate has not begun to fall. Raises
+    ValueError for more steps than were asked for.
     """
-    saved, asked = run["options"], asdict(options)
+    saved, asked = run.options, asdict(options)
     free = set(_FREE_OPTIONS)
-    if run["step"] <= (1 - options.decay) * min(saved["steps"], options.steps):
+    if run.step <= (1 - options.decay) * min(saved["steps"], options.steps):
         free.add("steps")
     changed = sorted(
         name for name, value in asked.items() if name not in free and saved.get(name) != value
@@ -92,6 +107,8 @@ def _check_options(run: dict[str, Any], options: RunOptions, path: Path) -> None
             f"{path}: the run was started with other options ({', '.join(changed)}); "
             "use the same options or another directory"
         )
+    if run.step > options.steps:
+        raise ValueError(f"it is at step {run.step} of {options.steps}")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -88,8 +89,18 @@ def with_metadata(path, **changes):
     ("changes", "message"),
     [
         ({"format": None}, "p: its metadata lack the format 'dlmrescore-posteriors 1'"),
-        ({"blank": None}, "p: its metadata are broken (KeyError: 'blank')"),
-        ({"pieces": "["}, "p: its metadata are broken (JSONDecodeError"),
+        ({"blank": None}, "p: its metadata are broken (Object missing required field `blank`)"),
+        ({"pieces": "["}, "p: its metadata 'pieces': broken JSON: it ends too early"),
+        (
+            {"pieces": "[" * 5000},
+            "p: its metadata 'pieces': broken JSON: lists or objects are nested",
+        ),
+        ({"pieces": '["\\ud800"]'}, "p: its metadata 'pieces': broken JSON: it holds half of a"),
+        (
+            {"blank": "true"},
+            "p: its metadata are broken (Expected `int`, got `bool` - at `$.blank`)",
+        ),
+        ({"special": "[0.5]"}, "p: its metadata are broken (Expected `int`, got `float`"),
         ({"blank": "9"}, "p: symbols: blank is column 9, expected 0 to 4"),
         ({"pieces": '["<pad>", "|"]', "special": "[]"}, "utterance u: has 5 columns, expected 2"),
         ({"frame_shift": "-1"}, "utterance u: the frame shift is -1.0"),
@@ -114,6 +125,22 @@ def test_files_that_are_no_posteriors_are_refused(tmp_path):
             read_posteriors(tmp_path / name)
     with pytest.raises(FormatError, match="none: cannot be read: no such file"):
         read_posteriors(tmp_path / "none")
+
+
+def test_a_header_that_the_file_does_not_hold_is_refused_before_it_is_mapped(tmp_path):
+    write_posteriors([posteriors("u", 3)], tmp_path / "p")
+    os.truncate(tmp_path / "p", 1 << 40)  # sparse
+    with pytest.raises(FormatError, match=r"p: is no whole .* file \(holds 10995"):
+        read_posteriors(tmp_path / "p")
+
+
+def test_rows_of_another_shape_are_refused_when_frames_are_counted(tmp_path):
+    write_posteriors([posteriors("u", 3)], tmp_path / "p")
+    with safe_open(tmp_path / "p", framework="np") as file:
+        metadata = file.metadata()
+    save_file({"u": np.zeros((), np.float32)}, tmp_path / "p", metadata)
+    with pytest.raises(FormatError, match=r"p: utterance u: has shape \(\), expected \(frames"):
+        read_posteriors(tmp_path / "p")
 
 
 def test_one_utterance_is_read_at_a_time(tmp_path):

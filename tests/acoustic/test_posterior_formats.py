@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from contextlib import suppress
 
@@ -145,6 +146,19 @@ def test_whole_hypotheses_are_not_unpickled(tmp_path, layout):
     refuses(nemo.read(tmp_path / "logits.pt", **layout), "utterance u1: got int")
 
 
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(1).expand(10**6, 10**6), "utterance u1: got torch.float32 of shape (1000000,"),
+        (torch.zeros(2, 5, dtype=torch.int64), "utterance u1: got torch.int64 of shape (2, 5)"),
+        (torch.zeros(2, 5).to_sparse(), "utterance u1: its tensor has no plain numbers"),
+    ],
+)
+def test_tensors_that_are_no_stored_numbers_are_refused(tmp_path, layout, tensor, message):
+    torch.save({"u1": tensor}, tmp_path / "logits.pt")
+    refuses(nemo.read(tmp_path / "logits.pt", **layout), message)
+
+
 def test_temporal_arrays_of_lhotse(tmp_path, layout):
     cuts = []
     with NumpyFilesWriter(str(tmp_path / "arrays")) as writer:
@@ -171,8 +185,18 @@ def test_arrays_of_lhotse_that_cannot_be_loaded_are_refused(tmp_path, layout):
     refuses(with_custom({"p": array}), "stored as 'kaldiio'")
     refuses(with_custom({"p": array, "q": array}), "has 2 TemporalArrays p q")
     refuses(with_custom(None), "has 0 TemporalArrays")
+    refuses(with_custom([array]), '"custom" is a list, expected an object')
     array["array"]["storage_type"] = "numpy_files"
-    refuses(with_custom({"p": array}), "cuts.jsonl:1: utterance u1: its array cannot be loaded")
+    refuses(with_custom({"p": array}), 'utterance u1: "storage_path" is missing, expected a string')
+    os.mkfifo(tmp_path / "pipe")
+    for folder, name, reason in (
+        (str(tmp_path), "pipe", "pipe: is a named pipe, expected a regular file"),
+        ("https://example.org/arrays", "u1.npy", "cannot be read: no such file"),
+        (str(tmp_path), "cuts.jsonl", "ValueError: "),
+    ):
+        array["array"] |= {"storage_path": folder, "storage_key": name, "shape": [1, 5]}
+        refuses(with_custom({"p": array | {"start": 0}}), "u1: its array cannot be loaded (")
+        refuses(with_custom({"p": array | {"start": 0}}), reason)
 
 
 def test_the_files_of_shards_become_one_that_equals_the_whole(tmp_path, layout):
@@ -226,7 +250,10 @@ def test_symbol_files_of_the_toolkits(tmp_path, name, content, options, columns)
         ("a.txt", "<blk>\na\na\n", {}, "a.txt: symbols: 'a' has two columns"),
         ("a.txt", "", {}, "holds no symbol"),
         ("v.json", "[1]", {}, "expected an object"),
-        ("v.json", "{", {}, "not JSON"),
+        ("v.json", "{", {}, "broken JSON: it ends too early"),
+        ("v.json", "[" * 5000, {}, "broken JSON: lists or objects are nested too deeply"),
+        ("v.json", '{"\\ud800": 0}', {}, "broken JSON: it holds half of a surrogate pair"),
+        ("a.txt", "<blk> " + "9" * 5000, {}, "no symbol is called like a blank"),
     ],
 )
 def test_symbol_files_that_do_not_tell_the_columns_are_refused(

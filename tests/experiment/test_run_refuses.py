@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from small_experiment import contents, record, write
 
 import rescore
 from rescore.errors import FormatError, RescoreError, ScoreError
+from rescore.experiment.folder import Clock, claimed
+from rescore.formats.bounded import LIMITS, Limits
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,32 @@ def test_a_folder_with_other_files_is_refused(specs):
     with pytest.raises(FormatError, match=r"full/run.json: broken JSON"):
         rescore.run("dev.jsonl", "test.jsonl", "full", scorers=specs[:1])
     assert sorted(path.name for path in Path("full").iterdir()) == ["run.json", "thesis.tex"]
+
+
+def test_a_card_without_an_end_is_refused_by_its_size(tmp_path):
+    with claimed(tmp_path / "out", {"depth": 2}):
+        pass
+    os.truncate(tmp_path / "out" / "run.json", 1 << 40)  # sparse
+    token = LIMITS.set(Limits(file=1 << 20))
+    try:
+        with (
+            pytest.raises(FormatError, match=r"run.json: holds more than 1 MiB"),
+            claimed(tmp_path / "out", {"depth": 2}),
+        ):
+            pass
+    finally:
+        LIMITS.reset(token)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"ar": "x"}', "[1]", '{"ar": NaN}', "[" * 5000, '{"ar": [1]}']
+)
+def test_seconds_that_are_none_count_as_not_measured(tmp_path, content):
+    (tmp_path / "seconds.json").write_text(content)
+    clock = Clock(tmp_path)
+    assert clock.seconds("ar") is None
+    clock.record("ar", 1.5)
+    assert Clock(tmp_path).seconds("ar") == 1.5
 
 
 def test_a_folder_in_use_is_refused(specs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from small import LINES, small_tokenizer
 from small_runs import TEXT, Killed, prepared
@@ -161,6 +162,25 @@ def test_a_damaged_corpus_is_one_line(file, damage, tmp_path):
     with pytest.raises(TrainError, match=r"train: .*delete the corpus folder") as caught:
         open_corpus(part, small_tokenizer())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("offsets.npy", lambda whole: np.concatenate([[0], whole[:0:-1][1:], whole[-1:]])),
+        ("offsets.npy", lambda whole: whole + 0.0),
+        ("offsets.npy", lambda whole: whole[None]),
+        ("tokens.bin", lambda whole: whole + np.uint16(64)),
+    ],
+)
+def test_sentences_and_tokens_that_cannot_be_are_one_line(file, values, tmp_path):
+    part = prepared(tmp_path) / "train"
+    if file == "tokens.bin":
+        values(np.fromfile(part / file, np.uint16)).tofile(part / file)
+    else:
+        np.save(part / file, values(np.load(part / file)))
+    with pytest.raises(TrainError, match=r"train: .*delete the corpus folder"):
+        open_corpus(part, small_tokenizer())
 
 
 def test_a_prepared_corpus_serves_every_run_of_its_vocabulary(tmp_path):

@@ -166,6 +166,47 @@ def test_muon_learns_and_resumes_to_the_same_bits(corpus, tmp_path, monkeypatch)
     ).read_bytes()
 
 
+def _with_run(state, **changes):
+    state["run"] = json.dumps(json.loads(state["run"]) | changes)
+
+
+def _without_moments(state):
+    next(iter(state["optimizers"][0].values())).pop("exp_avg")
+
+
+def _with_moments_of_another_shape(state):
+    next(iter(state["optimizers"][0].values()))["exp_avg"] = torch.zeros(7)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: _with_run(state, step=10**9), "it is at step 1000000000 of 12"),
+        (lambda state: _with_run(state, step=-1), "Expected `int` >= 0 - at `$.step`"),
+        (lambda state: _with_run(state, running="a"), "Expected `float`, got `str`"),
+        (lambda state: _with_run(state, options=[]), "Expected `object`, got `array`"),
+        (lambda state: _with_run(state, options={}), "KeyError: 'steps'"),
+        (lambda state: state.update(run="[" * 5000), "lists or objects are nested too deeply"),
+        (lambda state: state.update(run=None), "AttributeError: "),
+        (lambda state: state["average"].pop(), "the averaged weights are those of another"),
+        (_without_moments, "the moments of weight"),
+        (_with_moments_of_another_shape, "the moments of weight"),
+    ],
+)
+def test_a_state_of_another_form_is_refused_in_one_line(
+    change, reason, corpus, uninterrupted, tmp_path
+):
+    state = torch.load(uninterrupted / "state.pt", weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(TrainError) as caught:
+        train(corpus, tmp_path, TINY, {})
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/state.pt: the saved state cannot be read (")
+    assert reason in str(caught.value)
+    assert not (tmp_path / "config.json").exists()
+
+
 _FULL = """
 import resource, signal, sys
 from pathlib import Path

@@ -43,7 +43,7 @@ def speech(tmp_path_factory):
 
 
 def training_part(speech):
-    return open_speech(speech.directory / "train", speech.bins, len(speech.speeds))
+    return open_speech(speech.directory / "train", speech.bins, len(speech.speeds), 4)
 
 
 def log_of(directory):
@@ -227,7 +227,25 @@ def test_damaged_features_are_one_line(speech, tmp_path, name):
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) - 160])
     with pytest.raises(TrainError, match="delete the corpus folder to prepare it again"):
-        open_speech(tmp_path, speech.bins, 3)
+        open_speech(tmp_path, speech.bins, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("targets.npy", lambda whole: whole + 4),
+        ("targets.npy", lambda whole: whole.astype(np.float64)),
+        ("targets.npy", lambda whole: -1 - whole),
+        ("target_offsets.npy", lambda whole: np.concatenate([[0], whole[:0:-1][1:], whole[-1:]])),
+        ("offsets.npy", lambda whole: whole[None]),
+    ],
+)
+def test_features_and_targets_that_cannot_be_are_one_line(speech, tmp_path, name, values):
+    for path in (speech.directory / "train").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    np.save(tmp_path / name, values(np.load(tmp_path / name)))
+    with pytest.raises(TrainError, match="delete the corpus folder to prepare it again"):
+        open_speech(tmp_path, speech.bins, 3, 4)
 
 
 # ------------------------------------------------------------------------------------- the runs
@@ -300,7 +318,7 @@ def test_other_options_for_the_same_directory_are_refused(speech, uninterrupted)
 
 def test_validation_sees_every_utterance_at_its_own_speed(speech):
     symbols = read_symbols(speech.directory)
-    validator = SpeechValidator(open_speech(speech.directory / "valid", speech.bins, 1), symbols)
+    validator = SpeechValidator(open_speech(speech.directory / "valid", speech.bins, 1, 4), symbols)
     learner = ctc_learner(TINY_CTC, symbols, speech.bins)
     first, again = validator.whole(learner), validator.quick(learner)
     assert first == again

@@ -115,7 +115,9 @@ def _matrix(file: BinaryIO, utterance: str, where: str) -> np.ndarray:
         is_binary = _is_binary(file, at)
         reads = kaldiio.matio.read_matrix_or_vector if is_binary else kaldiio.matio.read_ascii_mat
         matrix: np.ndarray = reads(file)
-    except (AssertionError, ValueError, RuntimeError, IndexError, struct.error) as error:
+    except FormatError:
+        raise
+    except Exception as error:  # damaged bytes raise anything
         reason = " ".join(str(error).split())[:200]
         raise FormatError(
             f"{at}: no whole matrix ({reason or type(error).__name__}); the archive is damaged or "

@@ -9,7 +9,6 @@ A file of symbols is one of
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from rescore.acoustic.symbols import WORD_START, Segmenter, Symbols
 from rescore.errors import FormatError
 from rescore.formats.base import Option, one_of
 from rescore.formats.files import PathLike, name_of, read_bytes, text_lines
+from rescore.formats.strict_json import decode
 
 __all__ = ["LAYOUT_OPTIONS", "Layout", "read_symbols"]
 
@@ -33,6 +33,7 @@ _BOUNDARIES = ("<space>", "|", " ")
 _SPECIAL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 #: Disambiguation symbols of k2 and OpenFst, which are no columns.
 _DISAMBIGUATION = re.compile(r"#\d+")
+_COLUMN = re.compile(r"[0-9]{1,18}")
 
 
 def _seconds(text: str) -> float:
@@ -91,12 +92,13 @@ class Layout:
                 f"{where}: utterance {utterance}: got {rows.dtype} of shape {rows.shape}, expected "
                 "floating-point numbers of shape (frames, symbols)"
             )
-        if self.is_logits and rows.size:
-            wide = rows.astype(np.float64)
-            wide -= wide.max(axis=1, keepdims=True)
-            rows = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
-        if rows.dtype != np.float16:
-            rows = rows.astype(np.float32)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            if self.is_logits and rows.size:
+                wide = rows.astype(np.float64)
+                wide -= wide.max(axis=1, keepdims=True)
+                rows = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+            if rows.dtype != np.float16:
+                rows = rows.astype(np.float32)
         signature = f"given {self.model or self.symbols.digest} v1"
         return Posteriors(
             utterance, rows, self.symbols, self.frame_shift, where, signature
@@ -156,7 +158,7 @@ def _pieces(path: PathLike) -> Iterable[str]:
         return _ordered(_json_table(path), path)
     lines = [line for _, line in text_lines(path) if line]
     fields = [line.rsplit(maxsplit=1) for line in lines]
-    if lines and all(len(parts) == 2 and parts[1].isdecimal() for parts in fields):
+    if lines and all(len(parts) == 2 and _COLUMN.fullmatch(parts[1]) for parts in fields):
         table = {
             symbol: int(number)
             for symbol, number in fields
@@ -169,10 +171,7 @@ def _pieces(path: PathLike) -> Iterable[str]:
 
 
 def _json_table(path: PathLike) -> dict[str, int]:
-    try:
-        table = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise FormatError(f"{name_of(path)}: not JSON ({error}); restore the file") from error
+    table = decode(read_bytes(path), name_of(path))
     if not isinstance(table, dict) or not all(type(k) is int for k in table.values()):
         raise FormatError(f'{name_of(path)}: expected an object such as {{"a": 5, "b": 6}}')
     return table

@@ -10,6 +10,7 @@ machine that cannot run code are read. Source: lhotse-speech/lhotse, lhotse/arra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -20,10 +21,12 @@ from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
 from rescore.acoustic.posteriors import Posteriors
 from rescore.errors import FormatError
 from rescore.formats.base import Format, Option
+from rescore.formats.bounded import check_regular
 from rescore.formats.files import PathLike, at_line, byte_lines
 from rescore.formats.lhotse_manifest import record_of
 from rescore.formats.record import id_of
-from rescore.formats.strict_json import number
+from rescore.formats.strict_json import described, number, short
+from rescore.formats.strict_json import field as required
 from rescore.ids import UniqueIds
 
 __all__ = ["LHOTSE", "read"]
@@ -44,7 +47,7 @@ _OPTIONS = {
 
 def read(path: PathLike, *, field: str | None = None, **layout: Any) -> Iterator[Posteriors]:
     """Yield the posteriors of a manifest's cuts, in its order. Raises FormatError."""
-    described = Layout.of(frame_shift=1.0, **layout)  # each array has its own
+    shared = Layout.of(frame_shift=1.0, **layout)  # each array has its own shift
     ids, place = UniqueIds("read"), at_line(path)
     for line_number, line in byte_lines(path):
         if not line.strip():
@@ -54,12 +57,14 @@ def read(path: PathLike, *, field: str | None = None, **layout: Any) -> Iterator
         utterance = id_of(record, where)
         at = f"{where}: utterance {utterance}"
         custom = record.get("custom") or {}
+        if not isinstance(custom, dict):
+            raise FormatError(f'{at}: "custom" is {described(custom)}, expected an object')
         field = field or _only_array(custom, at)
         if not _is_array(custom.get(field)):
             raise FormatError(f'{at}: its custom field "{field}" is no TemporalArray')
         shift = number(custom[field].get("frame_shift"), at, '"frame_shift"')
         values = _loaded(custom[field], at)
-        layout_of_array = replace(described, frame_shift=shift)
+        layout_of_array = replace(shared, frame_shift=shift)
         posteriors = layout_of_array.posteriors(utterance, values, where)
         ids.add(posteriors)
         yield posteriors
@@ -83,9 +88,12 @@ def _loaded(manifest: Mapping[str, Any], at: str) -> np.ndarray:
     """The array (T, V). Raises FormatError."""
     storage = manifest["array"].get("storage_type")
     if storage not in _STORAGES:
-        raise FormatError(f"{at}: stored as {storage!r}, expected one of {', '.join(_STORAGES)}")
+        names = ", ".join(_STORAGES)
+        raise FormatError(f"{at}: stored as {short(repr(storage))}, expected one of {names}")
     if manifest.get("temporal_dim") != 0:
-        raise FormatError(f"{at}: temporal_dim is {manifest.get('temporal_dim')}, expected 0")
+        dimension = short(repr(manifest.get("temporal_dim")))
+        raise FormatError(f"{at}: temporal_dim is {dimension}, expected 0")
+    _check_stored(manifest["array"], at)
     try:
         from lhotse.array import TemporalArray  # noqa: PLC0415 - optional
     except ImportError as error:
@@ -96,6 +104,17 @@ def _loaded(manifest: Mapping[str, Any], at: str) -> np.ndarray:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise FormatError(f"{at}: its array cannot be loaded ({reason})") from error
     return array
+
+
+def _check_stored(array: dict[str, Any], at: str) -> None:
+    """Raise FormatError unless the array is in a regular file; lhotse would also open URLs."""
+    place = required(array, "storage_path", str, at, "a string")
+    key = required(array, "storage_key", str, at, "a string")
+    is_folder = array["storage_type"] in ("numpy_files", "lilcom_files")
+    try:
+        check_regular(os.path.join(place, key) if is_folder else place)
+    except (FormatError, ValueError) as error:  # ValueError: a null byte in the path
+        raise FormatError(f"{at}: its array cannot be loaded ({error})") from error
 
 
 LHOTSE = Format[Posteriors](

@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+
 from rescore.acoustic.formats.layout import LAYOUT_OPTIONS, Layout
 from rescore.acoustic.posteriors import Posteriors
 from rescore.errors import FormatError
@@ -26,6 +28,7 @@ from rescore.formats.bounded import open_regular
 from rescore.formats.files import PathLike, name_of
 from rescore.formats.zips import check_stored
 from rescore.ids import UniqueIds
+from rescore.models.opening import one_line
 
 __all__ = ["NEMO", "read"]
 
@@ -42,9 +45,27 @@ def read(path: PathLike, **layout: Any) -> Iterator[Posteriors]:
                 f"{name_of(path)}: utterance {utterance}: got {type(tensor).__name__}, expected "
                 "the tensor of log-probabilities (y_sequence)"
             )
-        posteriors = described.posteriors(utterance, tensor.float().numpy(), name_of(path))
+        rows = _rows(tensor, f"{name_of(path)}: utterance {utterance}")
+        posteriors = described.posteriors(utterance, rows, name_of(path))
         ids.add(posteriors)
         yield posteriors
+
+
+def _rows(tensor: Any, at: str) -> np.ndarray:
+    """The numbers of a tensor, which may be a view that repeats a few of them without end."""
+    try:
+        stored = (
+            tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+        )
+        if tensor.is_floating_point() and tensor.numel() <= len(stored):
+            rows: np.ndarray = tensor.detach().float().numpy()
+            return rows
+    except Exception as error:  # sparse, quantised, nested: what tensors may be
+        raise FormatError(f"{at}: its tensor has no plain numbers ({one_line(error)})") from error
+    raise FormatError(
+        f"{at}: got {tensor.dtype} of shape {tuple(tensor.shape)}, expected floating-point numbers "
+        "of shape (frames, symbols), each stored"
+    )
 
 
 def _saved(path: PathLike) -> dict[str, Any]:
@@ -59,8 +80,9 @@ def _saved(path: PathLike) -> dict[str, Any]:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise FormatError(f"{name_of(path)}: cannot be loaded ({reason}); {expected}") from error
+        raise FormatError(
+            f"{name_of(path)}: cannot be loaded ({one_line(error)}); {expected}"
+        ) from error
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise FormatError(f"{name_of(path)}: holds {type(saved).__name__}; {expected}")
     return saved
