@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rescore.api.experiments import run
-    from rescore.api.lists import evaluate, nbest, read, write
+    from rescore.api.lists import evaluate, from_transformers, nbest, read, write
     from rescore.api.scoring import check, load_scorer, score, score_texts, scorer_of
     from rescore.api.weights import (
         fuse,
@@ -35,6 +35,7 @@ __all__ = [
     "ScorerOptions",
     "check",
     "evaluate",
+    "from_transformers",
     "fuse",
     "load_scorer",
     "load_weights",
@@ -58,6 +59,7 @@ _HOME = {
     "ScorerOptions": "rescore.scorers",
     "check": "rescore.api.scoring",
     "evaluate": "rescore.api.lists",
+    "from_transformers": "rescore.api.lists",
     "fuse": "rescore.api.weights",
     "load_scorer": "rescore.api.scoring",
     "load_weights": "rescore.api.weights",

@@ -63,6 +63,7 @@ FORMATS: dict[str, str] = {
     "lattice-rescore": "rescore.formats.lattice_rescore:LATTICE_RESCORE",
     "returnn": "rescore.formats.returnn:RETURNN",
     "mapped-jsonl": "rescore.formats.mapped_jsonl:MAPPED_JSONL",
+    "whisper": "rescore.formats.whisper:WHISPER",
     "lhotse": "rescore.formats.lhotse:LHOTSE",
     "icefall-recogs": "rescore.formats.icefall_recogs:ICEFALL_RECOGS",
     "ctm": "rescore.formats.ctm:CTM",

@@ -239,6 +239,63 @@ def mapped_jsonl(lists: list[NBest], folder: Path) -> Sample:
     return Sample(saved(folder, text), [expected(nbest) for nbest in lists], view, options)
 
 
+def mapped(lists: list[NBest], folder: Path) -> Sample:
+    """Every shape in turn: lines; else a map, an array or a table."""
+    shape = ("lines", "map", "array", "csv", "tsv")[len(lists) % 5]
+    return mapped_jsonl(lists, folder) if shape == "lines" else shaped(lists, folder, shape)
+
+
+def shaped(lists: list[NBest], folder: Path, shape: str) -> Sample:
+    """Lists of texts with one score; a table keeps to its lines, and needs a list to be one."""
+
+    def in_line(text: str) -> str:
+        return re.sub(r'[\r\n\t",\ufeff]', " ", text)
+
+    if shape in ("csv", "tsv"):
+        lists = [
+            replace(
+                nbest,
+                id=f"u{number}",
+                hyps=tuple(replace(hyp, text=in_line(hyp.text)) for hyp in nbest.hyps),
+            )
+            for number, nbest in enumerate(lists)
+        ]
+        delimiter = "," if shape == "csv" else "\t"
+        rows = [
+            (nbest.id, hyp.text, repr(hyp.scores["am"])) for nbest in lists for hyp in nbest.hyps
+        ]
+        text = "".join(delimiter.join(row) + "\n" for row in [("id", "text", "am"), *rows])
+    else:
+        records = {
+            nbest.id: [{"text": hyp.text, "am": hyp.scores["am"]} for hyp in nbest.hyps]
+            for nbest in lists
+        }
+        items = [{"id": id, "nbest": hyps} for id, hyps in records.items()]
+        text = json.dumps(records if shape == "map" else items, ensure_ascii=False)
+    options = {"scores": "am:am", "shape": shape}
+    return Sample(saved(folder, text), [one_score(nbest) for nbest in lists], one_score, options)
+
+
+def whisper(lists: list[NBest], folder: Path) -> Sample:
+    """A directory of files; the first is what openai-whisper writes, the second faster-whisper."""
+    (folder / "sample").mkdir()
+    expected = []
+    for number, nbest in enumerate(lists):
+        segments = [
+            {"id": i, "text": f" {hyp.text}", "tokens": [1] * (i + 1), "avg_logprob": -0.5 - i,
+             "no_speech_prob": 0.1}
+            for i, hyp in enumerate(nbest.hyps)
+        ]  # fmt: skip
+        text = "".join(segment["text"] for segment in segments)
+        value = segments if number % 2 else {"text": text, "segments": segments, "language": "en"}
+        name = f"u{number:06d}"
+        (folder / "sample" / f"{name}.json").write_bytes(
+            json.dumps(value, ensure_ascii=False).encode()
+        )
+        expected.append((name, text.strip()))
+    return Sample(folder / "sample", expected, best)
+
+
 def lhotse(lists: list[NBest], folder: Path) -> Sample:
     """Supervisions or, for an odd number of lists, cuts of several kinds.
 
@@ -459,7 +516,8 @@ BUILDERS: dict[str, Builder] = {
     "wav2letter": in_words(wav2letter),
     "lattice-rescore": in_words(written("lattice-rescore", two_scores, full_lines, scores="am,lm")),
     "returnn": written("returnn", one_score, score="am"),
-    "mapped-jsonl": mapped_jsonl,
+    "mapped-jsonl": mapped,
+    "whisper": not_empty(whisper),
     "lhotse": lhotse,
     "icefall-recogs": in_words(written("icefall-recogs", lambda nbest: (*best(nbest), nbest.ref))),
     "ctm": in_words(ctm),

@@ -54,6 +54,7 @@ MODULE_LINES, BODY_LINES, PARAMETERS = 400, 40, 7
 WIDE = {
     "rescore.api.scoring.score": "public: rescore.score of the README",
     "rescore.cli.train_network._train_network": "the body of the commands train mdlm, usdm, ar",
+    "rescore.formats.transformers_output.from_transformers": "public: what generate returns",
     "rescore.formats.mapped_jsonl.read": "keywords are the options of the format",
     "rescore.lattice.formats.openfst.read": "keywords are the options of the format",
     "rescore.lattice.lattice.Lattice.from_arcs": "public: the columns of a lattice",

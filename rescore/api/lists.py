@@ -11,11 +11,12 @@ from rescore.errors import FormatError
 from rescore.formats import Format, Skipped, read_lists
 from rescore.formats.files import PathLike
 from rescore.formats.in_memory import ListLike, as_lists, nbest
+from rescore.formats.transformers_output import from_transformers
 from rescore.registry import FORMATS, lookup
 from rescore.types import NBest
 from rescore.wer import Evaluation, Unit
 
-__all__ = ["evaluate", "nbest", "read", "write"]
+__all__ = ["evaluate", "from_transformers", "nbest", "read", "write"]
 
 
 def read(

@@ -1,4 +1,4 @@
-"""Any JSON lines by a mapping of fields: outputs of Whisper, NeMo, Hugging Face, home-made lists.
+"""Any JSON or table by a mapping of fields: Whisper, NeMo, Hugging Face, home-made lists.
 
 A path names a field, with dots into objects and numbers into lists: `asr.nbest`,
 `alternatives.0.text`. The options say which path is what:
@@ -10,62 +10,42 @@ for a mean over tokens, which is multiplied by the number of tokens (a number, o
 are counted) plus n. A path that begins with a dot is a list of the record, one number a hypothesis.
 Whisper's and faster-whisper's `avg_logprob` is the sum divided by the number of tokens + 1
 (openai/whisper, `decoding.py`: the end of the text counts): `am:avg_logprob*tokens+1`. Without its
-count it must be called `..._per_token`.
+count it must be called `..._per_token`. How the file holds its records is its shape
+(rescore.formats.shapes): JSON lines unless said otherwise.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any, TypeAlias
+from typing import Any
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Option, Skipped, convert_each
-from rescore.formats.files import PathLike, at_line, byte_lines, name_of, stem_of
+from rescore.formats.base import Format, Option, Skipped, convert_each, one_of, parse_number
+from rescore.formats.files import PathLike, name_of, stem_of
+from rescore.formats.mapped_scores import MappedScore, Path, at_path, parse_score, parts, value_of
 from rescore.formats.record import HYPOTHESIS_FIELDS, RECORD_FIELDS, id_of, other_fields
-from rescore.formats.strict_json import MISSING, decode, described, number
+from rescore.formats.shapes import SHAPES, Shape, records
+from rescore.formats.strict_json import decode, described
 from rescore.types import Hypothesis, NBest
 
 __all__ = ["MAPPED_JSONL", "read"]
 
-_Path: TypeAlias = "tuple[str, ...]"
-
-_SCORE = re.compile(
-    r"(?P<name>[^:,\s]+):(?P<sign>-?)(?P<log10>(?:log10:)?)(?P<path>[^:*,\s]+)"
-    r"(?:\*(?P<count>[^:*+,\s]+)(?:\+(?P<more>[0-9]{1,3}))?)?"
-)
-_MEANS = {"avg_logprob", "avg_log_prob", "avg_logprobs"}
 _STEM = "stem:"
-_INDEX = re.compile("[0-9]{1,18}")
-_MOST_TOKENS = 10**9
-
-
-@dataclass(frozen=True)
-class _Score:
-    """How one score is read: value * factor * (count + more)."""
-
-    name: str
-    path: _Path
-    factor: float
-    count: _Path  #: path of the number of tokens; empty: the value is a sum
-    more: int
-    is_column: bool  #: the path leads to a list of the record, one number a hypothesis
 
 
 @dataclass(frozen=True)
 class _Mapping:
     """Where the parts of a list are; an empty path means that there is none."""
 
-    id: _Path
+    id: Path
     is_stem: bool  #: the id is a file's name without folders and suffix
-    ref: _Path
-    hyps: _Path
-    text: _Path
-    scores: tuple[_Score, ...]
+    ref: Path
+    hyps: Path
+    text: Path
+    scores: tuple[MappedScore, ...]
     order: str
     stem: str  #: the stem of the file, of which ids are made
 
@@ -80,8 +60,9 @@ def read(
     text: str = "text",
     scores: str = "",
     order: str = "",
+    shape: Shape = "lines",
 ) -> Iterator[NBest]:
-    """Yield the lists of a file of JSON objects, one a line, one line in memory at a time.
+    """Yield the lists of a file of records; of JSON lines, one line in memory at a time.
 
     - id: path of the id, a string or an integer; `stem:path` takes a file's name without folders
       and suffix; "" makes ids of the file's stem and the line.
@@ -92,22 +73,61 @@ def read(
     - scores: as above.
     - order: the score to sort by, highest first; "": as in the file. `rank` is minus the position
       in that order.
+    - shape: lines, array, map, csv or tsv.
 
     Fields outside the mapping are kept. Raises FormatError for a mapping that is not as above and,
     naming the line, for fields that are missing or of another type.
     """
+    if shape != "lines":  # a key of a map is an id, and the rows of a table are hypotheses
+        id, hyps = (
+            id or ("id" if shape == "map" else ""),
+            hyps or ("" if shape == "array" else "nbest"),
+        )
     mapping = _mapping(id, ref, hyps, text, scores, order, path)
-    lines = ((number, (number, line)) for number, line in byte_lines(path) if line.strip())
-    return convert_each(
-        lines, lambda line, where: _decode(*line, mapping, where), at_line(path), skipped
-    )
+    is_table = shape in ("csv", "tsv")
+    found, place = records(path, shape, mapping.id[0] if mapping.id else "", mapping.hyps[:1])
+
+    def read_one(item: tuple[int, Any], where: str) -> NBest:
+        number, record = item
+        if shape == "lines":
+            return _decode(number, record, mapping, where)
+        if is_table:
+            record = _of_table(record, mapping, where)
+        return _convert(record, mapping, f"{mapping.stem}-{number:06d}", where)
+
+    numbered = ((number, (number, record)) for number, record in found)
+    return convert_each(numbered, read_one, place, skipped)
+
+
+def _of_table(rows: list[dict[str, str]], mapping: _Mapping, where: str) -> dict[str, Any]:
+    """The record of the rows of one utterance: its id and reference, and a hypothesis a row."""
+    record: dict[str, Any] = {}
+    for path in (mapping.id, mapping.ref):
+        if path and path[0] in rows[0]:
+            record[path[0]] = rows[0][path[0]]
+            if any(row[path[0]] != record[path[0]] for row in rows):
+                raise FormatError(f'{where}: the lines of this id differ in "{path[0]}"')
+    record[mapping.hyps[0]] = [_with_numbers(row, mapping, where) for row in rows]
+    return record
+
+
+def _with_numbers(row: dict[str, str], mapping: _Mapping, where: str) -> dict[str, Any]:
+    """A row of a table with numbers where the mapping reads them, without id and reference."""
+    columns = {path[0] for path in (mapping.id, mapping.ref) if path}
+    numbers: dict[str, Any] = {name: row[name] for name in row if name not in columns}
+    for score in mapping.scores:
+        for path in (score.path, score.count):
+            if path and path[0] in row:
+                value = parse_number(row[path[0]], where, f'"{path[0]}"')
+                numbers[path[0]] = int(value) if path == score.count else value
+    return numbers
 
 
 def _mapping(
     id: str, ref: str, hyps: str, text: str, scores: str, order: str, path: PathLike
 ) -> _Mapping:
     specs = scores.split(",") if scores else []
-    parsed = tuple(_score(spec, name_of(path)) for spec in specs)
+    parsed = tuple(parse_score(spec, name_of(path)) for spec in specs)
     names = [score.name for score in parsed]
     if len(set(names)) < len(names):
         raise FormatError(f'{name_of(path)}: scores is "{scores}", expected every name once')
@@ -122,48 +142,15 @@ def _mapping(
             "give ref and text their own fields"
         )
     return _Mapping(
-        _parts(id.removeprefix(_STEM)),
+        parts(id.removeprefix(_STEM)),
         id.startswith(_STEM),
-        _parts(ref),
-        _parts(hyps),
-        _parts(text),
+        parts(ref),
+        parts(hyps),
+        parts(text),
         parsed,
         order,
         stem_of(path),
     )
-
-
-def _score(spec: str, name: str) -> _Score:
-    match = _SCORE.fullmatch(spec if ":" in spec else f"{spec}:{spec}")
-    if match is None:
-        raise FormatError(
-            f'{name}: scores has "{spec}", expected ours:[-][log10:]path[*count[+n]], '
-            "as in lm:-log10:lm_cost or am:avg_logprob*tokens+1"
-        )
-    if (
-        match["path"].rpartition(".")[2] in _MEANS
-        and not match["count"]
-        and not match["name"].endswith("_per_token")
-    ):
-        raise FormatError(
-            f'{name}: scores has "{spec}": {match["path"]} is a mean over tokens; '
-            f"give its count ({spec}*tokens+1) or call it {match['name']}_per_token"
-        )
-    sign = -1.0 if match["sign"] else 1.0
-    factor = sign * (math.log(10) if match["log10"] else 1.0)
-    is_column = match["path"].startswith(".")
-    return _Score(
-        match["name"],
-        _parts(match["path"].removeprefix(".")),
-        factor,
-        _parts(match["count"] or ""),
-        int(match["more"] or 0),
-        is_column,
-    )
-
-
-def _parts(path: str) -> _Path:
-    return tuple(path.split(".")) if path else ()
 
 
 def _decode(line_number: int, line: bytes, mapping: _Mapping, where: str) -> NBest:
@@ -208,7 +195,7 @@ def _hypotheses(record: dict[str, Any], mapping: _Mapping, at: str) -> tuple[Hyp
 def _id(record: dict[str, Any], mapping: _Mapping, default_id: str, where: str) -> str:
     if not mapping.id:
         return default_id
-    value = _at(record, mapping.id)
+    value = at_path(record, mapping.id)
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise FormatError(
             f'{where}: the id, "{".".join(mapping.id)}", is {described(value)}, '
@@ -218,7 +205,7 @@ def _id(record: dict[str, Any], mapping: _Mapping, default_id: str, where: str) 
 
 
 def _items(record: dict[str, Any], mapping: _Mapping, at: str) -> list[Any]:
-    value = _at(record, mapping.hyps) if mapping.hyps else [record]
+    value = at_path(record, mapping.hyps) if mapping.hyps else [record]
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list) or not value:
@@ -229,8 +216,8 @@ def _items(record: dict[str, Any], mapping: _Mapping, at: str) -> list[Any]:
     return value
 
 
-def _column(record: dict[str, Any], score: _Score, count: int, at: str) -> list[Any]:
-    column = _at(record, score.path)
+def _column(record: dict[str, Any], score: MappedScore, count: int, at: str) -> list[Any]:
+    column = at_path(record, score.path)
     if not isinstance(column, list):
         raise FormatError(
             f'{at}: "{".".join(score.path)}" is {described(column)}, expected a list of numbers'
@@ -256,56 +243,24 @@ def _hypothesis(item: Any, mapping: _Mapping, row: dict[str, Any], at: str) -> H
         raise FormatError(f"{at} is {described(item)}, expected a string, an object or a list")
     scores = {}
     for score in mapping.scores:
-        value = row[score.name] if score.is_column else _at(fields, score.path)
-        scores[score.name] = _value(value, fields, score, at)
+        value = row[score.name] if score.is_column else at_path(fields, score.path)
+        scores[score.name] = value_of(value, fields, score, at)
     if not mapping.hyps:
         return Hypothesis(text, scores)
     paths = [mapping.text, *(score.path for score in mapping.scores if not score.is_column)]
     return Hypothesis(text, scores, other_fields(_rest(fields, paths), (), HYPOTHESIS_FIELDS, at))
 
 
-def _value(value: Any, item: dict[str, Any], score: _Score, at: str) -> float:
-    what = f'"{".".join(score.path)}"'
-    count = _count(item, score, at) if score.count else 1
-    product = number(value, at, what) * score.factor * count
-    if not math.isfinite(product):
-        raise FormatError(f'{at}: score "{score.name}" is infinite, expected a finite number')
-    return product
-
-
-def _count(item: dict[str, Any], score: _Score, at: str) -> int:
-    value = _at(item, score.count)
-    count = len(value) if isinstance(value, list) else value
-    if type(count) is not int or not 1 <= count + score.more <= _MOST_TOKENS:
-        raise FormatError(
-            f'{at}: the count of tokens, "{".".join(score.count)}", is {described(value)}, '
-            "expected a number or a list of at least one token"
-        )
-    return count + score.more
-
-
 def _string(
-    item: dict[str, Any], path: _Path, at: str, expected: str, nullable: bool = False
+    item: dict[str, Any], path: Path, at: str, expected: str, nullable: bool = False
 ) -> str | None:
-    value = _at(item, path)
+    value = at_path(item, path)
     if isinstance(value, str) or (nullable and value is None):
         return value
     raise FormatError(f'{at}: "{".".join(path)}" is {described(value)}, expected {expected}')
 
 
-def _at(value: Any, path: _Path) -> Any:
-    """The value at a path, MISSING if it leads nowhere."""
-    for part in path:
-        if isinstance(value, dict):
-            value = value.get(part, MISSING)
-        elif isinstance(value, list) and _INDEX.fullmatch(part) and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return MISSING
-    return value
-
-
-def _record_paths(mapping: _Mapping) -> list[_Path]:
+def _record_paths(mapping: _Mapping) -> list[Path]:
     """The fields of a record that the mapping moves elsewhere.
 
     A field whose stem is the id, say a file name, stays.
@@ -322,7 +277,7 @@ def _record_paths(mapping: _Mapping) -> list[_Path]:
     return [path for path in paths if path]
 
 
-def _rest(item: dict[str, Any], paths: list[_Path]) -> dict[str, Any]:
+def _rest(item: dict[str, Any], paths: list[Path]) -> dict[str, Any]:
     """The object without the fields at these paths.
 
     Objects that are left empty go, too; lists stay whole.
@@ -341,7 +296,7 @@ def _rest(item: dict[str, Any], paths: list[_Path]) -> dict[str, Any]:
 MAPPED_JSONL = Format(
     "mapped-jsonl",
     read,
-    help="any JSON lines by a mapping of fields (Whisper, faster-whisper, pipelines, home-made)",
+    help="any JSON, CSV or TSV by a mapping of fields (Whisper, pipelines, home-made)",
     read_options={
         "id": Option(
             "path of the id; stem:path takes a file's name; empty: ids are made; default id",
@@ -356,5 +311,11 @@ MAPPED_JSONL = Format(
         "text": Option("path of the text in a hypothesis; default text", expected="a path"),
         "scores": Option("ours:[-][log10:]path[*count[+n]], commas between", expected="a mapping"),
         "order": Option("one of our scores to sort by, highest first", expected="a name"),
+        "shape": Option(
+            "lines (default), array, map (id -> record or texts), csv or tsv (a header, a line a"
+            " hypothesis)",
+            one_of(*SHAPES),
+            f"one of {', '.join(SHAPES)}",
+        ),
     },
 )

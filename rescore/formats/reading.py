@@ -10,6 +10,7 @@ from rescore.arguments import kind_of, refuse_unknown
 from rescore.errors import ArgumentError, FormatError
 from rescore.formats.base import Format, Skipped
 from rescore.formats.files import PathLike, head, name_of, names_in
+from rescore.formats.shapes import guess
 from rescore.registry import FORMATS, KINDS, lookup, resolve
 from rescore.types import NBest
 
@@ -47,9 +48,17 @@ def format_of(path: PathLike) -> Format[NBest]:
         native: Format[NBest] = lookup(FORMATS, "jsonl", "format")
         return native
     raise FormatError(
-        f"{name_of(path)}: its content does not prove its format; name it with --from "
-        "(`dlmrescore formats` lists them)"
+        f"{name_of(path)}: its content does not prove its format; {_advice(path)}name it with "
+        "--from (`dlmrescore formats` lists them)"
     )
+
+
+def _advice(path: PathLike) -> str:
+    """What the file looks like, with the options that confirm it; nothing if it looks like none."""
+    if os.path.isdir(path):
+        return ""
+    shape = guess(head(path, _HEAD_SIZE).decode(errors="replace"))
+    return "" if shape is None else f"it looks like {shape}; confirm that, or "
 
 
 def proven_formats(path: PathLike, kind: str, head_size: int) -> list[Format[Any]]:

@@ -3,6 +3,7 @@
 The suffix (before `.gz`) says the kind of file:
 
 - `.trn`: sclite's `words (id)`.
+- `.csv`, `.tsv`: a header with `id` and `ref`, `reference`, `text` or `transcript`.
 - `.jsonl`: objects with `id` and `ref` or `text` (native lists; lhotse supervisions, whose
   `custom.ref_text` takes precedence), or lhotse cuts.
 - anything else: Kaldi text, `id words`.
@@ -24,11 +25,16 @@ from rescore.errors import FormatError
 from rescore.formats.files import PathLike, at_line, byte_lines, name_of, not_utf8
 from rescore.formats.lhotse_manifest import REFERENCE_IDS, is_cut, reference_field, supervisions_of
 from rescore.formats.record import id_of
+from rescore.formats.shapes import table_rows
 from rescore.formats.strict_json import MISSING, decode, described, field, number
 from rescore.formats.trn import parse_trn
 from rescore.types import NBest
 
 __all__ = ["REFERENCE_IDS", "join_references", "read_references"]
+
+#: The columns of a table that may hold a reference, the first of them that is there.
+_TEXT_COLUMNS = ("ref", "reference", "text", "transcript")
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 _KALDI = re.compile(r"([^ \t]+)[ \t]*(.*)")
 
@@ -58,12 +64,7 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
         raise FormatError(
             f'{name_of(path)}: ids is "{ids}", expected one of {", ".join(REFERENCE_IDS)}'
         )
-    parse = _parser(path, ids)
-    place = at_line(path)
-    pieces: list[_Piece] = []
-    for line_number, line in byte_lines(path):
-        if line.strip():
-            pieces += parse(line, place(line_number))
+    pieces = list(_pieces(path, ids))
     if ids == "recording":
         pieces = _joined(sorted(pieces, key=attrgetter("utterance")))
     references: dict[str, str] = {}
@@ -76,6 +77,29 @@ def read_references(path: PathLike, *, ids: str = "id") -> dict[str, str]:
             )
         references[piece.utterance], places[piece.utterance] = piece.text, piece.where
     return references
+
+
+def _pieces(path: PathLike, ids: str) -> Iterator[_Piece]:
+    place, suffix = at_line(path), name_of(path).removesuffix(".gz").rpartition(".")[2]
+    if suffix in _DELIMITERS and ids == "id":
+        for line_number, row in table_rows(path, _DELIMITERS[suffix]):
+            yield _row(row, place(line_number))
+        return
+    parse = _parser(path, ids)
+    for line_number, line in byte_lines(path):
+        if line.strip():
+            yield from parse(line, place(line_number))
+
+
+def _row(row: dict[str, str], where: str) -> _Piece:
+    """The reference of one line of a table."""
+    names = [name for name in _TEXT_COLUMNS if name in row]
+    if "id" not in row or not names:
+        raise FormatError(
+            f"{where}: the columns are {', '.join(row)}, expected id and one of"
+            f" {', '.join(_TEXT_COLUMNS)}; rename them in the header"
+        )
+    return _Piece(id_of({"id": row["id"].strip()}, where), row[names[0]].strip(), where)
 
 
 def join_references(lists: Iterable[NBest], references: Mapping[str, str]) -> Iterator[NBest]:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 from rescore.errors import FormatError
-from rescore.formats.base import Format, Skipped, convert_each
+from rescore.formats.base import Format, Option, Skipped, convert_each, one_of
 from rescore.formats.files import PathLike, at_line, atomic_writer, text_lines
 from rescore.ids import each_once
 from rescore.types import Hypothesis, NBest
 
-__all__ = ["TRN", "parse_trn", "read", "write_reference_trn", "write_trn"]
+__all__ = ["TRN", "parse_trn", "read", "write", "write_reference_trn", "write_trn"]
 
 _LINE = re.compile(r"(.*)\(([^()]*)\)[ \t]*", re.DOTALL)
 _ID = re.compile(r"[^\s()]+")
@@ -36,6 +36,11 @@ def parse_trn(line: str, where: str) -> tuple[str, str]:
     if match is None or not match[2].strip():
         raise FormatError(f"{where}: there is no id at the end of the line, expected words (id)")
     return match[2].strip(), match[1].strip()
+
+
+def write(lists: Iterable[NBest], path: PathLike, *, what: str = "hyp") -> int:
+    """Write first hypotheses (`what` is hyp) or references (ref) and return their number."""
+    return write_reference_trn(lists, path) if what == "ref" else write_trn(lists, path)
 
 
 def write_trn(lists: Iterable[NBest], path: PathLike) -> int:
@@ -80,4 +85,12 @@ def _reference(nbest: NBest) -> str:
     return nbest.ref
 
 
-TRN = Format("trn", read, write_trn, help="sclite's trn: words (id), 1-best")
+TRN = Format(
+    "trn",
+    read,
+    write,
+    help="sclite's trn: words (id), 1-best",
+    write_options={
+        "what": Option("hyp (default) or ref: references", one_of("hyp", "ref"), "hyp or ref")
+    },
+)

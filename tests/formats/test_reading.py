@@ -25,7 +25,6 @@ def test_the_content_proves_the_format_or_it_has_to_be_named(tmp_path):
         "hello\n",
         "[]",
         "{}",
-        '{"id": "u", "text": "a"}\n',
         '{"id": "u", "hyps": [',
         "[" * 100_000,
     ):
