@@ -87,6 +87,8 @@ SCORERS: dict[str, str] = {
 DECODERS: dict[str, str] = {
     "ctc_greedy": "rescore.decoding.ctc:GREEDY",
     "ctc_beam": "rescore.decoding.ctc:BEAM",
+    "joint": "rescore.decoding.joint_method:JOINT",
+    "joint_mdlm": "rescore.decoding.joint_method:JOINT_MDLM",
 }
 
 #: Text normalisers: each a function `str -> str`. The config.json of a model names one, too.

@@ -103,6 +103,15 @@ class Symbols:
             return "upper"
         return "lower" if letters.islower() else None
 
+    def text_piece(self, symbol: str) -> str:
+        """How a vocabulary of text writes a symbol that spells text.
+
+        A word boundary is the mark U+2581; letters are small where all symbols are capitals.
+        """
+        if symbol == self.boundary:
+            return WORD_START
+        return symbol.lower() if self.case == "upper" else symbol
+
     def encode(self, text: str, at: str = "") -> list[int]:
         """The columns that spell a text; nothing for an empty text.
 

@@ -35,7 +35,7 @@ __all__ = ["command"]
 @decoder_options
 @run_options
 def command(path: str, method: str, output: str, settings: DecoderOptions, run: RunOptions) -> None:
-    """Make N-best lists of the posteriors in FILE, with exact scores.
+    """Make lists of hypotheses of the posteriors in FILE, with exact scores.
 
     \b
     Each list has `am`, the exact CTC score, and `ngram` with --ngram. After an interruption or a
@@ -44,9 +44,10 @@ def command(path: str, method: str, output: str, settings: DecoderOptions, run: 
 
     \b
     Example: dlmrescore decode dev.safetensors -n 100 --ngram 3gram.arpa -o nbest.jsonl
+    Jointly: dlmrescore decode dev.safetensors --method joint --model usdm_bpe -o joint.jsonl
     """
     output = run.output(output)
-    for source in (path, settings.ngram, settings.bpe, run.refs):
+    for source in (path, settings.ngram, settings.bpe, settings.model, run.refs):
         if source is not None:
             refuse_same_file(source, output)
     decoder = load_decoder(method, path, settings)

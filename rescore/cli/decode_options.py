@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import click
 
 from rescore.acoustic.prefix_beam import BeamOptions
 from rescore.acoustic.prefix_ngram import UNITS
-from rescore.cli.options import RAY_OPTIONS, collected, shard_option, uses_ray
+from rescore.cli.options import RAY_OPTIONS, SEED_RANGE, collected, shard_option, uses_ray
 from rescore.decoding.base import DecoderOptions
+from rescore.decoding.commit import CommitName
 from rescore.decoding.ctc import BEAM_PER_COUNT, COUNT
+from rescore.decoding.joint import Final, Frame, JointScales, Start, UniformSteps, Update
+from rescore.decoding.joint_method import COMMIT, COMMIT_VALUE, HIDE_BELOW
 from rescore.formats.references import REFERENCE_IDS, read_references
 from rescore.pipeline import Shard
 from rescore.pipeline.decoding import MakeDecoderEvaluator, decoder_pool
@@ -23,6 +27,7 @@ HEADINGS = {
     "--method": "Method",
     "--count": "Search",
     "--ngram": "N-gram model",
+    "--model": "Joint decoding",
     "--refs": "Output",
     "--shard": "Large runs",
 }
@@ -75,8 +80,77 @@ _NGRAM = [
     click.option("--ngram-bonus", type=float, help="Nats for each word or symbol; default: 0."),
 ]
 
+_JOINT = [
+    click.option(
+        "--model",
+        metavar="DIR",
+        help="Checkpoint of the USDM (joint) or MDLM (joint_mdlm), trained on the recogniser's "
+        "symbols.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="Torch device of its network."),
+    click.option(
+        "--ctc-scale",
+        type=click.FloatRange(0),
+        help=f"What multiplies the log-probabilities of CTC; default: {JointScales.ctc:g}.",
+    ),
+    click.option(
+        "--lm-scale",
+        type=click.FloatRange(0),
+        help=f"What multiplies those of the language model; default: {JointScales.lm:g}.",
+    ),
+    click.option(
+        "--frame",
+        type=click.Choice(get_args(Frame)),
+        help="The frame that speaks for a label, its first or its peak; default: first.",
+    ),
+    click.option(
+        "--t-start",
+        type=click.FloatRange(0, 1, min_open=True),
+        help=f"Noise level of the start; default: {UniformSteps.t_start:g}.",
+    ),
+    click.option(
+        "--steps",
+        type=click.IntRange(1),
+        help=f"Steps from there to 0, an evaluation each; default: {UniformSteps.steps}.",
+    ),
+    click.option(
+        "--update",
+        type=click.Choice(get_args(Update)),
+        help=f"What a step draws from; default: {UniformSteps.update}.",
+    ),
+    click.option(
+        "--final",
+        type=click.Choice(get_args(Final)),
+        help=f"How the last step decides; default: {UniformSteps.final}.",
+    ),
+    click.option(
+        "--start",
+        type=click.Choice(get_args(Start)),
+        help=f"Whether the draft is noised first; default: {UniformSteps.start}.",
+    ),
+    click.option(
+        "--candidates", type=click.IntRange(1), help="Transcripts drawn an utterance; default: 1."
+    ),
+    click.option("--seed", type=SEED_RANGE, help="Of the drawn numbers; default: 0."),
+    click.option(
+        "--hide-below",
+        type=click.FloatRange(0, 1),
+        help=f"joint_mdlm hides labels that CTC gives less; default: {HIDE_BELOW:g}.",
+    ),
+    click.option(
+        "--commit",
+        type=click.Choice(get_args(CommitName)),
+        help=f"Which hidden labels are decided in a round; default: {COMMIT}.",
+    ),
+    click.option(
+        "--commit-value",
+        type=float,
+        help=f"Its k, probability, factor or nats; default: {COMMIT_VALUE:g}.",
+    ),
+]
+
 #: Add the options of a method; the command gets them as `settings`, `DecoderOptions`.
-decoder_options = collected(DecoderOptions, "settings", [*_SEARCH, *_NGRAM])
+decoder_options = collected(DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT])
 
 
 @dataclass(frozen=True)

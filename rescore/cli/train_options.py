@@ -74,9 +74,10 @@ _START = [
     ),
     click.option(
         "--tokenizer",
-        type=_FILE,
-        help="A SentencePiece model (embeddings of --start-from are moved to it); "
-        "default: that of --start-from, or train one.",
+        type=click.Path(path_type=Path, exists=True),
+        help="A SentencePiece model, or a recogniser's folder or file of posteriors, for joint "
+        "decoding (embeddings of --start-from are moved to it); default: that of --start-from, or "
+        "train one.",
     ),
     click.option(
         "--vocab-size",

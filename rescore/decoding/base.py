@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from rescore.acoustic.prefix_ngram import NgramUnit
+from rescore.decoding.commit import CommitName
+from rescore.decoding.joint import Final, Frame, Start, Update
 from rescore.errors import ScoreError
 from rescore.interfaces import ChunkTask
 from rescore.registry import DECODERS, lookup
@@ -64,6 +66,17 @@ class DecoderOptions:
     ngram_scale, ngram_bonus: weight of its log-probability; nats for each unit.
     bpe: the recogniser's SentencePiece model (None: the one in the file of posteriors).
     spans: also write the symbols of a hypothesis with their times and confidences.
+    model: language model: a checkpoint directory (None: the embedded one).
+    device: torch device of its network.
+    ctc_scale, lm_scale: what the log-probabilities of the two models are multiplied by.
+    frame: which frame of a label speaks for it, its first or the one of its highest posterior.
+    candidates, seed: transcripts drawn for an utterance; the seed of their random numbers.
+    t_start, steps: noise level of the start, and steps from there to 0 (uniform states).
+    update, final, start: what a step draws from; how the last step decides; whether the draft is
+        noised first (`rescore.decoding.joint`).
+    hide_below: labels of a lower CTC confidence are hidden (masked states).
+    commit, commit_value: rule that says which of them are decided in a round, and its number
+        (`rescore.decoding.commit`).
     """
 
     count: int | None = None
@@ -75,10 +88,30 @@ class DecoderOptions:
     ngram_bonus: float | None = None
     bpe: str | None = None
     spans: bool = False
+    model: str | None = None
+    device: str = "cpu"
+    ctc_scale: float | None = None
+    lm_scale: float | None = None
+    frame: Frame | None = None
+    candidates: int | None = None
+    seed: int | None = None
+    t_start: float | None = None
+    steps: int | None = None
+    update: Update | None = None
+    final: Final | None = None
+    start: Start | None = None
+    hide_below: float | None = None
+    commit: CommitName | None = None
+    commit_value: float | None = None
 
     def absolute(self) -> DecoderOptions:
         """These options with absolute paths, for a process in another working directory."""
-        return replace(self, ngram=absolute_path(self.ngram), bpe=absolute_path(self.bpe))
+        return replace(
+            self,
+            ngram=absolute_path(self.ngram),
+            bpe=absolute_path(self.bpe),
+            model=absolute_path(self.model),
+        )
 
     @property
     def changed(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from rescore.errors import ScoreError
 
-__all__ = ["Draws", "Stream", "utterance_key"]
+__all__ = ["Draws", "SamplingDraws", "Stream", "utterance_key"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -30,6 +30,9 @@ class Stream(IntEnum):
     HIDE = 1  # whether a token is hidden or moved
     MOVE = 2  # where a moved token goes
     ORDER = 3  # the order of a chain
+    START = 4  # whether a token of a sampler's draft is noised
+    STATE = 5  # the token that a sampler's step takes
+    REMASK = 6  # whether a committed token is opened again
 
 
 def _mix(state: np.ndarray) -> np.ndarray:
@@ -95,4 +98,22 @@ class Draws:
             int(stream),
             anchors[None],
             offsets[None],
+        )
+
+
+@dataclass(frozen=True)
+class SamplingDraws:
+    """The random numbers of one candidate of a sampler: keyed by step and position, too."""
+
+    seed: int
+    utterance: int
+    candidate: int = 0
+
+    def positions(self, length: int, step: int, stream: Stream) -> np.ndarray:
+        """(length,) numbers, one a position.
+
+        Exact check: tests/diffusion/test_draws.py::test_sampling_numbers_are_independent.
+        """
+        return _hash(
+            self.seed, self.utterance, self.candidate, int(stream), step, np.arange(length)
         )

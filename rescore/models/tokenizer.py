@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -12,7 +13,7 @@ import sentencepiece
 from rescore.errors import ModelError
 from rescore.models.opening import one_line, read_file
 
-__all__ = ["Tokenizer", "read_tokenizer", "train_tokenizer"]
+__all__ = ["Tokenizer", "character_tokenizer", "read_tokenizer", "train_tokenizer"]
 
 _WORD_START = "\u2581"
 
@@ -59,20 +60,34 @@ class Tokenizer:
     def words(self, tokens: Sequence[int]) -> np.ndarray:
         """The word index of every token, (length,) int64.
 
-        A new word begins at every piece with a word-start mark and at every special id.
+        A new word begins at every piece with a word-start mark, at every special id, and at what
+        follows one: a vocabulary of characters has no mark before the first word.
         """
         ids = np.asarray(tokens, dtype=np.int64)
-        special = (ids == self.bos_id) | (ids == self.eos_id) | (ids >= self.size)
-        starts = special | self._starts[np.where(ids < self.size, ids, 0)]
-        index: np.ndarray = np.maximum(np.cumsum(starts), 1) - 1
+        starts = self._begins_word(ids) | self._is_special(ids)
+        starts[:1] = True
+        index: np.ndarray = np.cumsum(starts) - 1
         return index
 
     def count_words(self, tokens: np.ndarray) -> int:
-        """The number of words that begin in an array of piece ids of any shape.
+        """The number of words that begin in rows of token ids (..., length).
 
         Special ids begin none.
         """
-        return int(self._starts[tokens].sum())
+        return int(self._begins_word(tokens).sum())
+
+    def _begins_word(self, ids: np.ndarray) -> np.ndarray:
+        """Whether a word begins at each id of rows (..., length), bool."""
+        is_piece = ids < self.size
+        begins: np.ndarray = is_piece & self._starts[np.where(is_piece, ids, 0)]
+        begins[..., 1:] |= self._is_special(ids)[..., :-1] & ~self._is_special(ids)[..., 1:]
+        return begins
+
+    def _is_special(self, ids: np.ndarray) -> np.ndarray:
+        """Whether each id is padding, BOS, EOS or beyond the pieces (a mask), bool."""
+        ends = (self.pad_id, self.bos_id, self.eos_id)
+        special: np.ndarray = np.isin(ids, ends) | (ids >= self.size)
+        return special
 
     @property
     def special(self) -> tuple[int, int, int, int]:
@@ -103,29 +118,53 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int, sample: int = 400_000
     Raises ModelError if the text is too small for that many pieces.
     Source: Kudo 2018, arXiv:1804.10959.
     """
-    model = io.BytesIO()
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
-            model_writer=model,
+        return _train(
+            lines,
             vocab_size=vocab_size,
             model_type="unigram",
-            character_coverage=1.0,
-            pad_id=0,
-            unk_id=1,
-            bos_id=2,
-            eos_id=3,
-            normalization_rule_name="identity",
             input_sentence_size=sample,
             shuffle_input_sentence=True,
-            num_threads=1,
-            minloglevel=2,
         )
     except RuntimeError as error:
         raise ModelError(
             f"vocabulary of {vocab_size} pieces cannot be trained on this text ({error}); "
             "give more text or a smaller --vocab-size"
         ) from error
+
+
+def character_tokenizer(characters: Iterable[str]) -> Tokenizer:
+    """A vocabulary of single characters; U+2581 among them stands between words.
+
+    Raises ModelError for a piece of several characters.
+    """
+    pieces = list(characters)
+    longer = [piece for piece in pieces if len(piece) != 1]
+    if longer:
+        raise ModelError(f"a vocabulary of characters cannot have the piece {longer[0]!r}")
+    text = "".join(" " if piece == _WORD_START else piece for piece in pieces)
+    edge = text.strip()[:1]  # a space at either end would be stripped
+    return _train(
+        [edge + text + edge], vocab_size=len(pieces) + 4, model_type="char", add_dummy_prefix=False
+    )
+
+
+def _train(lines: Iterable[str], **settings: Any) -> Tokenizer:
+    """A vocabulary with our special ids, and text as it is."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        character_coverage=1.0,
+        pad_id=0,
+        unk_id=1,
+        bos_id=2,
+        eos_id=3,
+        normalization_rule_name="identity",
+        num_threads=1,
+        minloglevel=2,
+        **settings,
+    )
     return Tokenizer(model.getvalue())
 
 

@@ -18,6 +18,7 @@ from rescore.text import Normalizer, normalizer
 from rescore.train.corpus import encode_corpus, joined, read_text
 from rescore.train.options import CorpusOptions
 from rescore.train.overlap import Overlap
+from rescore.train.tokenizers import tokenizer_of
 
 __all__ = ["prepare", "read_settings"]
 
@@ -71,7 +72,7 @@ def _check_settings(ready: Path, settings: dict[str, Any], options: CorpusOption
     names = prepared.keys() | settings.keys()
     if options.tokenizer is not None:
         corpus_tokenizer = read_tokenizer(ready.with_name("tokenizer.model"))
-        if read_tokenizer(options.tokenizer).serialized == corpus_tokenizer.serialized:
+        if tokenizer_of(options.tokenizer).serialized == corpus_tokenizer.serialized:
             names -= {"tokenizer", "vocab_size"}
     changed = [name for name in sorted(names) if prepared.get(name) != settings.get(name)]
     if changed:
@@ -105,7 +106,7 @@ def read_settings(ready: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _tokenizer(options: CorpusOptions, normalize: Normalizer) -> Tokenizer:
     if options.tokenizer is not None:
-        return read_tokenizer(options.tokenizer)
+        return tokenizer_of(options.tokenizer)
     return _trained_tokenizer(read_text(options.text, normalize), options.vocab_size)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from rescore.diffusion.draws import Draws, Stream, utterance_key
+from rescore.diffusion.draws import Draws, SamplingDraws, Stream, utterance_key
 
 
 def test_numbers_are_uniform():
@@ -52,3 +52,24 @@ def test_the_numbers_are_the_same_on_every_machine():
     assert utterance_key("84-121123-0001") == utterance_key("84-121123-0001")
     numbers = Draws(seed=1, utterance=utterance_key("84-121123-0001")).tokens(2, 1, Stream.HIDE)[0]
     assert numbers.tolist() == [0.08374612689756084, 0.7525054330208221]
+
+
+def test_sampling_numbers_are_independent():
+    def drawn(seed=0, utterance=1, candidate=0, step=0, stream=Stream.STATE, length=4000):
+        draws = SamplingDraws(seed, utterance, candidate)
+        return draws.positions(length, step, stream)
+
+    u = drawn()
+    assert stats.kstest(u, "uniform").pvalue > 1e-3
+    others = [
+        drawn(seed=1),
+        drawn(utterance=2),
+        drawn(candidate=1),
+        drawn(step=1),
+        drawn(stream=Stream.START),
+        drawn(candidate=1, step=1),
+        np.roll(u, 1),
+    ]
+    for other in others:
+        assert abs(np.corrcoef(u, other)[0, 1]) < 4 / np.sqrt(len(u))
+    assert np.array_equal(drawn(length=9), u[:9])
