@@ -20,6 +20,7 @@ from torch import Tensor
 from rescore.acoustic.hub_symbols import hub_symbols
 from rescore.errors import ModelError
 from rescore.models.hub.loading import load_parts, weights_digest
+from rescore.models.opening import opening
 
 __all__ = ["HubEncoder", "load_hub_encoder"]
 
@@ -43,7 +44,8 @@ def load_hub_encoder(
     parts = load_parts(
         "AutoModelForCTC", model, remote_code, ("AutoTokenizer", "AutoFeatureExtractor")
     )
-    return HubEncoder(*parts, model=model, device=device, dtype=dtype)
+    with opening(model, "restore the files of the model", "its parts do not work together"):
+        return HubEncoder(*parts, model=model, device=device, dtype=dtype)
 
 
 class HubEncoder:

@@ -345,7 +345,7 @@ def _header_of(metadata: Mapping[str, str] | None, name: str) -> PosteriorHeader
         }
         values = msgspec.convert(decoded, _Metadata)
         header = PosteriorHeader(
-            _symbols_of(values), values.frame_shift, values.dtype, values.signature
+            _symbols_of(values, name), values.frame_shift, values.dtype, values.signature
         )
     except (msgspec.ValidationError, ValueError) as error:
         raise FormatError(
@@ -359,11 +359,11 @@ def _header_of(metadata: Mapping[str, str] | None, name: str) -> PosteriorHeader
     return header
 
 
-def _symbols_of(values: _Metadata) -> Symbols:
+def _symbols_of(values: _Metadata, name: str) -> Symbols:
     segmenter = None
     if values.segmenter is not None:
         serialized = base64.b64decode(values.segmenter.base64, validate=True)
-        segmenter = Segmenter(values.segmenter.kind, serialized)
+        segmenter = Segmenter(values.segmenter.kind, serialized, name)
     return Symbols(
         values.pieces,
         values.blank,

@@ -221,7 +221,7 @@ def read_symbols(directory: Path) -> Symbols:
         segmenter = None
         if values.word_rule == "mark":
             serialized = read_file(pieces, "the tokenizer", "restore the file")
-            segmenter = Segmenter("sentencepiece", serialized)
+            segmenter = Segmenter("sentencepiece", serialized, str(pieces))
         return Symbols(
             values.pieces,
             values.blank,

@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from rescore.errors import FormatError, ModelError, ScoreError
+from rescore.models.opening import one_line
 
 __all__ = ["WORD_START", "Segmenter", "SegmenterKind", "Symbols", "WordRule", "WordSpan"]
 
@@ -28,14 +29,22 @@ WORD_START = "\u2581"
 
 @dataclass(frozen=True)
 class Segmenter:
-    """Cuts text into pieces: a serialised SentencePiece model, or a `tokenizer.json`."""
+    """Cuts text into pieces: a serialised SentencePiece model, or a `tokenizer.json`.
+
+    `where` is the file that it was in, for messages.
+    """
 
     kind: SegmenterKind
     serialized: bytes = field(repr=False)
+    where: str = field(default="", compare=False)
 
     def pieces(self, text: str) -> list[str]:
         """The pieces of a text. Raises ModelError if the model cannot be read."""
-        return _segment(self.kind, self.serialized)(text)
+        try:
+            segment = _segment(self.kind, self.serialized)
+        except ModelError as error:
+            raise ModelError(f"{self.where}: {error}" if self.where else str(error)) from error
+        return segment(text)
 
 
 class WordSpan(NamedTuple):
@@ -178,7 +187,9 @@ def _segment(kind: SegmenterKind, serialized: bytes) -> Callable[[str], list[str
         try:
             processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
         except (RuntimeError, ValueError) as error:
-            raise ModelError(f"not a SentencePiece model ({error}); give another file") from error
+            raise ModelError(
+                f"not a SentencePiece model ({one_line(error)}); give another file"
+            ) from error
         return lambda text: list(processor.encode(text, out_type=str))
     try:
         import tokenizers  # noqa: PLC0415 - comes with transformers
@@ -186,5 +197,8 @@ def _segment(kind: SegmenterKind, serialized: bytes) -> Callable[[str], list[str
         raise ModelError(
             "this recogniser's pieces need tokenizers; pip install 'dlmrescore[hf]'"
         ) from error
-    tokenizer = tokenizers.Tokenizer.from_str(serialized.decode())
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(serialized.decode())
+    except Exception as error:  # all that tokenizers raises
+        raise ModelError(f"not a tokenizer.json ({one_line(error)}); give another file") from error
     return lambda text: list(tokenizer.encode(text, add_special_tokens=False).tokens)

@@ -261,7 +261,7 @@ def with_segmenter(symbols: Symbols, path: str | None) -> Symbols:
     import sentencepiece  # noqa: PLC0415 - slow to import
 
     try:
-        segmenter = Segmenter("sentencepiece", read_bytes(path))
+        segmenter = Segmenter("sentencepiece", read_bytes(path), str(path))
         processor = sentencepiece.SentencePieceProcessor(model_proto=segmenter.serialized)
     except FormatError as error:
         raise ModelError(str(error)) from error

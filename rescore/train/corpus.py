@@ -21,6 +21,7 @@ from torch import Tensor
 from rescore.errors import FormatError, TrainError
 from rescore.formats.bounded import explained
 from rescore.formats.files import make_folder, text_lines
+from rescore.models.opening import one_line
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import Normalizer
 
@@ -136,9 +137,9 @@ def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
         tokens = np.memmap(directory / "tokens.bin", dtype=_token_type(tokenizer), mode="r")
         offsets = np.load(directory / "offsets.npy", mmap_mode="r")
         is_whole = are_offsets(offsets, len(tokens)) and int(tokens.max()) < tokenizer.size
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except Exception as error:  # damaged arrays raise anything, also errors of tokens
         raise TrainError(
-            f"{directory}: cannot read the tokenised text ({error}); "
+            f"{directory}: cannot read the tokenised text ({one_line(error)}); "
             "delete the corpus folder to prepare it again"
         ) from error
     if not is_whole:

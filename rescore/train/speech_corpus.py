@@ -30,6 +30,7 @@ from rescore.acoustic.recogniser import (
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import TrainError
 from rescore.formats.files import make_folder, replace_file
+from rescore.models.opening import one_line
 from rescore.models.speech_network import output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
 from rescore.text import normalizer
@@ -249,8 +250,10 @@ def open_speech(directory: Path, bins: int, versions: int, symbols: int) -> Spee
             and corpus.targets.dtype == np.int32
             and 0 <= corpus.targets.min() <= corpus.targets.max() < symbols
         )
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise TrainError(f"{directory}: cannot read the features ({error}); {advice}") from error
+    except Exception as error:  # damaged arrays raise anything, also errors of tokens
+        raise TrainError(
+            f"{directory}: cannot read the features ({one_line(error)}); {advice}"
+        ) from error
     if not is_whole:
         raise TrainError(f"{directory}: its files do not belong together; {advice}")
     return corpus

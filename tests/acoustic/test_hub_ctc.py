@@ -155,6 +155,11 @@ def changed(folder, name, **values):
     [
         ("config.json", {"pad_token_id": 3}, "the blank is padding, id 3 in config.json but 0"),
         ("preprocessor_config.json", {"sampling_rate": 16001}, "a whole number of samples"),
+        (
+            "preprocessor_config.json",
+            {"padding_side": 0},
+            "its parts do not work together (Invalid",
+        ),
         ("config.json", {"model_type": "bert"}, "cannot load a Hugging Face model"),
     ],
 )

@@ -90,6 +90,18 @@ def test_pieces_without_their_model_cannot_be_encoded():
 
 
 @pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("sentencepiece", "not a SentencePiece model"), ("tokenizers", "not a tokenizer.json")],
+)
+def test_a_damaged_model_is_one_line_that_names_its_file(kind, reason):
+    segmenter = Segmenter(kind, b"x", "dev.safetensors")
+    with pytest.raises(ModelError, match=rf"^dev\.safetensors: {reason} \(.*\); give another") as e:
+        segmenter.pieces("a")
+    assert "\n" not in str(e.value)
+    assert segmenter == Segmenter(kind, b"x", "elsewhere")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((("a", "b"), 2), "blank is column 2, expected 0 to 1"),

@@ -170,6 +170,7 @@ def test_a_damaged_corpus_is_one_line(file, damage, tmp_path):
         ("offsets.npy", lambda whole: np.concatenate([[0], whole[:0:-1][1:], whole[-1:]])),
         ("offsets.npy", lambda whole: whole + 0.0),
         ("offsets.npy", lambda whole: whole[None]),
+        ("header", lambda data: data.replace(b"{", b"(")),
         ("tokens.bin", lambda whole: whole + np.uint16(64)),
     ],
 )
@@ -177,6 +178,8 @@ def test_sentences_and_tokens_that_cannot_be_are_one_line(file, values, tmp_path
     part = prepared(tmp_path) / "train"
     if file == "tokens.bin":
         values(np.fromfile(part / file, np.uint16)).tofile(part / file)
+    elif file == "header":
+        (part / "offsets.npy").write_bytes(values((part / "offsets.npy").read_bytes()))
     else:
         np.save(part / file, values(np.load(part / file)))
     with pytest.raises(TrainError, match=r"train: .*delete the corpus folder"):

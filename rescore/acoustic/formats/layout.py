@@ -127,7 +127,7 @@ def read_symbols(
         boundary = next((symbol for symbol in _BOUNDARIES if symbol in pieces), None)
     special = {k for k, piece in enumerate(pieces) if _SPECIAL.fullmatch(piece)}
     special -= {column, pieces.index(boundary) if boundary in pieces else column}
-    segmenter = None if bpe is None else Segmenter("sentencepiece", read_bytes(bpe))
+    segmenter = None if bpe is None else Segmenter("sentencepiece", read_bytes(bpe), str(bpe))
     try:
         return Symbols(
             tuple(pieces),
