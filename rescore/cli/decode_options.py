@@ -99,6 +99,12 @@ _JOINT = [
         help=f"What multiplies those of the language model; default: {JointScales.lm:g}.",
     ),
     click.option(
+        "--drafts",
+        type=click.IntRange(1),
+        help="Transcripts to begin with: the greedy one and the best others of a beam search, "
+        "which have other lengths; default: 1.",
+    ),
+    click.option(
         "--frame",
         type=click.Choice(get_args(Frame)),
         help="The frame that speaks for a label, its first or its peak; default: first.",

@@ -69,6 +69,7 @@ class DecoderOptions:
     model: language model: a checkpoint directory (None: the embedded one).
     device: torch device of its network.
     ctc_scale, lm_scale: what the log-probabilities of the two models are multiplied by.
+    drafts: transcripts to begin with: the greedy one, and the best others of a beam search.
     frame: which frame of a label speaks for it, its first or the one of its highest posterior.
     candidates, seed: transcripts drawn for an utterance; the seed of their random numbers.
     t_start, steps: noise level of the start, and steps from there to 0 (uniform states).
@@ -92,6 +93,7 @@ class DecoderOptions:
     device: str = "cpu"
     ctc_scale: float | None = None
     lm_scale: float | None = None
+    drafts: int | None = None
     frame: Frame | None = None
     candidates: int | None = None
     seed: int | None = None

@@ -3,23 +3,27 @@
     joint       CTC with a USDM: `rescore.decoding.joint.joint_uniform`
     joint_mdlm  CTC with an MDLM: `rescore.decoding.joint.joint_masked`
 
-A list holds what joint decoding makes of an utterance, first candidate first, and then the greedy
-transcript that it began with, each text once and with its exact CTC score.
+A list holds what joint decoding makes of an utterance and then the drafts that it began with: the
+greedy transcript, and where more drafts are asked for the best others of a beam search, which have
+other lengths. Each text is there once, with its exact CTC score.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 
+from rescore.acoustic.ctc_paths import LabelledPath, align
 from rescore.acoustic.posteriors import Posteriors
+from rescore.acoustic.prefix_beam import BeamOptions, prefix_beam_search
 from rescore.decoding.base import DecoderFamily, DecoderOptions
 from rescore.decoding.canvas import Canvas
 from rescore.decoding.commit import CommitName, commit_rule
-from rescore.decoding.ctc import greedy_transcript
+from rescore.decoding.ctc import BEAM_PER_COUNT, greedy_transcript
 from rescore.decoding.driver import Sampler, run_samplers
 from rescore.decoding.joint import (
     Draft,
@@ -36,7 +40,7 @@ from rescore.diffusion.masked import mask_symbol
 from rescore.scorers.denoising import DenoisingModel, open_denoiser
 from rescore.scorers.options import ScorerOptions
 
-__all__ = ["JOINT", "JOINT_MDLM", "ctc_draft"]
+__all__ = ["JOINT", "JOINT_MDLM", "ctc_draft", "draft_paths"]
 
 #: Labels that CTC gives less than this are hidden; so many nats may be decided at once.
 HIDE_BELOW = 0.9
@@ -46,16 +50,17 @@ COMMIT_VALUE = 0.1
 #: The sampler of a draft of an utterance, by its id and the number of the candidate.
 MakeSampler = Callable[[Draft, str, int], Sampler[Canvas]]
 
-_SHARED = frozenset({"bpe", "ctc_scale", "device", "frame", "lm_scale", "model", "spans"})
+_SHARED = frozenset({"bpe", "ctc_scale", "device", "drafts", "frame", "lm_scale", "model", "spans"})
 
 
-def ctc_draft(posteriors: Posteriors, vocabulary: JointVocabulary, frame: Frame) -> Draft:
-    """The greedy transcript of an utterance as a draft.
+def ctc_draft(
+    posteriors: Posteriors, path: LabelledPath, vocabulary: JointVocabulary, frame: Frame
+) -> Draft:
+    """The transcript of a path as a draft.
 
     `frame` says which frame of a label speaks for it: its first, or the one of its highest
     posterior.
     """
-    path = greedy_transcript(posteriors)
     frames = path.first if frame == "first" else path.peak
     tokens = vocabulary.to_tokens(path.labels.tolist())
     editable = np.ones(len(tokens), dtype=bool)
@@ -64,34 +69,64 @@ def ctc_draft(posteriors: Posteriors, vocabulary: JointVocabulary, frame: Frame)
     return Draft(Canvas.of(tokens, editable), rows, path.confidence)
 
 
+def draft_paths(utterances: Sequence[Posteriors], count: int) -> list[list[LabelledPath]]:
+    """The greedy path of every utterance, and the best paths of the likeliest other texts.
+
+    `count` paths at most; the texts are those of a prefix beam search, so they have other lengths.
+    """
+    paths = [[greedy_transcript(posteriors)] for posteriors in utterances]
+    if count == 1:
+        return paths
+    rows = [posteriors.log_probs for posteriors in utterances]
+    symbols = utterances[0].symbols
+    beam = BeamOptions(BEAM_PER_COUNT * count)
+    beams = prefix_beam_search(rows, symbols.blank, beam, never=sorted(symbols.special))
+    for of_one, prefixes, log_probs in zip(paths, beams, rows, strict=True):
+        greedy = tuple(of_one[0].labels.tolist())
+        others = [prefix.labels for prefix in prefixes if prefix.labels != greedy]
+        of_one += [align(log_probs, labels, symbols.blank) for labels in others[: count - 1]]
+    return paths
+
+
 @dataclass(frozen=True)
 class JointSearch:
-    """A `Search`: the transcripts that samplers make of the greedy ones."""
+    """A `Search`: what samplers make of `drafts` transcripts, each `candidates` times."""
 
     origin: str
     model: DenoisingModel
     vocabulary: JointVocabulary
     frame: Frame
+    drafts: int
     candidates: int
     sampler: MakeSampler
     device: str
 
     def __call__(self, utterances: Sequence[Posteriors], /) -> list[list[Proposal]]:
-        """Candidates in their order, then the draft."""
-        drafts = [ctc_draft(utterance, self.vocabulary, self.frame) for utterance in utterances]
+        """What becomes of the greedy text, of the other drafts, and the drafts themselves."""
+        drafts = [
+            [ctc_draft(posteriors, path, self.vocabulary, self.frame) for path in paths]
+            for posteriors, paths in zip(
+                utterances, draft_paths(utterances, self.drafts), strict=True
+            )
+        ]
         samplers = [
-            self.sampler(draft, utterance.id, candidate)
-            for draft, utterance in zip(drafts, utterances, strict=True)
+            self.sampler(draft, posteriors.id, number * self.candidates + candidate)
+            for of_one, posteriors in zip(drafts, utterances, strict=True)
+            for number, draft in enumerate(of_one)
             for candidate in range(self.candidates)
         ]
         canvases = iter(run_samplers(self.model.denoiser, samplers, device=self.device))
-        return [
-            [
-                *(self._proposal(next(canvases), self.origin) for _ in range(self.candidates)),
-                self._proposal(draft.canvas, "ctc_greedy"),
-            ]
-            for draft in drafts
-        ]
+        proposals = []
+        for of_one in drafts:
+            decoded = itertools.islice(canvases, len(of_one) * self.candidates)
+            proposals.append(
+                [
+                    *(self._proposal(canvas, self.origin) for canvas in decoded),
+                    self._proposal(of_one[0].canvas, "ctc_greedy"),
+                    *(self._proposal(draft.canvas, "ctc_beam") for draft in of_one[1:]),
+                ]
+            )
+        return proposals
 
     def _proposal(self, canvas: Canvas, origin: str) -> Proposal:
         return Proposal(self.vocabulary.to_labels(canvas.tokens[canvas.editable]), origin)
@@ -138,16 +173,20 @@ def _decoder(
 ) -> PosteriorDecoder:
     """The decoder of a file. Raises ModelError if its symbols are not those of the model."""
     scorer, scales = ctc_scorer(path, options), _scales(options)
-    frame, candidates = options.frame or "first", options.candidates or 1
+    frame, drafts = options.frame or "first", options.drafts or 1
+    candidates = options.candidates or 1
     vocabulary = joint_vocabulary(
         scorer.spelling.symbols, model.vocabulary.tokenizer, model.denoiser.vocab_size, path
     )
-    search = JointSearch(name, model, vocabulary, frame, candidates, sampler, options.device)
+    search = JointSearch(
+        name, model, vocabulary, frame, drafts, candidates, sampler, options.device
+    )
     settings = {
         "lm": model.digest,
         "ctc_scale": scales.ctc,
         "lm_scale": scales.lm,
         "frame": frame,
+        "drafts": drafts,
         "candidates": candidates,
         **settings,
     }
@@ -156,7 +195,7 @@ def _decoder(
         scorer,
         search,
         settings,
-        candidates + 1,
+        drafts * (candidates + 1),
         spans=options.spans,
         sort=False,
         device=options.device,

@@ -242,6 +242,7 @@ VALUES = {
     "device": "meta",
     "ctc_scale": 0.5,
     "lm_scale": 0.5,
+    "drafts": 2,
     "frame": "peak",
     "candidates": 2,
     "seed": 1,

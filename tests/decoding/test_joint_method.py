@@ -16,7 +16,7 @@ from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.symbols import Segmenter, Symbols
 from rescore.decoding.base import DecoderOptions, load_decoder
 from rescore.decoding.ctc import greedy_transcript
-from rescore.decoding.joint_method import ctc_draft
+from rescore.decoding.joint_method import ctc_draft, draft_paths
 from rescore.decoding.vocabulary import joint_vocabulary
 from rescore.errors import ModelError, ScoreError
 from rescore.models.checkpoint import Checkpoint, save
@@ -74,7 +74,8 @@ def test_a_draft_says_what_ctc_says_without_its_blank(tmp_path):
     tokenizer = tokenizer_of(tmp_path / "p.safetensors")
     shared = joint_vocabulary(LETTERS, tokenizer, tokenizer.size + 1, "p")
     for frame in ("first", "peak"):
-        draft, path = ctc_draft(posteriors, shared, frame), greedy_transcript(posteriors)
+        path = greedy_transcript(posteriors)
+        draft = ctc_draft(posteriors, path, shared, frame)
         p = np.exp(draft.ctc)
         np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
         assert (p[:, [0, 1, 2, 3, -1]] == 0).all()  # padding, unknown, BOS, EOS, mask
@@ -107,6 +108,23 @@ def test_a_list_is_the_joint_transcript_and_its_draft_with_exact_scores(method):
         exact = text_log_probs(file[nbest.id].log_probs, labels, 0)
         assert [hyp.scores["am"] for hyp in nbest.hyps] == exact.tolist()
     assert changed  # a random language model of this weight moves something
+
+
+def test_more_drafts_bring_other_lengths():
+    logits = np.random.default_rng(2).normal(scale=2, size=(14, len(LETTERS)))
+    rows = (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype(np.float32)
+    vague = Posteriors("vague", rows, LETTERS, 0.04)
+    write_posteriors([vague], "vague.safetensors")
+    [paths] = draft_paths([vague], 8)
+    assert paths[0].labels.tolist() == greedy_transcript(vague).labels.tolist()
+    texts = [tuple(path.labels.tolist()) for path in paths]
+    assert len(set(texts)) == 8
+    assert len(set(map(len, texts))) > 1
+    [single] = decoded(path="vague.safetensors")
+    [nbest] = decoded(path="vague.safetensors", drafts=8)
+    assert nbest.hyps[0] == single.hyps[0]
+    assert len({len(hyp.text) for hyp in nbest.hyps}) > 1
+    assert {hyp.raw["origin"] for hyp in nbest.hyps} == {"joint", "ctc_greedy", "ctc_beam"}
 
 
 def test_candidates_are_drawn_by_seed_and_utterance_whatever_the_company():
