@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rescore.api.weights import (
         fuse,
         load_weights,
+        pool,
         save_weights,
         sweep,
         tune,
@@ -40,6 +41,7 @@ __all__ = [
     "load_scorer",
     "load_weights",
     "nbest",
+    "pool",
     "read",
     "run",
     "save_weights",
@@ -64,6 +66,7 @@ _HOME = {
     "load_scorer": "rescore.api.scoring",
     "load_weights": "rescore.api.weights",
     "nbest": "rescore.api.lists",
+    "pool": "rescore.api.weights",
     "read": "rescore.api.lists",
     "run": "rescore.api.experiments",
     "save_weights": "rescore.api.weights",

@@ -17,6 +17,7 @@ COMMANDS = [
     "check",
     "score",
     "merge",
+    "pool",
     "tune",
     "sweep",
     "fuse",

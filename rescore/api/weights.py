@@ -12,7 +12,16 @@ from rescore import fusion
 from rescore.arguments import kind_of, refuse_unknown
 from rescore.errors import ArgumentError
 from rescore.formats.in_memory import ListLike, as_lists
-from rescore.fusion import Base, DevSet, Fusion, SearchSettings, Sweep, SweepSettings, tune_arrays
+from rescore.fusion import (
+    Base,
+    DevSet,
+    Fusion,
+    SearchSettings,
+    Sweep,
+    SweepSettings,
+    pooling,
+    tune_arrays,
+)
 from rescore.fusion.weights import load as load_weights
 from rescore.fusion.weights import save as save_weights
 from rescore.types import NBest
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from rescore.fusion.descent import SearchKeywords
     from rescore.fusion.sweep import SweepKeywords
 
-__all__ = ["fuse", "load_weights", "save_weights", "sweep", "tune", "tune_arrays"]
+__all__ = ["fuse", "load_weights", "pool", "save_weights", "sweep", "tune", "tune_arrays"]
 
 
 def tune(
@@ -67,6 +76,17 @@ def fuse(
     return fusion.fuse(
         as_lists(lists, "fuse"), weights, decision, temperature, posteriors=posteriors
     )
+
+
+def pool(
+    systems: Mapping[str, Iterable[ListLike]],
+    weights: Sequence[float] | None = None,
+    *,
+    keep_incomplete: bool = False,
+) -> Iterator[NBest]:
+    """Yield the lists of several systems joined by text: see `rescore.fusion.pooling.pool`."""
+    lists = {name: as_lists(of_one, f"pool, {name}") for name, of_one in systems.items()}
+    return pooling.pool(lists, weights, keep_incomplete=keep_incomplete)
 
 
 def sweep(

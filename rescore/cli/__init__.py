@@ -31,6 +31,7 @@ _COMMANDS = {
     "check": "Inspect lists before you spend compute.",
     "score": "Add a language-model score to every hypothesis.",
     "merge": "Join the scored shards of one run.",
+    "pool": "Join the lists of several systems, by text.",
     "tune": "Find the scales with the fewest errors on dev lists.",
     "sweep": "Count errors on a grid of scales: CSV, curve, heat map.",
     "fuse": "Reorder lists by the tuned total score.",

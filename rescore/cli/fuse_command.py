@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import click
 
@@ -12,6 +12,7 @@ from rescore.cli.options import input_options, named, output_option
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.formats.trn import write_trn
+from rescore.fusion.consensus import consensus_lists
 from rescore.types import NBest
 
 __all__ = ["command"]
@@ -46,6 +47,11 @@ __all__ = ["command"]
     help="Also write the probability of each hypothesis, and of each word of the winner.",
 )
 @click.option(
+    "--consensus",
+    type=click.Path(dir_okay=False),
+    help="Also write the word-by-word vote of each list, as lists of one hypothesis.",
+)
+@click.option(
     "--trn", type=click.Path(dir_okay=False), help="Also write the winners as sclite trn."
 )
 def command(
@@ -55,6 +61,7 @@ def command(
     decision: str,
     temperature: float | None,
     posteriors: bool,
+    consensus: str | None,
     trn: str | None,
 ) -> None:
     """Reorder LISTS by the total score, the winner first, and add `total` to the scores.
@@ -64,29 +71,51 @@ def command(
     """
     lists = source.reader(output)
     refuse_same_file(weights, output)
-    fused = fusion.fuse(lists, fusion.load(weights), decision, temperature, posteriors=posteriors)
-    if trn is None:
-        jsonl.write(fused, output)
-        return
-    for other in (source.path, weights, source.refs, output):
-        if other is not None:
-            refuse_same_file(other, trn)
-    if trn == output:
-        raise click.UsageError("the lists and --trn cannot both go to standard output; give -o")
-    _write_both(fused, output, trn)
+    also = {"--trn": trn, "--consensus": consensus}
+    _refuse_clashes(also, (source.path, weights, source.refs, output))
+    fused = fusion.fuse(
+        lists,
+        fusion.load(weights),
+        decision,
+        temperature,
+        posteriors=posteriors or consensus is not None,
+    )
+    _write(fused, output, trn, consensus)
 
 
-def _write_both(fused: Iterable[NBest], output: str, trn: str) -> None:
-    """Write the lists as they come, and the winners, whose texts alone stay in memory.
+def _refuse_clashes(also: Mapping[str, str | None], others: Sequence[str | None]) -> None:
+    """Refuse a further output that is an input, or another output."""
+    given = {flag: path for flag, path in also.items() if path is not None}
+    for flag, path in given.items():
+        for other in others:
+            if other is not None:
+                refuse_same_file(other, path)
+        if path == others[-1]:
+            raise click.UsageError(
+                f"the lists and {flag} cannot both go to standard output; give -o"
+            )
+    if len(set(given.values())) < len(given):
+        raise click.UsageError(f"{' and '.join(given)} cannot both be {path}; give each its own")
 
-    The trn is complete before the lists appear, so a failure leaves no lists.
+
+def _write(fused: Iterable[NBest], output: str, trn: str | None, consensus: str | None) -> None:
+    """Write the lists as they come, then what is made of them, whose texts alone stay in memory.
+
+    The further outputs are complete before the lists appear, so a failure leaves no lists.
     """
     winners: list[NBest] = []
+    votes: list[NBest] = []
 
     def collecting() -> Iterator[NBest]:
         for nbest in fused:
-            winners.append(NBest(nbest.id, nbest.hyps[:1], where=nbest.where))
+            if trn is not None:
+                winners.append(NBest(nbest.id, nbest.hyps[:1], where=nbest.where))
+            if consensus is not None:
+                votes.extend(consensus_lists([nbest]))
             yield nbest
-        write_trn(winners, trn)
+        if consensus is not None:
+            jsonl.write(votes, consensus)
+        if trn is not None:
+            write_trn(winners, trn)
 
     jsonl.write(collecting(), output)

@@ -93,6 +93,7 @@ CASES = {
     "merge": _case(
         "merge in/shard.0.jsonl in/shard.1.jsonl --lists in/dev.jsonl -o out.jsonl", "out.jsonl"
     ),
+    "pool": _case("pool a=in/dev.jsonl b=in/dev.jsonl -o out.jsonl", "out.jsonl"),
     "tune": _case("tune in/dev.jsonl --scores am,ngram --restarts 2 -o fusion.json", "fusion.json"),
     "sweep": _case(
         "sweep in/dev.jsonl --scale ngram=0:1:0.5 --resamples 10 -o out.csv --plot out.png",
@@ -100,6 +101,10 @@ CASES = {
     ),
     "fuse": _case(
         "fuse in/test.jsonl --fusion in/fusion.json -o best.jsonl --trn hyp.trn", "best.jsonl"
+    ),
+    "fuse to a consensus": _case(
+        "fuse in/test.jsonl --fusion in/fusion.json -o best.jsonl --consensus out.jsonl",
+        "out.jsonl",
     ),
     "eval": _case("eval in/test.jsonl --baseline in/test.jsonl -o out.json", "out.json"),
     "run": _case(f"run {_RUN} --scorers ar@in/ar,usdm:pll@in/usdm", "results", is_folder=True),
