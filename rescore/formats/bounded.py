@@ -92,7 +92,7 @@ class Limits:
     @property
     def inflated(self) -> int:
         """The bytes that any gzip stream may give, however small it is."""
-        return self.line // 16
+        return self.line // 64
 
 
 #: The limits of this process; the commands set them (--max-line, --max-file).

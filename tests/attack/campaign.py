@@ -31,7 +31,7 @@ from mutations import HOSTILE  # noqa: E402
 from targets import TARGETS  # noqa: E402
 from worker import SECONDS  # noqa: E402
 
-__all__ = ["Case", "attack", "hostile_cases", "mutations"]
+__all__ = ["Case", "attack", "hostile_cases", "mixed", "mutations"]
 
 #: Seconds after which a worker that does not answer is killed. It stops itself after `SECONDS` of
 #: processor time, unless it waits or is inside a library; and the machine may be busy.
@@ -64,6 +64,16 @@ def mutations(seed: int, targets: Iterable[str] = TARGETS) -> Iterator[Case]:
         for name in names:
             if turn % 4 == 0 or not name.startswith(SLOW):
                 yield Case(name, None, chance.randrange(2**48))
+
+
+def mixed(hostile: list[Case], damage: Iterable[Case], seed: int) -> Iterator[Case]:
+    """One hostile file, three cases of damage, and so on; then what is left of either."""
+    random.Random(seed).shuffle(hostile)
+    rest = iter(damage)
+    for case in hostile:
+        yield case
+        yield from itertools.islice(rest, 3)
+    yield from rest
 
 
 class _Worker:
@@ -128,10 +138,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--hostile", choices=sorted(HOSTILE), help="with --repeat: the file")
     chosen = parser.parse_args(arguments)
     targets = chosen.target or list(TARGETS)
-    cases: Iterator[Case] = itertools.chain(
-        [] if chosen.random_only else hostile_cases(targets),
-        itertools.islice(mutations(chosen.seed, targets), chosen.cases),
-    )
+    hostile = [] if chosen.random_only else hostile_cases(targets)
+    damage = itertools.islice(mutations(chosen.seed, targets), chosen.cases)
+    cases = mixed(hostile, damage, chosen.seed)
     if chosen.repeat is not None:
         cases = iter([Case(target, chosen.hostile, chosen.repeat) for target in targets])
     tried, faults = attack(cases, time.monotonic() + 60 * chosen.minutes)

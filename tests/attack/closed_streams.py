@@ -29,7 +29,7 @@ KINDS: tuple[Stream, ...] = tuple(kind for kind in get_args(Stream) if kind != "
 
 def to_standard_output(case: Case) -> tuple[str, ...]:
     """The command line without its output option, where it can go without."""
-    if case.output is None or case.is_folder:
+    if case.output is None or case.is_required:
         return case.argv
     place = case.argv.index(case.output)
     if case.argv[place - 1] == "--json":
@@ -50,7 +50,7 @@ def stream_faults(case: Case, forks: Forks, folder: Path) -> Iterator[str]:
             yield f"standard error {kind}: {whole} {done}"
     for kind in KINDS:
         done = forks.run(to_standard_output(case), folder / f"stdout-{kind}", stdout=kind)
-        writes_none = case.is_folder and not whole.out
+        writes_none = case.is_required and not whole.out
         if done.status if writes_none else _output_fault(done, kind):
             yield f"standard output {kind}: {done}"
 

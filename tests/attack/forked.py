@@ -7,7 +7,8 @@ A fork begins like a new process: it gets its standard streams (files, closed, f
 without a reader), its working folder, and default signals. `Stop` ends it: with a signal after some
 seconds, or with SIGKILL at its n-th step on disk. Seconds count from the command's own start, and
 no signal is sent before it or after the command's end. What a fork has imported, its parent imports
-before the next one: some libraries take ten seconds.
+before the next one: some libraries take ten seconds. `strace` are options of strace, under which
+the command runs from its start on.
 
 This file is also the program of that process: it reads one request a line and answers each with the
 exit status, minus the signal if one ended it.
@@ -32,11 +33,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Done", "Forks", "Stop", "Stream"]
+__all__ = ["COUNTER", "Done", "Forks", "Stop", "Stream"]
 
 #: What a standard stream may be: a file in the working folder (read or written), closed, a full
 #: device, or a pipe whose other end is closed.
 Stream = Literal["file", "closed", "full", "pipe"]
+
+#: The descriptor to which a fork writes its steps: not where a file of the command may land.
+COUNTER = 100
 
 _TIME_LIMIT = 120.0  # seconds of one command
 
@@ -86,6 +90,7 @@ class Forks:
         stderr: Stream = "file",
         stop: Stop | None = None,
         ignored: tuple[int, ...] = (),
+        strace: tuple[str, ...] = (),
     ) -> Done:
         """Run one command line in `folder`, which is made if need be."""
         folder.mkdir(exist_ok=True)
@@ -99,6 +104,7 @@ class Forks:
             "streams": [stdin, stdout, stderr],
             "stop": None if stop is None else asdict(stop),
             "ignored": list(ignored),
+            "strace": list(strace),
         }
         assert self._server.stdin is not None
         assert self._server.stdout is not None
@@ -149,7 +155,7 @@ def _import_everything() -> None:
     gc.freeze()  # a fork that collects garbage copies no page of what is there
 
 
-_RUNNING, _ENDED = 1, 2  # where a fork is, in the first byte that it shares with its parent
+_RUNNING, _ENDED = 1, 2  # where a fork is: the first byte that it shares with its parent
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -158,7 +164,7 @@ class _Child:
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
-        self.stage = mmap.mmap(-1, 1)  # shared
+        self.stage = mmap.mmap(-1, 2)  # shared; the second byte: whether it may begin
         self.status: int | None = None
         self.imported = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `modules` closes it
         self._steps, self.counter = os.pipe()
@@ -184,6 +190,15 @@ class _Child:
             else:
                 time.sleep(0.001)
 
+    def trace(self, options: list[str]) -> None:
+        """Put it under strace, or not if there are no options, and let it begin."""
+        if options:
+            tracer = subprocess.Popen(["strace", "-f", "-qq", "-p", str(self._pid), *options])
+            status = Path(f"/proc/{self._pid}/status")
+            self.wait(until=lambda: "TracerPid:\t0" not in status.read_text())
+            assert tracer.poll() is None
+        self.stage[1] = 1
+
     def send(self, number: int) -> None:
         """Send a signal, if the command has begun and has not ended."""
         if self.status is None and self.stage[0] == _RUNNING:
@@ -205,6 +220,7 @@ def _forked(request: dict[str, Any]) -> dict[str, Any]:
     """Fork, end the child as asked, and wait for it."""
     stop = request["stop"] and Stop(**request["stop"])
     child = _Child(request)
+    child.trace(request["strace"])
     child.wait(until=lambda: child.stage[0] >= _RUNNING)
     started = time.monotonic()
     if stop and stop.seconds is not None:
@@ -240,7 +256,7 @@ def _be_command(request: dict[str, Any], child: _Child) -> None:
         signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
     if signal.SIGINT not in request["ignored"]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    counter = os.dup2(child.counter, 100)  # not where a file of the command may land
+    counter = os.dup2(child.counter, COUNTER)
     for number, kind in enumerate(request["streams"]):
         _open_stream(number, kind)
     _count_steps(counter, request["stop"] and request["stop"]["step"])
@@ -254,6 +270,8 @@ def _status(stage: mmap.mmap) -> int:
     """Run the command line; return its exit status. No signal arrives before it or after it."""
     from rescore.cli import main  # noqa: PLC0415
 
+    while not stage[1]:
+        time.sleep(0.001)
     try:
         try:
             stage[0] = _RUNNING

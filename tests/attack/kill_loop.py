@@ -4,24 +4,28 @@
 
 A command is killed by SIGKILL, SIGTERM, SIGINT or SIGHUP at random moments, up to three times
 before it may end; `--steps` kills it by SIGKILL before and after each of its calls that touch the
-disk instead. Prints a table and returns 1 if there are faults.
+disk instead, and `--calls` at each system call that does, by strace. Prints a table and returns 1
+if there are faults.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import re
 import shutil
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from forked import Done, Forks, Stop
+from forked import COUNTER, Done, Forks, Stop
 from small_commands import AUDIO, CASES, Case, contents, make_audio, make_inputs, timeless
 
 __all__ = ["SIGNALS", "Tally", "Victim"]
@@ -29,6 +33,12 @@ __all__ = ["SIGNALS", "Tally", "Victim"]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _KILLS_A_RUN = 3
+
+#: System calls that change what is on the disk, or open it.
+_CALLS = (
+    *("openat", "write", "pwrite64", "ftruncate", "fallocate", "fsync", "fdatasync", "flock"),
+    *("mkdir", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "link", "symlink"),
+)
 
 
 @dataclass
@@ -75,6 +85,21 @@ class Victim:
         self._count(done, signal.SIGKILL)
         self._end(f"step {step}")
 
+    def kill_at_calls(self) -> None:
+        """Kill a fresh run at each of its system calls that touch the disk, then let it end."""
+        log = self._folder.with_name("calls")
+        trace = f"trace={','.join(_CALLS)}"
+        self._begin()
+        self._forks.run(self._case.argv, self._folder, strace=("-o", str(log), "-e", trace))
+        for name, number in _changing_calls(log.read_text()):
+            self._begin()
+            inject = f"inject={name}:signal=SIGKILL:when={number}"
+            strace = ("-o", os.devnull, "-e", f"trace={name}", "-e", inject)
+            done = self._forks.run(self._case.argv, self._folder, strace=strace)
+            if done.status:  # there may be fewer calls than before
+                self._count(done, signal.SIGKILL)
+                self._end(f"{name} {number}")
+
     def _begin(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -102,6 +127,18 @@ class Victim:
             self.tally.faults.append(f"{self._name}, {after}: other bytes in {wrong}")
 
 
+def _changing_calls(log: str) -> list[tuple[str, int]]:
+    """The calls that change something on the disk: name, and number among the thread's of it."""
+    counts: Counter[tuple[str, str]] = Counter()
+    calls = []
+    for thread, name, arguments in re.findall(r"^(\d+) +(\w+)\((.*)", log, flags=re.MULTILINE):
+        counts[thread, name] += 1
+        is_read = name == "openat" and not re.search("O_(CREAT|WRONLY|RDWR)", arguments)
+        if not is_read and not arguments.startswith(f"{COUNTER},"):
+            calls.append((name, counts[thread, name]))
+    return list(dict.fromkeys(calls))
+
+
 def _printed(done: Done) -> bytes:
     return timeless("stdout", done.out.encode())
 
@@ -118,6 +155,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Kill every command and run it again.")
     parser.add_argument("--kills", type=int, default=500, help="kills of all commands together")
     parser.add_argument("--steps", action="store_true", help="kill at every step on disk instead")
+    parser.add_argument("--calls", action="store_true", help="kill at every system call instead")
     parser.add_argument("--case", action="append", choices=sorted(CASES), help="this one only")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other moments")
     chosen = parser.parse_args(arguments)
@@ -131,7 +169,9 @@ def main(arguments: list[str]) -> int:
             make_audio(root / "in")
         with Forks(root / "in") as forks:
             for name, victim in _victims(names, forks, root):
-                if chosen.steps:
+                if chosen.calls:
+                    victim.kill_at_calls()
+                elif chosen.steps:
                     for step in range(1, victim.steps + 1):
                         victim.kill_at_step(step)
                 else:

@@ -41,20 +41,24 @@ class Case:
     """A command line whose inputs are in the folder `in`.
 
     `output` is the argument after the flag `-o` (or another): a name in the working folder; None
-    where the command writes to standard output alone.
+    where the command writes to standard output alone. `is_required`: without it, the command does
+    not write to standard output instead; so it is with folders.
     """
 
     argv: tuple[str, ...]
     output: str | None = None
     is_folder: bool = False
+    is_required: bool = False
 
     def on(self, output: str) -> tuple[str, ...]:
         """The command line with another output."""
         return tuple(output if word == self.output else word for word in self.argv)
 
 
-def _case(line: str, output: str | None = None, *, is_folder: bool = False) -> Case:
-    return Case(tuple(line.split()), output, is_folder)
+def _case(
+    line: str, output: str | None = None, *, is_folder: bool = False, is_required: bool = False
+) -> Case:
+    return Case(tuple(line.split()), output, is_folder, is_folder or is_required)
 
 
 _TRAINED = "--text in/text.txt --valid in/text.txt -o run"
@@ -71,7 +75,9 @@ CASES = {
     ),
     "lattice": _case("lattice in/lattices.txt --from kaldi-compact -n 5 -o out.jsonl", "out.jsonl"),
     "posteriors": _case(
-        "posteriors in/wav.scp --model in/wav2vec2 -o out.safetensors", "out.safetensors"
+        "posteriors in/wav.scp --model in/wav2vec2 -o out.safetensors",
+        "out.safetensors",
+        is_required=True,
     ),
     "decode": _case("decode in/posteriors.safetensors -n 3 -o out.jsonl", "out.jsonl"),
     "decode greedily": _case(
@@ -86,6 +92,9 @@ CASES = {
     "score": _case("score in/dev.jsonl --model in/mdlm --folds 2 -o out.jsonl", "out.jsonl"),
     "score with a cache": _case(
         "score in/dev.jsonl --scorer ar --model in/ar --cache cache -o out.jsonl", "out.jsonl"
+    ),
+    "score without a cache": _case(
+        "score in/dev.jsonl --scorer ar --model in/ar -o out.jsonl", "out.jsonl"
     ),
     "score an n-gram": _case(
         "score in/dev.jsonl --scorer ngram --model in/lm.arpa -o out.jsonl.gz", "out.jsonl.gz"

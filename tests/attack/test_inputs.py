@@ -20,7 +20,7 @@ from targets import TARGETS
 from worker import Arena, fault
 
 import rescore
-from rescore.registry import FORMATS, LATTICE_FORMATS
+from rescore.registry import FORMATS, LATTICE_FORMATS, POSTERIOR_FORMATS
 
 PACKAGE = Path(rescore.__file__).parent
 
@@ -90,7 +90,11 @@ def test_files_are_opened_in_one_place():
 
 
 def test_every_registered_format_is_a_target():
-    for kind, names in (("lists", FORMATS), ("lattices", LATTICE_FORMATS)):
+    for kind, names in (
+        ("lists", FORMATS),
+        ("lattices", LATTICE_FORMATS),
+        ("posteriors", POSTERIOR_FORMATS),
+    ):
         for name in names:
             assert any(target.startswith(f"{kind} of {name}") for target in TARGETS)
 

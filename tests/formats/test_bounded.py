@@ -66,7 +66,7 @@ def test_a_bomb_ends_while_it_inflates_and_text_that_compresses_well_does_not(tm
         path = saved(tmp_path, gzip.compress(block * (1 << 22)))
         for read in (read_bytes, lambda path: list(byte_lines(path))):
             assert refusal(lambda read=read, path=path: read(path)).startswith(
-                f"{path}: inflates to more than 256 KiB and {INFLATION} times its size"
+                f"{path}: inflates to more than 64 KiB and {INFLATION} times its size"
             )
         assert head(path, 10) == (block * 10)[:10]
     text = b"".join(b'{"id": "u%d", "hyps": []}\n' % i for i in range(40_000))
@@ -75,13 +75,23 @@ def test_a_bomb_ends_while_it_inflates_and_text_that_compresses_well_does_not(tm
     assert read_bytes(path) == text
 
 
+def test_a_bomb_of_line_ends_is_refused_before_a_million_lines_are_read(tmp_path):
+    LIMITS.set(Limits())
+    path = saved(tmp_path, gzip.compress(b"\n" * (1 << 22)))
+    count = 0
+    with pytest.raises(FormatError, match="inflates to more than 1 MiB"):
+        for count, _ in byte_lines(path):  # noqa: B007 - it is looked at below
+            pass
+    assert count <= 1 << 20
+
+
 @pytest.mark.parametrize("size", [1, 890, 32_000])
 def test_one_block_again_and_again_is_a_bomb(tmp_path, size):
     LIMITS.set(Limits(line=1 << 22, file=1 << 30))
     block = random.Random(0).randbytes(size)
     path = saved(tmp_path, gzip.compress(block * ((1 << 25) // size), 6))
     assert refusal(lambda: list(byte_lines(path))).startswith(
-        f"{path}: inflates to more than 256 KiB"
+        f"{path}: inflates to more than 64 KiB"
     )
 
 
