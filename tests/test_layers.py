@@ -58,6 +58,8 @@ WIDE = {
     "rescore.formats.mapped_jsonl.read": "keywords are the options of the format",
     "rescore.lattice.formats.openfst.read": "keywords are the options of the format",
     "rescore.lattice.lattice.Lattice.from_arcs": "public: the columns of a lattice",
+    "rescore.api.experiments.run": "public: rescore.run",
+    "rescore.experiment.running.run": "behind rescore.run",
     "rescore.pipeline.scoring.score": "behind rescore.score of the README",
 }
 

@@ -32,6 +32,8 @@ def run(
     refs_dev: PathLike | None = None,
     refs_test: PathLike | None = None,
     say: Callable[[str], object] = _ignore,
+    cache: PathLike | None = None,
+    grows: bool = False,
     **settings: Unpack[OptionsKeywords],
 ) -> Results:
     """Score both files, tune on `dev`, evaluate on `test`: see `rescore.experiment.run`."""
@@ -44,5 +46,7 @@ def run(
         refs_dev=refs_dev,
         refs_test=refs_test,
         say=say,
+        cache=cache,
+        grows=grows,
         **settings,
     )

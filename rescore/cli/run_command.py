@@ -19,7 +19,7 @@ from rescore.cli.options import (
     named,
     names_in_list,
 )
-from rescore.experiment import FAST, FAST_DEPTH, SCORERS, Inputs, Options, run_experiment
+from rescore.experiment import FAST, FAST_DEPTH, SCORERS, Inputs, Options, Workplace, run_experiment
 from rescore.scorers.options import DTYPES
 
 __all__ = ["command"]
@@ -126,7 +126,26 @@ _OPTIONS = [
     f"--depth {FAST_DEPTH} unless given.",
 )
 @collected(Options, "options", _OPTIONS)
-def command(inputs: Inputs, output: str, fast: bool, options: Options) -> None:
+@click.option(
+    "--add",
+    callback=_names,
+    metavar="SPECS",
+    help="Further scorers, as in --scorers: with the command that made OUTPUT, they are added to "
+    "it, and what it has is not scored again.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False),
+    help="Directory of scores to reuse between runs.",
+)
+def command(
+    inputs: Inputs,
+    output: str,
+    fast: bool,
+    options: Options,
+    add: tuple[str, ...] | None,
+    cache: str | None,
+) -> None:
     """Score DEV and TEST, tune on DEV, evaluate on TEST.
 
     Scored lists, weights, a table and plots go into one folder. A run that was stopped resumes
@@ -137,10 +156,12 @@ def command(inputs: Inputs, output: str, fast: bool, options: Options) -> None:
     """
     if fast:
         options = _fast(options)
+    if add:
+        options = replace(options, scorers=(*(options.scorers or SCORERS), *add))
+    workplace = Workplace(cache, grows=bool(add))
+    say = partial(tqdm.write, file=sys.stderr)
     try:
-        results = run_experiment(
-            inputs, options, Path(output), say=partial(tqdm.write, file=sys.stderr)
-        )
+        results = run_experiment(inputs, options, Path(output), say, workplace)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; the scores so far are in {output}; run the same command again to resume"

@@ -8,7 +8,7 @@ Reading order: `options.py` (what is run), `running.py` (the steps), `inputs.py`
 refused), `folder.py` (whose folder it is), `scoring.py`, `results.py`.
 """
 
-from rescore.experiment.options import FAST, FAST_DEPTH, SCORERS, Inputs, Options
+from rescore.experiment.options import FAST, FAST_DEPTH, SCORERS, Inputs, Options, Workplace
 from rescore.experiment.results import Results
 from rescore.experiment.running import run, run_experiment
 
@@ -19,6 +19,7 @@ __all__ = [
     "Inputs",
     "Options",
     "Results",
+    "Workplace",
     "run",
     "run_experiment",
 ]

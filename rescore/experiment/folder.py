@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +21,7 @@ from rescore.experiment.inputs import Halves
 from rescore.experiment.options import Options, ScorePlan
 from rescore.formats import jsonl
 from rescore.formats.bounded import open_regular, whole
-from rescore.formats.files import atomic_writer, make_folder, names_in, read_bytes
+from rescore.formats.files import atomic_writer, make_folder, names_in, read_bytes, replace_file
 from rescore.formats.parts import try_lock
 from rescore.formats.strict_json import decode
 from rescore.types import NBest
@@ -49,24 +49,51 @@ def _digest(lists: Sequence[NBest]) -> str:
 
 
 @contextmanager
-def claimed(folder: Path, settings: Mapping[str, Any]) -> Iterator[None]:
+def claimed(folder: Path, settings: Mapping[str, Any], *, grows: bool = False) -> Iterator[None]:
     """Hold the folder for the experiment of these settings; make it if it does not exist.
 
+    With `grows`, a folder of the same experiment with fewer scorers becomes that of these settings.
     Raises FormatError if it holds other files, belongs to another experiment, or another process
     works in it.
     """
     card = folder / "run.json"
     if not card.exists():
         _make(folder, card, settings)
-    with open_regular(card) as file:
-        if not try_lock(file.fileno()):
-            raise FormatError(
-                f"{folder}: another run is at work in this folder; wait for it or use another"
-                " folder"
-            )
-        _check_same(folder, card, whole(file, str(card)), settings)
+    with ExitStack() as held:
+        content = _locked(folder, card, held)
+        if grows and _is_part(content, card, settings):
+            replace_file(card, _encoded(settings))
+            content = _locked(folder, card, held)
+        _check_same(folder, card, content, settings)
         make_folder(folder / "scores")
         yield
+
+
+def _locked(folder: Path, card: Path, held: ExitStack) -> bytes:
+    """The content of the card, which `held` keeps locked."""
+    file = held.enter_context(open_regular(card))
+    if not try_lock(file.fileno()):
+        raise FormatError(
+            f"{folder}: another run is at work in this folder; wait for it or use another folder"
+        )
+    return whole(file, str(card))
+
+
+def _is_part(content: bytes, card: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a card is that of the same experiment with fewer scorers."""
+    try:
+        earlier = decode(content, str(card))
+    except FormatError:
+        return False  # `_check_same` says what is wrong
+    scorers = earlier.get("scorers") if isinstance(earlier, dict) else None
+    if not isinstance(scorers, dict):
+        return False
+    is_less = all(settings["scorers"].get(name) == value for name, value in scorers.items())
+    return is_less and {**earlier, "scorers": settings["scorers"]} == settings
+
+
+def _encoded(settings: Mapping[str, Any]) -> bytes:
+    return json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def _make(folder: Path, card: Path, settings: Mapping[str, Any]) -> None:
@@ -75,8 +102,7 @@ def _make(folder: Path, card: Path, settings: Mapping[str, Any]) -> None:
         raise FormatError(
             f"{folder}: holds other files and no run.json; name a new or an empty folder"
         )
-    with atomic_writer(card) as output:
-        output.write(json.dumps(settings, indent=2, ensure_ascii=False).encode() + b"\n")
+    replace_file(card, _encoded(settings))
 
 
 def _is_left(path: Path) -> bool:

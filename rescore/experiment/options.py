@@ -13,7 +13,16 @@ from rescore.scorers.options import DType
 from rescore.types import NBest
 from rescore.wer import Unit
 
-__all__ = ["FAST", "FAST_DEPTH", "SCORERS", "Inputs", "Options", "OptionsKeywords", "ScorePlan"]
+__all__ = [
+    "FAST",
+    "FAST_DEPTH",
+    "SCORERS",
+    "Inputs",
+    "Options",
+    "OptionsKeywords",
+    "ScorePlan",
+    "Workplace",
+]
 
 #: The scorers of an experiment by default.
 SCORERS = ("ar", "mdlm", "usdm:pll", "usdm:nelbo")
@@ -81,6 +90,18 @@ class Options:
         """Build the scorers, so that a broken one is refused before you spend compute."""
         specs = SCORERS if self.scorers is None else self.scorers
         return [ScorePlan.of(spec, self) for spec in specs]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """How the folder of an experiment is worked in; no number depends on it but for rounding.
+
+    `cache` is a directory of scores that runs share. `grows`: the folder may belong to the same
+    experiment with fewer scorers.
+    """
+
+    cache: PathLike | None = None
+    grows: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from rescore.errors import ScoreError
 from rescore.experiment.folder import Clock, claimed, identity
 from rescore.experiment.inputs import Halves, check_inputs, read_halves
-from rescore.experiment.options import Inputs, Options, ScorePlan
+from rescore.experiment.options import Inputs, Options, ScorePlan, Workplace
 from rescore.experiment.results import Results, compare
 from rescore.experiment.scoring import score_halves
 from rescore.formats.files import PathLike
@@ -32,12 +32,16 @@ def run(
     refs_dev: PathLike | None = None,
     refs_test: PathLike | None = None,
     say: Callable[[str], object] = _ignore,
+    cache: PathLike | None = None,
+    grows: bool = False,
     **settings: Any,
 ) -> Results:
     """Score the lists of both files, tune on `dev`, evaluate on `test`, write all into `output`.
 
     `output` is a folder; a run that was stopped resumes there. `settings` are `Options` as
     keywords. `say` gets a line for each completed step; on a terminal there is a progress bar too.
+    `cache` names a directory of scores that runs share. With `grows`, `output` may be the folder of
+    the same experiment with fewer scorers, whose scores are not computed again.
 
     Raises FormatError for broken lists, a missing reference, utterances that are in both sets, or
     the folder of another experiment; ScoreError for a score that is missing or already exists;
@@ -45,11 +49,16 @@ def run(
     Exact check: tests/experiment/test_run.py::test_the_numbers_are_those_of_the_steps_one_by_one.
     """
     inputs = Inputs(dev, test, format_name, refs_dev, refs_test)
-    return run_experiment(inputs, Options(**settings), Path(output), say)
+    workplace = Workplace(cache, grows)
+    return run_experiment(inputs, Options(**settings), Path(output), say, workplace)
 
 
 def run_experiment(
-    inputs: Inputs, options: Options, folder: Path, say: Callable[[str], object] = _ignore
+    inputs: Inputs,
+    options: Options,
+    folder: Path,
+    say: Callable[[str], object] = _ignore,
+    workplace: Workplace | None = None,
 ) -> Results:
     """Do what `run` does, with its keywords as records."""
     halves = read_halves(inputs, options.depth)
@@ -59,9 +68,10 @@ def run_experiment(
     plans = options.plans()
     check_inputs(halves, base, plans)
     _say_warnings(halves, plans[0], options.unit, say)
-    with claimed(folder, identity(halves, base, plans, options)):
+    workplace = workplace or Workplace()
+    with claimed(folder, identity(halves, base, plans, options), grows=workplace.grows):
         clock = Clock(folder)
-        halves = score_halves(halves, plans, folder, clock, say)
+        halves = score_halves(halves, plans, folder, clock, say, workplace.cache)
         results = compare(halves, base, [plan.name for plan in plans], options, clock, folder)
     say(f"scored lists, weights, tables and plots are in {folder}")
     return results

@@ -12,6 +12,7 @@ from rescore.experiment.folder import Clock
 from rescore.experiment.inputs import Half, Halves
 from rescore.experiment.options import ScorePlan
 from rescore.formats import jsonl
+from rescore.formats.files import PathLike
 from rescore.pipeline import Journal, Progress, score
 from rescore.types import NBest, Score
 
@@ -31,8 +32,12 @@ def score_halves(
     folder: Path,
     clock: Clock,
     say: Callable[[str], object],
+    cache: PathLike | None = None,
 ) -> Halves:
-    """Return both halves with every score, which are also written into the folder."""
+    """Return both halves with every score, which are also written into the folder.
+
+    `cache` names a directory of scores that runs share.
+    """
     total = sum(plan.evaluations(nbest) for plan in plans for _, lists in halves for nbest in lists)
     scored: dict[Half, list[NBest]] = dict(halves)
     with tqdm(
@@ -41,7 +46,7 @@ def score_halves(
         for plan in plans:
             for half, lists in scored.items():
                 stage = _Stage(plan, half, bar, clock)
-                scored[half] = stage.score(lists, folder)
+                scored[half] = stage.score(lists, folder, cache)
                 say(stage.summary(lists))
     for half, lists in scored.items():
         jsonl.write(lists, folder / f"{half}.scored.jsonl")
@@ -59,7 +64,7 @@ class _Stage:
         self._earlier = clock.seconds(self._stage) or 0.0
         bar.set_description(f"{plan.name} on {half}")
 
-    def score(self, lists: Sequence[NBest], folder: Path) -> list[NBest]:
+    def score(self, lists: Sequence[NBest], folder: Path, cache: PathLike | None) -> list[NBest]:
         """Score the lists, as far as the journal does not hold the scores already."""
         journal: Journal[Score]
         path = folder / "scores" / f"{self._half}.{self._plan.name}.journal"
@@ -69,6 +74,7 @@ class _Stage:
                 self._plan.scorer,
                 name=self._plan.name,
                 journal=journal,
+                cache=cache,
                 progress=Progress(advance=self._advance),
             )
             scored_lists = list(scored)
