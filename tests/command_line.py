@@ -25,6 +25,7 @@ COMMANDS = [
     "run",
     "compare",
     "show",
+    "report",
     "models",
     "formats",
     "train",

@@ -484,6 +484,7 @@ def test_nothing_loads_torch_before_a_network_is_needed():
         "run",
         "compare",
         "show",
+        "report",
         "models",
         "formats",
         "train",

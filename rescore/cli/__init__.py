@@ -39,6 +39,7 @@ _COMMANDS = {
     "run": "Do all of it: score, tune on dev, report on test.",
     "compare": "Compare systems utterance by utterance: helped, hurt, which errors.",
     "show": "Show one utterance: hypotheses aligned, every score.",
+    "report": "Write an HTML page: what changed, utterance by utterance.",
     "models": "List the embedded models.",
     "formats": "List the formats of lists, lattices and posteriors.",
     "train": "Train a small MDLM, USDM, AR or n-gram model, or a recogniser.",

@@ -1,4 +1,4 @@
-"""Every system tuned on dev and evaluated on test: weights, best lists, a table, plots."""
+"""Every system tuned on dev and evaluated on test: weights, best lists, a table, plots, a page."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from rescore.fusion import DevSet, Fusion, SearchSettings, Sweep, fuse, save, sw
 from rescore.fusion.selection import ORIGINAL, Choice, choose, first_pass
 from rescore.fusion.tuning import Tuned, tune_and_validate
 from rescore.report.figures import check_plot
+from rescore.report.page import source_of_folder, write_report
 from rescore.report.sweep import plot_sweep, sweep_csv
 from rescore.report.systems import System, plot_systems, systems_csv, systems_table
 from rescore.report.verdict import verdict
@@ -95,6 +96,7 @@ def compare(
     sentence = verdict(systems[choice.system], systems[ORIGINAL], options.keep)
     table = _table(halves, rows, sentence)
     _write(table, systems_csv(rows, dev.oracle_wer), sweep_csv(swept), folder)
+    write_report(source_of_folder(folder), folder / "report.html")
     return Results(base, rows, choice, table, swept, folder)
 
 

@@ -24,7 +24,7 @@ from rescore.report.figures import BLUE, DARK, GREY, ORANGE, new_figure, save_fi
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_sweep", "sweep_csv"]
+__all__ = ["SweepTable", "plot_sweep", "sweep_csv", "weight_label"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ def _interval(result: Sweep, index: tuple[int, ...]) -> tuple[float, ...]:
 
 
 @dataclass(frozen=True)
-class _Table:
+class SweepTable:
     """The CSV of a sweep as columns of floats (NaN where a cell is empty).
 
     `grid`, `best` (the line search) and `folds` are the kinds of rows. Rates are in percent.
@@ -77,7 +77,8 @@ class _Table:
     folds: dict[str, FloatArray]
 
     @classmethod
-    def of(cls, text: str) -> _Table:
+    def of(cls, text: str) -> SweepTable:
+        """Read the CSV that `sweep_csv` returns."""
         header, *rows = csv.reader(io.StringIO(text))
         rate = "wer" if "wer" in header[1:] else "cer"
         weights = header[1 : header.index("errors")]
@@ -112,8 +113,12 @@ class _Table:
 
     def title(self, shown: list[str], part: dict[str, FloatArray]) -> str:
         """The weights that are held, and the held-out error rate."""
-        held = [f"{_label(name)} {part[name][0]:.4g}" for name in self.weights if name not in shown]
-        others = [_label(name) for name in self.axes if name not in shown]
+        held = [
+            f"{weight_label(name)} {part[name][0]:.4g}"
+            for name in self.weights
+            if name not in shown
+        ]
+        others = [weight_label(name) for name in self.axes if name not in shown]
         title = f"held: {', '.join(held)}"
         if others:
             title += f" (best of the grid: {', '.join(others)})"
@@ -133,7 +138,7 @@ def plot_sweep(text: str, path: PathLike) -> None:
     Of more axes it draws the best slice through the first two. Raises FormatError if the file
     cannot be written.
     """
-    table = _Table.of(text)
+    table = SweepTable.of(text)
     shown = table.axes[:2]
     part = table.slice(shown)
     figure, axes = new_figure(6.4, 5.4 if len(shown) > 1 else 4.2)
@@ -149,7 +154,8 @@ def plot_sweep(text: str, path: PathLike) -> None:
     save_figure(figure, path)
 
 
-def _label(name: str) -> str:
+def weight_label(name: str) -> str:
+    """What a weight is called in a plot."""
     return "word bonus" if name == "word_bonus" else name
 
 
@@ -157,7 +163,7 @@ def _axis_label(name: str) -> str:
     return "word bonus (nats per word)" if name == "word_bonus" else f"scale of {name}"
 
 
-def _curve(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
+def _curve(axes: Axes, table: SweepTable, shown: list[str], part: dict[str, FloatArray]) -> None:
     (name,) = shown
     at, rate, best = part[name], table.rate.upper(), table.best[table.rate]
     label = f"{rate} at each setting"
@@ -185,7 +191,7 @@ def _curve(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArr
     axes.set_xlim(at.min(), at.max())
 
 
-def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, FloatArray]) -> None:
+def _heat_map(axes: Axes, table: SweepTable, shown: list[str], part: dict[str, FloatArray]) -> None:
     x, y = (np.unique(part[name]) for name in shown)
     order = np.lexsort([part[name] for name in shown])  # the second name is the row
     rates = part[table.rate][order].reshape(len(y), len(x))
@@ -212,7 +218,7 @@ def _heat_map(axes: Axes, table: _Table, shown: list[str], part: dict[str, Float
     axes.set_ylabel(_axis_label(shown[1]))
 
 
-def _mark_choices(axes: Axes, table: _Table, shown: list[str]) -> None:
+def _mark_choices(axes: Axes, table: SweepTable, shown: list[str]) -> None:
     """Mark the choices of the folds with circles, the optimum with a diamond."""
     x, y = shown
     if len(table.folds[x]):
@@ -238,6 +244,6 @@ def _mark_choices(axes: Axes, table: _Table, shown: list[str]) -> None:
     )
 
 
-def _optimum_label(table: _Table) -> str:
-    place = ", ".join(f"{_label(name)} {table.best[name]:.3g}" for name in table.axes)
+def _optimum_label(table: SweepTable) -> str:
+    place = ", ".join(f"{weight_label(name)} {table.best[name]:.3g}" for name in table.axes)
     return f"line search: {table.best[table.rate]:.2f} % at {place}"

@@ -121,6 +121,7 @@ CASES = {
         "compare in/dev.jsonl --baseline first-pass --csv out.csv -o out.json", "out.json"
     ),
     "show": _case("show in/test.jsonl test-3"),
+    "report": _case("report in/dev.jsonl -o out.html", "out.html"),
     "models": _case("models -o out.json", "out.json"),
     "formats": _case("formats"),
     "train mdlm": _case(f"train mdlm {_NETWORK}", "run", is_folder=True),
