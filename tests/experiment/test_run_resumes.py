@@ -69,8 +69,8 @@ def whole(command, shared):
         assert done.returncode == 0, done.stderr
         shared.update(contents("whole"))
         assert (
-            len(shared) == 4 + 5 + 5 + 2 + 1 + 5
-        )  # journals, weights, best lists, scored lists, run.json; two plots, their CSV, the table
+            len(shared) == 4 + 5 + 5 + 2 + 1 + 6
+        )  # journals, weights, best lists, scored lists, run.json; plots, their CSV, table, page
     return shared
 
 

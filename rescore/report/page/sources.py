@@ -94,7 +94,7 @@ def source_of_folder(folder: Path) -> Source:
         if read_bytes(folder / f"fusion.{group}.json") == chosen
     ]
     return Source(
-        folder.resolve().name,
+        "Test lists, rescored",  # not the folder's name: equal runs make equal pages
         tuple(_system(folder, group, row) for group, row in groups.items()),
         shown[0] if shown else len(groups) - 1,
         unit=unit,
