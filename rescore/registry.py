@@ -89,6 +89,7 @@ DECODERS: dict[str, str] = {
     "ctc_beam": "rescore.decoding.ctc:BEAM",
     "joint": "rescore.decoding.joint_method:JOINT",
     "joint_mdlm": "rescore.decoding.joint_method:JOINT_MDLM",
+    "deliberate": "rescore.decoding.deliberate_method:DELIBERATE",
 }
 
 #: Text normalisers: each a function `str -> str`. The config.json of a model names one, too.

@@ -35,7 +35,7 @@ __all__ = ["command"]
 @decoder_options
 @run_options
 def command(path: str, method: str, output: str, settings: DecoderOptions, run: RunOptions) -> None:
-    """Make lists of hypotheses of the posteriors in FILE, with exact scores.
+    """Make lists of hypotheses of the posteriors (deliberate: the lists) in FILE.
 
     \b
     Each list has `am`, the exact CTC score, and `ngram` with --ngram. After an interruption or a
@@ -77,9 +77,12 @@ def _reported(
         with resumable(progress, journal, "lists"):
             yield progress
     elapsed = time.monotonic() - started
+    speed = ""
+    if progress.seconds:  # of audio; lists have none
+        rtfx = progress.seconds / max(1e-3, elapsed)
+        speed = f" {progress.seconds / 3600:.2f} h of audio, RTFx {rtfx:.1f},"
     click.echo(
-        f"{progress.utterances} utterances, {progress.hypotheses} hypotheses,"
-        f" {progress.seconds / 3600:.2f} h of audio, {elapsed:.1f} s,"
-        f" RTFx {progress.seconds / max(1e-3, elapsed):.1f}",
+        f"{progress.utterances} utterances, {progress.hypotheses} hypotheses,{speed}"
+        f" {elapsed:.1f} s",
         err=True,
     )

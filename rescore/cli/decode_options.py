@@ -13,6 +13,7 @@ from rescore.cli.options import RAY_OPTIONS, SEED_RANGE, collected, shard_option
 from rescore.decoding.base import DecoderOptions
 from rescore.decoding.commit import CommitName
 from rescore.decoding.ctc import BEAM_PER_COUNT, COUNT
+from rescore.decoding.deliberation import Opening
 from rescore.decoding.joint import Final, Frame, JointScales, Start, UniformSteps, Update
 from rescore.decoding.joint_method import COMMIT, COMMIT_VALUE, HIDE_BELOW
 from rescore.formats.references import REFERENCE_IDS, read_references
@@ -27,7 +28,8 @@ HEADINGS = {
     "--method": "Method",
     "--count": "Search",
     "--ngram": "N-gram model",
-    "--model": "Joint decoding",
+    "--model": "Joint decoding and deliberation",
+    "--open": "Deliberation",
     "--refs": "Output",
     "--shard": "Large runs",
 }
@@ -135,7 +137,9 @@ _JOINT = [
         help=f"Whether the draft is noised first; default: {UniformSteps.start}.",
     ),
     click.option(
-        "--candidates", type=click.IntRange(1), help="Transcripts drawn an utterance; default: 1."
+        "--candidates",
+        type=click.IntRange(1),
+        help="Transcripts drawn of an utterance; default: 1 (deliberate: 8).",
     ),
     click.option("--seed", type=SEED_RANGE, help="Of the drawn numbers; default: 0."),
     click.option(
@@ -155,8 +159,24 @@ _JOINT = [
     ),
 ]
 
+_DELIBERATE = [
+    click.option(
+        "--open",
+        type=click.Choice(get_args(Opening)),
+        help="Which tokens of a list's first hypothesis are reconsidered; default: disagree.",
+    ),
+    click.option(
+        "--posteriors",
+        type=click.Path(dir_okay=False),
+        help="Posteriors that give every hypothesis its am.",
+    ),
+    click.option(
+        "--seen-words", is_flag=True, help="Propose only texts of words that are in the list."
+    ),
+]
+
 #: Add the options of a method; the command gets them as `settings`, `DecoderOptions`.
-decoder_options = collected(DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT])
+decoder_options = collected(DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT, *_DELIBERATE])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from rescore.acoustic.prefix_ngram import NgramUnit
 from rescore.decoding.commit import CommitName
+from rescore.decoding.deliberation import Opening
 from rescore.decoding.joint import Final, Frame, Start, Update
 from rescore.errors import ScoreError
 from rescore.interfaces import ChunkTask
@@ -78,6 +79,9 @@ class DecoderOptions:
     hide_below: labels of a lower CTC confidence are hidden (masked states).
     commit, commit_value: rule that says which of them are decided in a round, and its number
         (`rescore.decoding.commit`).
+    open: which tokens of a list's first hypothesis are reconsidered.
+    posteriors: file of posteriors that gives proposals their `am`.
+    seen_words: propose only texts of words that are in the list.
     """
 
     count: int | None = None
@@ -105,6 +109,9 @@ class DecoderOptions:
     hide_below: float | None = None
     commit: CommitName | None = None
     commit_value: float | None = None
+    open: Opening | None = None
+    posteriors: str | None = None
+    seen_words: bool = False
 
     def absolute(self) -> DecoderOptions:
         """These options with absolute paths, for a process in another working directory."""
@@ -113,6 +120,7 @@ class DecoderOptions:
             ngram=absolute_path(self.ngram),
             bpe=absolute_path(self.bpe),
             model=absolute_path(self.model),
+            posteriors=absolute_path(self.posteriors),
         )
 
     @property

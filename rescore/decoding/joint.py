@@ -22,6 +22,7 @@ Letters in shapes: S labels, V rows of the language model.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,7 @@ from rescore.interfaces import Denoiser
 from rescore.scorers.networks import WINDOW
 
 __all__ = [
+    "Combine",
     "Draft",
     "Final",
     "Frame",
@@ -48,6 +50,7 @@ __all__ = [
     "Start",
     "UniformSteps",
     "Update",
+    "fill",
     "joint_masked",
     "joint_uniform",
 ]
@@ -57,6 +60,9 @@ Final = Literal["argmax", "sample", "ancestral"]
 Start = Literal["clean", "noised"]
 #: Which frame of a label speaks for it.
 Frame = Literal["first", "peak"]
+
+#: (positions (n,), what the network says there (n, V)) -> log-probabilities to decide by, (n, V).
+Combine = Callable[[np.ndarray, np.ndarray], Tensor]
 
 
 @dataclass(frozen=True)
@@ -174,24 +180,46 @@ def joint_masked(
 ) -> Sampler[Canvas]:
     """Hides what CTC gives less than `hide_below`, fills it with argmax S as `rule` decides.
 
-    The network is told the share of hidden positions, BOS not counted, as everywhere.
     Exact check: tests/decoding/test_joint.py::test_masked_filling_is_the_rule_by_hand.
     """
     editable = np.flatnonzero(draft.canvas.editable)
     unsure = np.zeros(len(draft.canvas.tokens), dtype=bool)
     unsure[editable] = draft.confidence < hide_below
-    canvas = draft.canvas.opened(unsure, mask_id)
-    row_of = np.full(len(canvas.tokens), -1)
+    row_of = np.full(len(unsure), -1)
     row_of[editable] = np.arange(len(editable))
-    size = int((~canvas.padding).sum()) - 1
+
+    def combined(positions: np.ndarray, lm: np.ndarray) -> Tensor:
+        return scales.combined(draft.ctc[row_of[positions]], lm)
+
+    return fill(draft.canvas.opened(unsure, mask_id), combined, rule, window)
+
+
+def fill(
+    canvas: Canvas,
+    combine: Combine,
+    rule: CommitRule,
+    window: int = WINDOW,
+    draws: SamplingDraws | None = None,
+) -> Sampler[Canvas]:
+    """Fills the open positions of masked states, as `rule` decides.
+
+    A position gets its likeliest token, or with `draws` one that is drawn. The network is told the
+    share of open positions, BOS not counted, as everywhere.
+    """
+    size, step = int((~canvas.padding).sum()) - 1, 0
     while canvas.open.any():
-        answers = yield canvas.queries(int(canvas.open.sum()) / size, canvas.open, window)
         positions = np.flatnonzero(canvas.open)
-        combined = scales.combined(draft.ctc[row_of[positions]], np.concatenate(answers))
-        log_probs, tokens = combined.max(-1)
-        entropies = torch.special.entr(combined.exp()).sum(-1)
-        decided = rule(Choices(tokens.numpy(), log_probs.numpy(), entropies.numpy()))
+        answers = yield canvas.queries(len(positions) / size, canvas.open, window)
+        log_probs = combine(positions, np.concatenate(answers))
+        tokens = log_probs.argmax(-1)
+        if draws is not None:
+            u = draws.positions(len(canvas.tokens), step, Stream.STATE)[positions]
+            tokens = draw_tokens(log_probs.exp(), torch.from_numpy(u))
+        confidence = log_probs.gather(-1, tokens[:, None])[:, 0]
+        entropies = torch.special.entr(log_probs.exp()).sum(-1)
+        decided = rule(Choices(tokens.numpy(), confidence.numpy(), entropies.numpy()))
         canvas = canvas.committed(positions[decided], tokens.numpy()[decided])
+        step += 1
     return canvas
 
 

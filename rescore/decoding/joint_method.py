@@ -22,7 +22,7 @@ from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.prefix_beam import BeamOptions, prefix_beam_search
 from rescore.decoding.base import DecoderFamily, DecoderOptions
 from rescore.decoding.canvas import Canvas
-from rescore.decoding.commit import CommitName, commit_rule
+from rescore.decoding.commit import CommitName, CommitRule, commit_rule
 from rescore.decoding.ctc import BEAM_PER_COUNT, greedy_transcript
 from rescore.decoding.driver import Sampler, run_samplers
 from rescore.decoding.joint import (
@@ -40,7 +40,7 @@ from rescore.diffusion.masked import mask_symbol
 from rescore.scorers.denoising import DenoisingModel, open_denoiser
 from rescore.scorers.options import ScorerOptions
 
-__all__ = ["JOINT", "JOINT_MDLM", "ctc_draft", "draft_paths"]
+__all__ = ["JOINT", "JOINT_MDLM", "commit_of", "ctc_draft", "draft_paths"]
 
 #: Labels that CTC gives less than this are hidden; so many nats may be decided at once.
 HIDE_BELOW = 0.9
@@ -150,8 +150,8 @@ def _build_usdm(path: str, options: DecoderOptions) -> PosteriorDecoder:
 
 
 def _build_mdlm(path: str, options: DecoderOptions) -> PosteriorDecoder:
-    name, value = options.commit or COMMIT, _or(options.commit_value, COMMIT_VALUE)
-    rule, hide_below = commit_rule(name, value), _or(options.hide_below, HIDE_BELOW)
+    name, value, rule = commit_of(options)
+    hide_below = _or(options.hide_below, HIDE_BELOW)
     model, scales = _open("mdlm", options), _scales(options)
     mask = mask_symbol(model.denoiser)
 
@@ -161,6 +161,12 @@ def _build_mdlm(path: str, options: DecoderOptions) -> PosteriorDecoder:
 
     settings = {"hide_below": hide_below, "commit": name, "commit_value": value}
     return _decoder("joint_mdlm", path, model, options, sampler, settings)
+
+
+def commit_of(options: DecoderOptions) -> tuple[CommitName, float, CommitRule]:
+    """The rule that options name, with its number. Raises ScoreError for one it cannot have."""
+    name, value = options.commit or COMMIT, _or(options.commit_value, COMMIT_VALUE)
+    return name, value, commit_rule(name, value)
 
 
 def _decoder(

@@ -81,7 +81,7 @@ def decode(
         )
         engine = Engine(decoder, chunk_evaluator, traits, chunk_evaluations=_CHUNK, journal=journal)
         for item, nbest in engine.run(each_once(items, "decoded")):
-            reference = None if references is None else references[item.id]
+            reference = nbest.ref if references is None else references[item.id]
             yield replace(nbest, ref=reference, where=item.where)
 
 

@@ -254,6 +254,9 @@ VALUES = {
     "hide_below": 0.5,
     "commit": "top_k",
     "commit_value": 2.0,
+    "open": "random",
+    "posteriors": "p",
+    "seen_words": True,
 }
 
 

@@ -18,12 +18,16 @@ RUN = {
     "adding.md",
 }  # have tests of their own, in tests/formats/test_docs_format.py and tests/cli/test_plugins.py
 
+#: Pages whose commands go on with the files of the blocks before.
+JOINED = {"decoding.md"}
+
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of one language."""
-    return re.findall(
+    """The fenced blocks of one language; where one goes on with another's files, all as one."""
+    fenced: list[str] = re.findall(
         rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
+    return ["".join(fenced)] if page.name in JOINED and language == "bash" else fenced
 
 
 CASES = [
