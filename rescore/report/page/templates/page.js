@@ -238,10 +238,10 @@ const strips = (row) => {
     strip.replaceChildren(...pairs(a, b).map((both) => tokenNode(both, high)));
     sum.textContent = `${name}: ${total(a).toFixed(2)} and ${total(b).toFixed(2)} nats; ` +
       `the second is ${Math.abs(total(b) - total(a)).toFixed(2)} nats ` +
-      `${total(b) >= total(a) ? "better" : "worse"}. The darker a token, the less likely it is.`;
+      `${total(b) >= total(a) ? "better" : "worse"}. The stronger the colour, the less likely the token.`;
   }
   draw();
-  return [element("h3", {}, "Token by token"), element("div", { id: "", class: "beside" }, ...boxes), strip, sum];
+  return [element("h3", {}, "Token by token"), element("div", { class: "beside" }, ...boxes), strip, sum];
 };
 
 const tokens = (hyp, name) => {
