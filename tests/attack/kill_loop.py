@@ -121,7 +121,7 @@ class Victim:
         wrong = [
             name
             for name in sorted(ended.keys() | self._expected.keys())
-            if ended.get(name) != self._expected.get(name) and not name.endswith(".sqlite")
+            if ended.get(name) != self._expected.get(name)
         ]
         if wrong or _printed(done) != self._out:
             self.tally.faults.append(f"{self._name}, {after}: other bytes in {wrong}")

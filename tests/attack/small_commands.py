@@ -211,11 +211,15 @@ def make_audio(folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a working folder by name, without the inputs and without measured seconds."""
+    """The files of a working folder by name, without the inputs and without measured seconds.
+
+    Caches are left out, too: each has a random token.
+    """
     files = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and not name.startswith(("in/", "std")) and path.name != "seconds.json":
+        is_left_out = name.startswith(("in/", "std")) or path.name == "seconds.json"
+        if path.is_file() and not is_left_out and path.suffix != ".sqlite":
             files[name] = timeless(path.name, path.read_bytes())
     return files
 
