@@ -114,6 +114,7 @@ CASES = {
     "fuse to a consensus": _case(
         "fuse in/test.jsonl --fusion in/fusion.json -o best.jsonl --consensus out.jsonl",
         "out.jsonl",
+        is_required=True,
     ),
     "eval": _case("eval in/test.jsonl --baseline in/test.jsonl -o out.json", "out.json"),
     "run": _case(f"run {_RUN} --scorers ar@in/ar,usdm:pll@in/usdm", "results", is_folder=True),
@@ -121,7 +122,7 @@ CASES = {
         "compare in/dev.jsonl --baseline first-pass --csv out.csv -o out.json", "out.json"
     ),
     "show": _case("show in/test.jsonl test-3"),
-    "report": _case("report in/dev.jsonl -o out.html", "out.html"),
+    "report": _case("report in/dev.jsonl -o out.html", "out.html", is_required=True),
     "models": _case("models -o out.json", "out.json"),
     "formats": _case("formats"),
     "train mdlm": _case(f"train mdlm {_NETWORK}", "run", is_folder=True),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from rescore.errors import ModelError
 from rescore.scorers import ScorerOptions, load_scorer
+from rescore.types import Hypothesis, NBest
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -93,6 +94,15 @@ def test_a_vocabulary_smaller_than_the_ids_of_the_tokenizer_is_refused(model):
 def test_tokenizers_and_configurations_of_another_form(name, content, model):
     (model / name).write_text(content)
     refusal(model)
+
+
+def test_a_tokenizer_that_fails_once_it_is_used_is_one_line(model):
+    edit(model / "tokenizer_config.json", model_max_length="many")
+    scorer = load_scorer("mlm", ScorerOptions(model=str(model)))
+    with pytest.raises(ModelError, match=r"cannot encode a text \(TypeError: '>' not") as e:
+        list(scorer.score([NBest("u", (Hypothesis("the old house"),))]))
+    assert str(e.value).startswith(f"{model}: ")
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize("size", [0, 4, 100, -100])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rescore.errors import ModelError, ScoreError
+from rescore.models.opening import opening
 
 __all__ = ["HubTokenizer"]
 
@@ -100,8 +101,9 @@ class HubTokenizer:
         return [plain for token in tokens for plain in self._as_text(token)]
 
     def _ids(self, text: str, **options: bool) -> list[int]:
-        ids = self._tokenizer.encode(text, add_special_tokens=False, **options)
-        return [int(token) for token in ids]
+        with opening(self._model, "restore the tokenizer's files", "cannot encode a text"):
+            ids = self._tokenizer.encode(text, add_special_tokens=False, **options)
+            return [int(token) for token in ids]
 
     def _as_text(self, token: int) -> list[int]:
         """The token, or a special one spelled by the pieces of its characters.
