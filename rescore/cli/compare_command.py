@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import click
@@ -18,7 +19,7 @@ from rescore.cli.options import (
     write_json,
 )
 from rescore.cli.resampling import Resampling, resampling_options
-from rescore.formats.files import refuse_same_file, replace_file
+from rescore.formats.files import atomic_writer, refuse_same_file
 from rescore.fusion import fuse, load
 from rescore.report.changes import changes_csv, changes_json, changes_text
 from rescore.report.layout import Paint
@@ -144,18 +145,21 @@ class _Inputs:
 
 
 def _write(compared: dict[str, Changes], baseline: str, target: _Output, paint: Paint) -> None:
+    """Write everything; the CSV appears only if the rest could be written."""
     is_file = target.output != "-"
-    if target.csv is not None:
-        replace_file(target.csv, changes_csv(compared).encode())
-    if target.as_json or is_file:
-        write_json(changes_json(compared, baseline), target.output)
-    if not target.as_json:
-        other = "the first pass" if baseline == ORIGINAL else baseline
-        texts = [
-            changes_text(result, name, other, pairs=target.pairs, paint=paint)
-            for name, result in compared.items()
-        ]
-        click.echo("\n\n".join(texts).encode(), err=is_file)
+    with ExitStack() as outputs:
+        if target.csv is not None:
+            table = outputs.enter_context(atomic_writer(target.csv))
+            table.write(changes_csv(compared).encode())
+        if target.as_json or is_file:
+            write_json(changes_json(compared, baseline), target.output)
+        if not target.as_json:
+            other = "the first pass" if baseline == ORIGINAL else baseline
+            texts = [
+                changes_text(result, name, other, pairs=target.pairs, paint=paint)
+                for name, result in compared.items()
+            ]
+            click.echo("\n\n".join(texts).encode(), err=is_file)
     for name, result in compared.items():
         if result.tuned_on:
             click.echo(

@@ -11,7 +11,13 @@ from click.core import ParameterSource
 
 from rescore.cli.compare_command import ORIGINAL
 from rescore.cli.lists import InputOptions
-from rescore.cli.options import SEED_RANGE, Counting, counting_options, input_options
+from rescore.cli.options import (
+    SEED_RANGE,
+    Counting,
+    counting_options,
+    input_options,
+    output_option,
+)
 from rescore.errors import FormatError
 from rescore.formats.files import read_bytes, refuse_same_file
 from rescore.report.page import source_of_folder, source_of_lists, write_report
@@ -24,14 +30,7 @@ __all__ = ["command"]
 @click.command("report")
 @input_options("INPUT")
 @click.argument("others", metavar="[INPUT]...", nargs=-1, type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    default="report.html",
-    show_default=True,
-    type=click.Path(dir_okay=False),
-    help="The page; further pages get a number before the suffix.",
-)
+@output_option
 @click.option(
     "--baseline",
     metavar="FILE",
@@ -60,7 +59,8 @@ def command(
     """Write an HTML page that shows what changed, utterance by utterance.
 
     INPUT is the folder of a `run`, or files of lists, each a system whose first hypotheses count.
-    The page needs no network; above 1,000 utterances there are several.
+    The page needs no network. Above 1,000 utterances there are several: report.html,
+    report.2.html and so on.
 
     \b
     Example: dlmrescore report results -o report.html
@@ -76,7 +76,8 @@ def command(
         if baseline is not None and baseline != ORIGINAL:
             against = (baseline, _lists(source, baseline, output))
         report = source_of_lists(systems, against, _sweep(sweep, output), **vars(counting))
-    for page in write_report(report, Path(output), seed):
+    pages = write_report(report, Path(output), seed)
+    for page in pages if output != "-" else ():
         click.echo(f"{page}: {page.stat().st_size / 1e6:.2f} MB", err=True)
 
 

@@ -9,6 +9,8 @@ import pytest
 from command_line import RECORDS, files, good, refused, write
 from small_reports import Page
 
+from rescore.report.page import rendering
+
 pytestmark = pytest.mark.usefixtures("folder")
 
 
@@ -20,7 +22,7 @@ def test_files_of_lists_are_systems(dlm):
     write("in.jsonl", RECORDS)
     write("w.json", [{"scales": {"am": 1, "ngram": 1}}])
     good(dlm("fuse", "in.jsonl", "--fusion", "w.json", "-o", "best.jsonl"))
-    done = good(dlm("report", "in.jsonl", "best.jsonl"))
+    done = good(dlm("report", "in.jsonl", "best.jsonl", "-o", "report.html"))
     assert done.err.startswith("report.html: 0.")
     assert page().settings["systems"] == ["in.jsonl", "best.jsonl"]
     assert page().row("best.jsonl")[1:4:2] == ["8.33", "25.00"]
@@ -34,7 +36,7 @@ def test_the_folder_of_a_run_is_reported_with_its_table_and_verdict(dlm, models)
     scorers = ["--scorers", f"ar@{models['ar']}", "-o", "results", "--keep", 0]
     good(dlm("run", "--dev", "dev.jsonl", "--test", "test.jsonl", *scorers))
     written = Path("results/report.html").read_bytes()
-    good(dlm("report", "results"))
+    good(dlm("report", "results", "-o", "report.html"))
     assert Path("report.html").read_bytes() == written
     with open("results/systems.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -56,6 +58,16 @@ def test_the_folder_of_a_run_is_reported_with_its_table_and_verdict(dlm, models)
     assert "systems.csv: not a table of systems" in refused(dlm("report", "results"))
     Path("results/run.json").write_text("{}")
     assert "run.json: does not say how errors are counted" in refused(dlm("report", "results"))
+
+
+def test_one_page_goes_to_standard_output_and_several_do_not(dlm, monkeypatch):
+    write("in.jsonl", RECORDS)
+    done = good(dlm("report", "in.jsonl"))
+    assert Page(done.out).settings["systems"] == ["in.jsonl"]
+    assert done.err == ""
+    monkeypatch.setattr(rendering, "PAGE_UTTERANCES", 3)
+    line = refused(dlm("report", "in.jsonl"))
+    assert line == ("the report has 2 pages, and standard output takes one; give -o report.html")
 
 
 def refused_usage(done, message):

@@ -20,6 +20,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from rescore.errors import FormatError
+from rescore.formats.bounded import STANDARD
 from rescore.formats.files import replace_file
 from rescore.report.changes import common_pairs, error_table
 from rescore.report.page.calibration import Calibration, confidences_of
@@ -56,7 +57,8 @@ def write_report(source: Source, output: Path, seed: int = 0) -> list[Path]:
     """Write the report; return its pages, the first of which is `output`.
 
     Further pages are called like it, with a number before the suffix. Raises FormatError if the
-    systems have different utterances or references, and for lists that cannot be evaluated.
+    systems have different utterances or references, for lists that cannot be evaluated, and for
+    several pages on standard output.
     """
     collector = Collector(source.unit, named_normalizer(source.normalizer), _HYPOTHESES)
     systems = [_compared(source, shown, collector, seed) for shown in source.systems]
@@ -67,6 +69,10 @@ def write_report(source: Source, output: Path, seed: int = 0) -> list[Path]:
         output,
         *(output.with_suffix(f".{n}{output.suffix}") for n in range(2, len(parts) + 1)),
     ]
+    if len(parts) > 1 and str(output) == STANDARD:
+        raise FormatError(
+            f"the report has {len(parts)} pages, and standard output takes one; give -o report.html"
+        )
     environment = _environment()
     template = environment.get_template("page.html")
     common = {
