@@ -21,7 +21,7 @@ RUN := OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive $(BIN)
 install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2) \
   >$(1)/pip.log 2>&1 || { cat $(1)/pip.log >&2; exit 1; }
 
-.PHONY: help setup demo test test-py310 test-k2 attack lint types bench docs wheel check clean
+.PHONY: help setup demo test test-py310 test-k2 attack lint types bench docs docs-html wheel check clean
 
 help: ## Show the targets.
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ $(MINICONS)/ready: constraints.txt
 docs: setup ## Run every command and example that the documentation shows.
 	$(BIN)/python -m pytest tests/docs \
 	  $$(find tests -name test_docs_format.py -o -name test_plugins.py)
+
+docs-html: setup ## Build the reference of the Python interface in build/reference, links checked.
+	$(BIN)/python recipes/api_reference.py build/reference
 
 wheel: setup ## Build the wheel, install it into a fresh environment, score a list with it.
 	$(BIN)/python recipes/wheel_smoke.py
