@@ -73,7 +73,7 @@ def run_experiment(
         clock = Clock(folder)
         halves = score_halves(halves, plans, folder, clock, say, workplace.cache)
         results = compare(halves, base, [plan.name for plan in plans], options, clock, folder)
-    say(f"scored lists, weights, tables and plots are in {folder}")
+    say(f"scored lists, weights, tables, plots and report.html are in {folder}")
     return results
 
 

@@ -54,7 +54,7 @@ def test_the_command_prints_the_table_and_says_what_it_does(dlm, specs):
     ] == [
         "ar on dev: 7 utterances, 14 hypotheses, ",
         "ar on test: 7 utterances, 14 hypotheses, ",
-        "scored lists, weights, tables and plots are in out",
+        "scored lists, weights, tables, plots and report.html are in out",
     ]
 
 
