@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rescore.errors import FormatError, TrainError
-from rescore.formats.bounded import explained
+from rescore.formats.bounded import check_regular, explained
 from rescore.formats.files import make_folder, text_lines
 from rescore.models.opening import one_line
 from rescore.models.tokenizer import Tokenizer
@@ -134,6 +134,8 @@ def open_corpus(directory: Path, tokenizer: Tokenizer) -> Corpus:
     Raises TrainError if a file is missing or damaged.
     """
     try:
+        for name in ("tokens.bin", "offsets.npy"):
+            check_regular(directory / name)
         tokens = np.memmap(directory / "tokens.bin", dtype=_token_type(tokenizer), mode="r")
         offsets = np.load(directory / "offsets.npy", mmap_mode="r")
         is_whole = are_offsets(offsets, len(tokens)) and int(tokens.max()) < tokenizer.size

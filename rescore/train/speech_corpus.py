@@ -29,6 +29,7 @@ from rescore.acoustic.recogniser import (
 )
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import TrainError
+from rescore.formats.bounded import check_regular
 from rescore.formats.files import make_folder, replace_file
 from rescore.models.opening import one_line
 from rescore.models.speech_network import output_frames
@@ -234,6 +235,8 @@ def open_speech(directory: Path, bins: int, versions: int, symbols: int) -> Spee
     """
     advice = "delete the corpus folder to prepare it again"
     try:
+        for name in ("features.bin", "offsets.npy", "targets.npy", "target_offsets.npy"):
+            check_regular(directory / name)
         features = np.memmap(directory / "features.bin", dtype=np.float16, mode="r")
         corpus = SpeechCorpus(
             features.reshape(-1, bins),

@@ -19,7 +19,7 @@ def victim(forks, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "share"),
-    [("convert to a directory", 4), ("fuse", 8), ("score with a cache", 16), ("train ngram", 12)],
+    [("convert to a directory", 8), ("fuse", 8), ("score with a cache", 16), ("train ngram", 12)],
 )
 def test_a_command_that_is_killed_at_a_step_on_disk_ends_with_the_same_bytes(victim, name, share):
     killed = victim(name)

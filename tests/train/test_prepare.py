@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -183,6 +184,15 @@ def test_sentences_and_tokens_that_cannot_be_are_one_line(file, values, tmp_path
     else:
         np.save(part / file, values(np.load(part / file)))
     with pytest.raises(TrainError, match=r"train: .*delete the corpus folder"):
+        open_corpus(part, small_tokenizer())
+
+
+@pytest.mark.parametrize("file", ["tokens.bin", "offsets.npy"])
+def test_a_pipe_in_a_corpus_is_refused_and_not_waited_for(file, tmp_path):
+    part = prepared(tmp_path) / "train"
+    (part / file).unlink()
+    os.mkfifo(part / file)
+    with pytest.raises(TrainError, match="is a named pipe"):
         open_corpus(part, small_tokenizer())
 
 

@@ -6,6 +6,7 @@ import csv
 import errno
 import itertools
 import math
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -249,6 +250,16 @@ def test_features_and_targets_that_cannot_be_are_one_line(speech, tmp_path, name
 
 
 # ------------------------------------------------------------------------------------- the runs
+
+
+@pytest.mark.parametrize("name", ["features.bin", "offsets.npy", "target_offsets.npy"])
+def test_a_pipe_in_a_corpus_is_refused_and_not_waited_for(speech, tmp_path, name):
+    for path in (speech.directory / "train").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(TrainError, match="is a named pipe"):
+        open_speech(tmp_path, speech.bins, 3, 4)
 
 
 def test_a_recogniser_learns_tones(tmp_path):
