@@ -408,9 +408,10 @@ assert not {"torch", "offered_module"} & set(sys.modules)
         env=environment(site),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    for option in ("--scorer [ar|", "--from [", "--to [", "--decision [", "--normalizer ["):
+    begins = ("--scorer SPEC", "--from [", "--to [", "--decision [", "--normalizer [")
+    for option, end in zip(begins, ("[default", "]", "]", "]", "]"), strict=True):
         offered = done.stdout[done.stdout.index(option) :]
-        assert "offered" in offered[: offered.index("]")], option
+        assert "offered" in offered[: offered.index(end)], option
 
 
 # ---- what the kinds mean inside
