@@ -42,6 +42,13 @@ class Canvas:
         nowhere = np.zeros(len(tokens), dtype=bool)
         return cls(np.asarray(tokens, np.int64), nowhere, np.asarray(editable, bool), nowhere)
 
+    @classmethod
+    def of_text(cls, tokens: np.ndarray) -> Canvas:
+        """A text between BOS and EOS, which alone may not change."""
+        editable = np.ones(len(tokens), dtype=bool)
+        editable[[0, -1]] = False
+        return cls.of(tokens, editable)
+
     def padded(self, length: int, pad_id: int) -> Canvas:
         """The same sequence on `length` positions. Raises ScoreError if it is longer."""
         extra = length - len(self.tokens)
@@ -79,6 +86,13 @@ class Canvas:
         changed, is_open = self.tokens.copy(), self.open.copy()
         changed[positions], is_open[positions] = tokens, False
         return replace(self, tokens=changed, open=is_open)
+
+    def noise(self, hidden: np.ndarray) -> float:
+        """The noise level that a masked network is told: the share of positions that are hidden.
+
+        `hidden` (L,) bool; BOS and padding are not counted.
+        """
+        return int(hidden.sum()) / (int((~self.padding).sum()) - 1)
 
     def queries(
         self,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -47,9 +48,12 @@ class Reconsidered:
     @property
     def canvas(self) -> Canvas:
         """The first hypothesis; everything but BOS and EOS may change."""
-        editable = np.ones(len(self.first), dtype=bool)
-        editable[[0, -1]] = False
-        return Canvas.of(self.first, editable)
+        return Canvas.of_text(self.first)
+
+    @cached_property
+    def disputed(self) -> np.ndarray:
+        """`disagreement`, found once for all candidates."""
+        return disagreement(self)
 
 
 def disagreement(these: Reconsidered) -> np.ndarray:
@@ -99,7 +103,7 @@ def _opened(these: Reconsidered, opening: Opening, draws: SamplingDraws) -> np.n
     """The positions to open, bool (L,); nothing is asked of the network."""
     length = len(these.first)
     if opening == "disagree":
-        return disagreement(these)
+        return these.disputed
     u = draws.positions(length, 0, Stream.REMASK)
     if opening == "random":  # the first number says which share, those of the tokens which ones
         low, high = _SHARES
@@ -119,8 +123,7 @@ def _unsure(canvas: Canvas, mask_id: int, window: int) -> Sampler[np.ndarray]:
     parity[positions[::2]] = True
     halves = [half for half in (canvas.editable & parity, canvas.editable & ~parity) if half.any()]
     asked = [
-        canvas.opened(half, mask_id).queries(half.sum() / (len(canvas.tokens) - 1), half, window)
-        for half in halves
+        canvas.opened(half, mask_id).queries(canvas.noise(half), half, window) for half in halves
     ]
     answers = iter((yield list(itertools.chain.from_iterable(asked))))
     log_probs = np.zeros(len(canvas.tokens))

@@ -203,13 +203,12 @@ def fill(
 ) -> Sampler[Canvas]:
     """Fills the open positions of masked states, as `rule` decides.
 
-    A position gets its likeliest token, or with `draws` one that is drawn. The network is told the
-    share of open positions, BOS not counted, as everywhere.
+    A position gets its likeliest token, or with `draws` one that is drawn.
     """
-    size, step = int((~canvas.padding).sum()) - 1, 0
+    step = 0
     while canvas.open.any():
         positions = np.flatnonzero(canvas.open)
-        answers = yield canvas.queries(len(positions) / size, canvas.open, window)
+        answers = yield canvas.queries(canvas.noise(canvas.open), canvas.open, window)
         log_probs = combine(positions, np.concatenate(answers))
         tokens = log_probs.argmax(-1)
         if draws is not None:

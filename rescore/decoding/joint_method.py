@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import numpy as np
-
 from rescore.acoustic.ctc_paths import LabelledPath, align
 from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.prefix_beam import BeamOptions, prefix_beam_search
@@ -63,10 +61,8 @@ def ctc_draft(
     """
     frames = path.first if frame == "first" else path.peak
     tokens = vocabulary.to_tokens(path.labels.tolist())
-    editable = np.ones(len(tokens), dtype=bool)
-    editable[[0, -1]] = False
     rows = vocabulary.log_probs(posteriors.log_probs[frames])
-    return Draft(Canvas.of(tokens, editable), rows, path.confidence)
+    return Draft(Canvas.of_text(tokens), rows, path.confidence)
 
 
 def draft_paths(utterances: Sequence[Posteriors], count: int) -> list[list[LabelledPath]]:
