@@ -201,11 +201,10 @@ class SpeechNetwork(nn.Module):
         """The same, of features that are normalised already."""
         x = self.subsampling(features)
         lengths = output_frames(frames)
-        padding: Tensor | None = (
-            torch.arange(x.shape[1], device=x.device)[None] >= lengths.to(x.device)[:, None]
-        )
-        if not bool(padding.any()):  # type: ignore[union-attr]
-            padding = None
+        padding: Tensor | None = None
+        if int(lengths.min()) < x.shape[1]:
+            columns = torch.arange(x.shape[1], device=x.device)
+            padding = columns[None] >= lengths.to(x.device)[:, None]
         mask = None if padding is None else ~padding[:, None, None, :]
         half = self.config.width // self.config.heads // 2
         angles = rotation(torch.arange(x.shape[1], device=x.device), half, x.dtype)
@@ -222,11 +221,12 @@ def normalised(features: Tensor, frames: Tensor) -> Tensor:
 
     features (B, T, F), frames (B,) int64. A bin that never changes becomes 0.
     """
-    inside = torch.arange(features.shape[1])[None, :, None] < frames[:, None, None]  # (B, T, 1)
-    inside = inside.to(features.device)
+    frames = frames.to(features.device)
+    columns = torch.arange(features.shape[1], device=features.device)
+    inside = columns[None, :, None] < frames[:, None, None]  # (B, T, 1)
     x = features if features.dtype == torch.float64 else features.float()
     x = x.masked_fill(~inside, 0.0)
-    count = frames.to(x.device).clamp(min=1)[:, None, None]
+    count = frames.clamp(min=1)[:, None, None]
     mean = x.sum(1, keepdim=True) / count
     centred = (x - mean).masked_fill(~inside, 0.0)
     deviation = (centred.pow(2).sum(1, keepdim=True) / count).sqrt()

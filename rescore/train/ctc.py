@@ -32,6 +32,7 @@ from rescore.train.options import NETWORK_SIZES, CtcOptions, SpeechOptions
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_speech
 from rescore.train.state import writing_to
+from rescore.train.transfer import to_device
 from rescore.types import ErrorCounts
 from rescore.wer.counts import count_errors
 
@@ -187,7 +188,7 @@ class SpecAugment:
         widest = (self.share * frames).floor().long()
         times = _spans(frames, widest, self.stretches, generator, length)
         is_hidden = is_hidden | times[:, :, None]
-        return features.masked_fill(is_hidden.to(features.device), 0.0)
+        return features.masked_fill(to_device(is_hidden, features.device), 0.0)
 
 
 def _spans(
@@ -233,13 +234,13 @@ class CtcLoss:
         """Nats, and output frames; features (B, T, F), frames (B,), targets (B, S), sizes (B,)."""
         device = network.head.weight.device
         torch.manual_seed(generator.initial_seed())  # of dropout: a resumed run draws the same
-        x = normalised(features.to(device), frames)
+        x = normalised(to_device(features, device), frames)
         if self.masks is not None:
             x = self.masks.hide(x, frames, generator)
         log_probs, lengths = network.encode(x, frames)
         nats = functional.ctc_loss(
             log_probs.transpose(0, 1),
-            targets.to(device),
+            to_device(targets, device),
             lengths,
             sizes,
             blank=self.blank,

@@ -21,6 +21,7 @@ from rescore.models.network import Network
 from rescore.models.objectives import ModelPrediction, objective_named
 from rescore.registry import resolve
 from rescore.train.readout import by_rows, cross_entropy
+from rescore.train.transfer import to_device
 
 __all__ = [
     "Loss",
@@ -57,7 +58,7 @@ def ar_loss(
     del generator
     where = (~padding[:, 1:]).flatten().nonzero().squeeze(1)
     hidden = _encode(network, tokens[:, :-1], None, padding[:, :-1], where)
-    targets = tokens[:, 1:].flatten()[where].to(hidden.device)
+    targets = to_device(tokens[:, 1:].flatten()[where], hidden.device)
     return cross_entropy(hidden, network.embedding.weight, targets), len(where)
 
 
@@ -80,8 +81,8 @@ def mdlm_loss(
     where = is_hidden.flatten().nonzero().squeeze(1)
     noise = count / size if network.config.time_input else None
     hidden = _encode(network, noisy, noise, padding, where)
-    targets = tokens.flatten()[where].to(hidden.device)
-    scale = (size / count)[:, None].expand_as(tokens).flatten()[where].to(hidden.device)
+    targets = to_device(tokens.flatten()[where], hidden.device)
+    scale = to_device((size / count)[:, None].expand_as(tokens).flatten()[where], hidden.device)
     pieces = network.embedding.weight[:-1]  # the mask symbol is never predicted
     return cross_entropy(hidden, pieces, targets, scale), len(where)
 
@@ -160,7 +161,7 @@ def _corrupted(
     hidden = _encode(network, noisy, t, padding, where)
 
     def at_scored(values: Tensor) -> Tensor:
-        return values.expand_as(tokens).flatten()[where].to(hidden.device)
+        return to_device(values.expand_as(tokens).flatten()[where], hidden.device)
 
     return _Corrupted(
         clean=at_scored(tokens),
@@ -205,7 +206,10 @@ def _encode(
 ) -> Tensor:
     """Hidden states (n, D) at the positions `where` (n,) of the flattened batch."""
     device = network.embedding.weight.device
+    is_padded = bool(padding.any())  # asked here, on the CPU: asking a GPU waits for its queue
     hidden = network.encode(
-        noisy.to(device), None if noise is None else noise.to(device), padding.to(device)
+        to_device(noisy, device),
+        None if noise is None else to_device(noise, device),
+        to_device(padding, device) if is_padded else None,
     )
-    return hidden.flatten(0, 1)[where.to(device)]
+    return hidden.flatten(0, 1).index_select(0, to_device(where, device))
