@@ -27,10 +27,14 @@ def small_tokenizer() -> Tokenizer:
 
 
 def small_checkpoint(
-    objective: str, prediction: str | None = None, seed: int = 0, time_input: bool | None = None
+    objective: str,
+    prediction: str | None = None,
+    seed: int = 0,
+    time_input: bool | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Checkpoint:
     """A random network with weights large enough to have opinions."""
-    tokenizer = small_tokenizer()
+    tokenizer = tokenizer or small_tokenizer()
     torch.manual_seed(seed)
     time_input = objective == "usdm" if time_input is None else time_input
     config = NetworkConfig(

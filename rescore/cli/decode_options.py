@@ -14,6 +14,7 @@ from rescore.decoding.base import DecoderOptions
 from rescore.decoding.commit import CommitName
 from rescore.decoding.ctc import BEAM_PER_COUNT, COUNT
 from rescore.decoding.deliberation import Opening
+from rescore.decoding.edits import GATE
 from rescore.decoding.joint import Final, Frame, JointScales, Start, UniformSteps, Update
 from rescore.decoding.joint_method import COMMIT, COMMIT_VALUE, HIDE_BELOW
 from rescore.formats.references import REFERENCE_IDS, read_references
@@ -33,6 +34,22 @@ HEADINGS = {
     "--refs": "Output",
     "--shard": "Large runs",
 }
+
+
+def _shares(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[float, ...] | None:
+    """The numbers of `0.9,0.8`."""
+    if value is None:
+        return None
+    try:
+        shares = tuple(map(float, value.split(",")))
+    except ValueError:
+        shares = ()
+    if not shares or not all(0 < share <= 1 for share in shares):
+        raise click.BadParameter(f"got {value!r}, expected shares above 0, such as 0.9,0.8")
+    return shares
+
 
 _SEARCH = [
     click.option(
@@ -146,6 +163,24 @@ _JOINT = [
         "--hide-below",
         type=click.FloatRange(0, 1),
         help=f"joint_mdlm hides labels that CTC gives less; default: {HIDE_BELOW:g}.",
+    ),
+    click.option(
+        "--remask",
+        callback=_shares,
+        metavar="SHARES",
+        help="Shares of the filled labels that are hidden at random and filled again, such as "
+        "0.9,0.8; default: none.",
+    ),
+    click.option(
+        "--edits",
+        type=click.IntRange(1),
+        help="Labels deleted or inserted where CTC is unsure, at most; default: none, the length "
+        "stays.",
+    ),
+    click.option(
+        "--gate",
+        type=click.FloatRange(0),
+        help=f"Edits touch only what CTC gives less; default: {GATE:g}.",
     ),
     click.option(
         "--commit",

@@ -6,7 +6,7 @@ exactly. The lists are like any others: `score`, `tune` and `fuse` go on from th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
@@ -82,6 +82,9 @@ class DecoderOptions:
     open: which tokens of a list's first hypothesis are reconsidered.
     posteriors: file of posteriors that gives proposals their `am`.
     seen_words: propose only texts of words that are in the list.
+    remask: shares of the filled positions that are opened at random and filled again.
+    edits: deletions and insertions of a transcript, at most (`rescore.decoding.edits`).
+    gate: only labels and frames that CTC gives less are edited.
     """
 
     count: int | None = None
@@ -112,6 +115,9 @@ class DecoderOptions:
     open: Opening | None = None
     posteriors: str | None = None
     seen_words: bool = False
+    remask: tuple[float, ...] | None = None
+    edits: int | None = None
+    gate: float | None = None
 
     def absolute(self) -> DecoderOptions:
         """These options with absolute paths, for a process in another working directory."""
@@ -136,18 +142,28 @@ class DecoderFamily:
     """A method under its name: `dlmrescore decode --method NAME`.
 
     `build(path, options)` makes the decoder of a file. `options` names the options it reads, and
-    `needs` maps an option to another one without which it means nothing.
+    `needs` maps an option to another one without which it means nothing. `build_every` makes the
+    decoders of several settings that share the models of the first; None: each is built alone.
     """
 
     name: str
     build: Callable[[str, DecoderOptions], Decoder]
     options: frozenset[str]
     needs: tuple[tuple[str, str], ...] = ()
+    build_every: Callable[[str, Sequence[DecoderOptions]], Sequence[Decoder]] | None = None
 
     def __call__(self, path: str, options: DecoderOptions) -> Decoder:
         """Build the decoder. Raises ScoreError for options that it does not read."""
         self.check(options)
         return self.build(path, options)
+
+    def every(self, path: str, settings: Sequence[DecoderOptions]) -> list[Decoder]:
+        """A decoder of a file for each of several settings, in their order. Raises as a call."""
+        for options in settings:
+            self.check(options)
+        if self.build_every is not None:
+            return list(self.build_every(path, settings))
+        return [self.build(path, options) for options in settings]
 
     def check(self, options: DecoderOptions) -> None:
         """Raise ScoreError that names what is given and not read, if there is any."""

@@ -20,7 +20,7 @@ from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.prefix_beam import BeamOptions, prefix_beam_search
 from rescore.acoustic.prefix_ngram import NgramFusion
 from rescore.decoding.base import DecoderFamily, DecoderOptions
-from rescore.decoding.posterior_decoder import PosteriorDecoder, Proposal, ctc_scorer
+from rescore.decoding.posterior_decoder import PosteriorDecoder, Proposal, Proposals, ctc_scorer
 from rescore.errors import ScoreError
 from rescore.scorers.ctc import CtcScorer
 from rescore.scorers.ngram import open_ngram
@@ -46,9 +46,9 @@ def _build_greedy(path: str, options: DecoderOptions) -> PosteriorDecoder:
     return PosteriorDecoder("ctc_greedy", scorer, _greedy, {}, 1, spans=options.spans)
 
 
-def _greedy(utterances: Sequence[Posteriors]) -> list[list[Proposal]]:
+def _greedy(utterances: Sequence[Posteriors]) -> list[Proposals]:
     paths = map(greedy_transcript, utterances)
-    return [[Proposal(tuple(path.labels.tolist()), "ctc_greedy")] for path in paths]
+    return [Proposals([Proposal(tuple(path.labels.tolist()), "ctc_greedy")]) for path in paths]
 
 
 def _build_beam(path: str, options: DecoderOptions) -> PosteriorDecoder:
@@ -88,10 +88,13 @@ def _beam(
     options: BeamOptions,
     fusion: NgramFusion | None,
     never: Sequence[int],
-) -> list[list[Proposal]]:
+) -> list[Proposals]:
     rows = [posteriors.log_probs for posteriors in utterances]
     beams = prefix_beam_search(rows, blank, options, fusion, never)
-    return [[Proposal(prefix.labels, "ctc_beam") for prefix in prefixes] for prefixes in beams]
+    return [
+        Proposals([Proposal(prefix.labels, "ctc_beam") for prefix in prefixes])
+        for prefixes in beams
+    ]
 
 
 def _fusion(scorer: CtcScorer, options: DecoderOptions) -> NgramFusion | None:

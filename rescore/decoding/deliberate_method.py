@@ -1,6 +1,7 @@
 """`deliberate`: new hypotheses of N-best lists, as a method of `dlmrescore decode`.
 
-A list keeps its hypotheses, in their order, and what an MDLM proposes joins them (`deliberation`).
+A list keeps its hypotheses, in their order, and what a diffusion LM, masked (MDLM) or of uniform
+states (USDM), proposes joins them (`deliberation`).
 A proposal has none of the list's scores, so none is kept: a score that some hypotheses lack cannot
 be fused. `score` gives every hypothesis every score again; with posteriors, `am` is there at once.
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
 from rescore.decoding.base import DecoderFamily, DecoderInput, DecoderOptions
-from rescore.decoding.commit import CommitRule
-from rescore.decoding.deliberation import Opening, Reconsidered, deliberate
-from rescore.decoding.driver import run_samplers
-from rescore.decoding.joint_method import commit_of
+from rescore.decoding.deliberation import Opening, Reconsidered, Renoising, deliberate
+from rescore.decoding.driver import Counted, Sampler, counted, run_samplers, together
+from rescore.decoding.joint import Filling, UniformSteps
+from rescore.decoding.joint_method import commit_of, steps_of
 from rescore.diffusion.draws import SamplingDraws, utterance_key
 from rescore.diffusion.masked import mask_symbol
 from rescore.errors import ModelError, ScoreError
@@ -25,6 +27,7 @@ from rescore.formats.reading import read_lists
 from rescore.formats.record import with_score
 from rescore.ids import each_once
 from rescore.interfaces import Cost
+from rescore.models.embedded import read_objective
 from rescore.models.tokenizer import Tokenizer
 from rescore.scorers.ctc import CtcScorer
 from rescore.scorers.denoising import DenoisingModel, open_denoiser
@@ -36,10 +39,19 @@ from rescore.types import Hypothesis, NBest
 __all__ = ["DELIBERATE", "ListDecoder"]
 
 #: Raised whenever a list changes for equal settings.
-_VERSION = 1
+_VERSION = 2
 
 #: Proposals of a list, and hypotheses that are looked at for disagreement.
 CANDIDATES, DEPTH = 8, 10
+
+#: Steps of uniform states where options do not say.
+_STEPS = UniformSteps(t_start=0.5, steps=8, update="ancestral", start="noised")
+
+#: The options that belong to the other kind of model.
+_OF_THE_OTHER = {
+    "mdlm": frozenset({"steps", "t_start"}),
+    "usdm": frozenset({"commit", "commit_value", "remask"}),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Deliberation:
     """How hypotheses are proposed. `seen_words`: only of words that are in the list."""
 
     opening: Opening
-    rule: CommitRule
+    redraw: Filling | Renoising
     candidates: int
     seed: int
     seen_words: bool
@@ -69,10 +81,10 @@ class ListDecoder:
 
     def __post_init__(self) -> None:
         self.lists = {nbest.id: nbest for nbest in each_once(read_lists(self.path), "deliberated")}
-        pieces = self._tokenizer
-        self._mask = mask_symbol(self.model.denoiser)
         self._proposable = np.ones(self.model.denoiser.vocab_size, dtype=bool)
-        self._proposable[[*pieces.special, self._mask]] = False
+        self._proposable[[*self._tokenizer.special]] = False
+        if self.model.denoiser.mask_id is not None:
+            self._proposable[self.model.denoiser.mask_id] = False
 
     @property
     def _tokenizer(self) -> Tokenizer:
@@ -120,29 +132,31 @@ class ListDecoder:
 
     def evaluate(self, prepared: Sequence[NBest], /) -> list[NBest]:
         """Every list with what is proposed for it."""
-        samplers = [
-            deliberate(
-                these,
-                self.how.opening,
-                self._proposable,
-                self._mask,
-                self.how.rule,
-                SamplingDraws(self.how.seed, utterance_key(nbest.id), candidate),
-                self.model.vocabulary.window,
-            )
-            for nbest, these in ((nbest, self._reconsidered(nbest)) for nbest in prepared)
-            for candidate in range(self.how.candidates)
+        samplers = [counted(self._proposed(nbest)) for nbest in prepared]
+        proposals = run_samplers(self.model.denoiser, samplers, device=self.device)
+        lists = [
+            self._joined(nbest, proposed)
+            for nbest, proposed in zip(prepared, proposals, strict=True)
         ]
-        canvases = run_samplers(self.model.denoiser, samplers, device=self.device)
-        lists = []
-        for number, nbest in enumerate(prepared):
-            start = number * self.how.candidates
-            proposed = [
-                self._tokenizer.decode(canvas.tokens[canvas.editable].tolist())
-                for canvas in canvases[start : start + self.how.candidates]
-            ]
-            lists.append(self._joined(nbest, proposed))
         return lists if self.am is None else self._with_am(self.am, lists)
+
+    def _proposed(self, nbest: NBest) -> Sampler[list[str]]:
+        """The texts of all candidates of one list."""
+        these, utterance = self._reconsidered(nbest), utterance_key(nbest.id)
+        canvases = yield from together(
+            [
+                deliberate(
+                    these,
+                    self.how.opening,
+                    self._proposable,
+                    self.how.redraw,
+                    SamplingDraws(self.how.seed, utterance, candidate),
+                )
+                for candidate in range(self.how.candidates)
+            ]
+        )
+        within = these.canvas.editable
+        return [self._tokenizer.decode(canvas.tokens[within].tolist()) for canvas in canvases]
 
     def _reconsidered(self, nbest: NBest) -> Reconsidered:
         vocabulary, pieces = self.model.vocabulary, self._tokenizer
@@ -152,17 +166,18 @@ class ListDecoder:
         )
         return Reconsidered(first, others)
 
-    def _joined(self, nbest: NBest, proposed: Sequence[str]) -> NBest:
+    def _joined(self, nbest: NBest, proposed: Counted[list[str]]) -> NBest:
         """The list without scores, and after its hypotheses the texts that it lacks."""
         normalize = self.model.vocabulary.normalize
         texts = {normalize(hyp.text) for hyp in nbest.hyps}
         words = {word for text in texts for word in text.split()}
-        new = [text for text in dict.fromkeys(proposed) if text not in texts]
+        new = [text for text in dict.fromkeys(proposed.result) if text not in texts]
         if self.how.seen_words:
             new = [text for text in new if words.issuperset(text.split())]
         kept = [replace(hyp, scores={}) for hyp in nbest.hyps]
         added = [Hypothesis(text, {}, {"origin": self.name}) for text in new]
-        return replace(nbest, hyps=(*kept, *added), provenance={}, numbers=None)
+        raw = {**nbest.raw, "evaluations": proposed.evaluations}
+        return replace(nbest, hyps=(*kept, *added), raw=raw, provenance={}, numbers=None)
 
     def _with_am(self, scorer: CtcScorer, lists: Sequence[NBest]) -> list[NBest]:
         selected = list(scorer.select(lists))
@@ -173,25 +188,43 @@ class ListDecoder:
 
 
 def _build(path: str, options: DecoderOptions) -> ListDecoder:
-    name, value, rule = commit_of(options)
+    objective = "mdlm" if options.model is None else read_objective(options.model)
+    unread = sorted(options.changed & _OF_THE_OTHER.get(objective, frozenset()))
+    if unread:
+        raise ScoreError(
+            f"--method deliberate with a {objective.upper()} does not read "
+            f"--{unread[0].replace('_', '-')}; leave it out"
+        )
+    if objective == "usdm":
+        model = _open("usdm", options)
+        steps = steps_of(options, _STEPS)
+        redraw: Filling | Renoising = Renoising(model.denoiser, steps, model.vocabulary.window)
+        settings: dict[str, object] = {"t_start": steps.t_start, "steps": steps.steps}
+    else:
+        model = _open("mdlm", options)
+        name, value, rule = commit_of(options)
+        mask, remask = mask_symbol(model.denoiser), options.remask or ()
+        redraw = Filling(mask, rule, remask, model.vocabulary.window)
+        settings = {"commit": name, "commit_value": value, "remask": ",".join(map(str, remask))}
     how = Deliberation(
         options.open or "disagree",
-        rule,
+        redraw,
         options.candidates or CANDIDATES,
         options.seed or 0,
         options.seen_words,
     )
-    model = open_denoiser("mdlm", ScorerOptions(model=options.model, device=options.device))
-    settings = {
+    settings |= {
         "open": how.opening,
-        "commit": name,
-        "commit_value": value,
         "candidates": how.candidates,
         "seed": how.seed,
         "seen_words": int(how.seen_words),
         "window": model.vocabulary.window,
     }
     return ListDecoder(path, model, how, settings, _am(options), options.device)
+
+
+def _open(objective: Literal["mdlm", "usdm"], options: DecoderOptions) -> DenoisingModel:
+    return open_denoiser(objective, ScorerOptions(model=options.model, device=options.device))
 
 
 def _am(options: DecoderOptions) -> CtcScorer | None:
@@ -219,8 +252,11 @@ DELIBERATE = DecoderFamily(
             "model",
             "open",
             "posteriors",
+            "remask",
             "seed",
             "seen_words",
+            "steps",
+            "t_start",
         }
     ),
     (("bpe", "posteriors"),),

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from rescore.decoding.canvas import Canvas
-from rescore.decoding.commit import Choices, CommitRule
+from rescore.decoding.commit import Choices, CommitRule, random_remask
 from rescore.decoding.driver import Sampler
 from rescore.diffusion.draws import SamplingDraws, Stream
 from rescore.diffusion.forward import uniform_tokens
@@ -44,6 +44,7 @@ from rescore.scorers.networks import WINDOW
 __all__ = [
     "Combine",
     "Draft",
+    "Filling",
     "Final",
     "Frame",
     "JointScales",
@@ -170,15 +171,24 @@ def joint_uniform(
     return canvas
 
 
+@dataclass(frozen=True)
+class Filling:
+    """How the open positions of masked states are filled.
+
+    `rule` says which are decided in a round. `remask`: once all are, each share opens that many of
+    them at random again, and they are filled anew. `window` is the network's.
+    """
+
+    mask_id: int
+    rule: CommitRule
+    remask: tuple[float, ...] = ()
+    window: int = WINDOW
+
+
 def joint_masked(
-    draft: Draft,
-    mask_id: int,
-    scales: JointScales,
-    rule: CommitRule,
-    hide_below: float,
-    window: int = WINDOW,
+    draft: Draft, scales: JointScales, filling: Filling, hide_below: float, draws: SamplingDraws
 ) -> Sampler[Canvas]:
-    """Hides what CTC gives less than `hide_below`, fills it with argmax S as `rule` decides.
+    """Hides what CTC gives less than `hide_below`, fills it with argmax S.
 
     Exact check: tests/decoding/test_joint.py::test_masked_filling_is_the_rule_by_hand.
     """
@@ -191,35 +201,48 @@ def joint_masked(
     def combined(positions: np.ndarray, lm: np.ndarray) -> Tensor:
         return scales.combined(draft.ctc[row_of[positions]], lm)
 
-    return fill(draft.canvas.opened(unsure, mask_id), combined, rule, window)
+    return fill(draft.canvas.opened(unsure, filling.mask_id), combined, filling, draws)
 
 
 def fill(
     canvas: Canvas,
     combine: Combine,
-    rule: CommitRule,
-    window: int = WINDOW,
-    draws: SamplingDraws | None = None,
+    filling: Filling,
+    draws: SamplingDraws,
+    sample: bool = False,
 ) -> Sampler[Canvas]:
-    """Fills the open positions of masked states, as `rule` decides.
+    """Fills the open positions of masked states, and again those that are masked anew.
 
-    A position gets its likeliest token, or with `draws` one that is drawn.
+    A position gets its likeliest token, or with `sample` one that is drawn.
     """
-    step = 0
-    while canvas.open.any():
-        positions = np.flatnonzero(canvas.open)
-        answers = yield canvas.queries(canvas.noise(canvas.open), canvas.open, window)
-        log_probs = combine(positions, np.concatenate(answers))
-        tokens = log_probs.argmax(-1)
-        if draws is not None:
-            u = draws.positions(len(canvas.tokens), step, Stream.STATE)[positions]
-            tokens = draw_tokens(log_probs.exp(), torch.from_numpy(u))
-        confidence = log_probs.gather(-1, tokens[:, None])[:, 0]
-        entropies = torch.special.entr(log_probs.exp()).sum(-1)
-        decided = rule(Choices(tokens.numpy(), confidence.numpy(), entropies.numpy()))
-        canvas = canvas.committed(positions[decided], tokens.numpy()[decided])
-        step += 1
+    opened, length = canvas.open, len(canvas.tokens)
+    for number, share in enumerate((1.0, *filling.remask)):
+        if number:
+            u = draws.positions(length, number, Stream.REMASK)
+            canvas = canvas.opened(random_remask(u, opened, share), filling.mask_id)
+        steps = itertools.count(number * length)  # a filling takes `length` rounds at most
+        while canvas.open.any():
+            canvas = yield from _decide(
+                canvas, combine, filling, next(steps), draws if sample else None
+            )
     return canvas
+
+
+def _decide(
+    canvas: Canvas, combine: Combine, filling: Filling, step: int, draws: SamplingDraws | None
+) -> Sampler[Canvas]:
+    """One round: the rule decides some of the open positions."""
+    positions = np.flatnonzero(canvas.open)
+    answers = yield canvas.queries(canvas.noise(canvas.open), canvas.open, filling.window)
+    log_probs = combine(positions, np.concatenate(answers))
+    tokens = log_probs.argmax(-1)
+    if draws is not None:
+        u = draws.positions(len(canvas.tokens), step, Stream.STATE)[positions]
+        tokens = draw_tokens(log_probs.exp(), torch.from_numpy(u))
+    confidence = log_probs.gather(-1, tokens[:, None])[:, 0]
+    entropies = torch.special.entr(log_probs.exp()).sum(-1)
+    decided = filling.rule(Choices(tokens.numpy(), confidence.numpy(), entropies.numpy()))
+    return canvas.committed(positions[decided], tokens.numpy()[decided])
 
 
 def _noised(canvas: Canvas, noise: float, vocab_size: int, draws: SamplingDraws) -> Canvas:

@@ -33,7 +33,7 @@ from rescore.scorers.signature import signature
 from rescore.text import identity, normalizer
 from rescore.types import Hypothesis, NBest, Score
 
-__all__ = ["PosteriorDecoder", "Proposal", "Search", "ctc_scorer"]
+__all__ = ["PosteriorDecoder", "Proposal", "Proposals", "Search", "ctc_scorer"]
 
 logger = logging.getLogger("rescore")
 
@@ -48,8 +48,18 @@ class Proposal(NamedTuple):
     origin: str
 
 
-#: Proposals, best first, for each of several utterances.
-Search = Callable[[Sequence[Posteriors]], list[list[Proposal]]]
+class Proposals(NamedTuple):
+    """What a search proposes for an utterance, best first.
+
+    `evaluations`: network evaluations that it took; None for a search without a network.
+    """
+
+    sequences: Sequence[Proposal]
+    evaluations: int | None = None
+
+
+#: The proposals for each of several utterances.
+Search = Callable[[Sequence[Posteriors]], list[Proposals]]
 
 
 class _Text(NamedTuple):
@@ -124,17 +134,23 @@ class PosteriorDecoder:
 
     def evaluate(self, prepared: Sequence[Posteriors], /) -> list[NBest]:
         """The list of every utterance. Raises ScoreError naming one without a hypothesis."""
+        return self.lists(prepared, self.search(prepared))
+
+    def lists(
+        self, utterances: Sequence[Posteriors], proposals: Sequence[Proposals]
+    ) -> list[NBest]:
+        """The list of every utterance from what is proposed for it. Raises as `evaluate`."""
         return [
-            self._list(posteriors, proposals)
-            for posteriors, proposals in zip(prepared, self.search(prepared), strict=True)
+            self._list(posteriors, of_one)
+            for posteriors, of_one in zip(utterances, proposals, strict=True)
         ]
 
-    def _list(self, posteriors: Posteriors, proposals: Sequence[Proposal]) -> NBest:
+    def _list(self, posteriors: Posteriors, proposals: Proposals) -> NBest:
         """The list of one utterance: proposals as texts, scored and sorted."""
-        texts = self._texts(posteriors, proposals)
+        texts = self._texts(posteriors, proposals.sequences)
         if not texts:
             raise ScoreError(
-                f"{posteriors.place()}: none of {len(proposals)} texts that were found can be "
+                f"{posteriors.place()}: none of {len(proposals.sequences)} proposed texts can be "
                 "emitted as the symbols spell them; is the SentencePiece model the recogniser's?"
             )
         ngram = None if self.fusion is None else self._ngram(self.fusion, texts)
@@ -146,7 +162,9 @@ class PosteriorDecoder:
             order = np.argsort(-totals, kind="stable").tolist()
         order = order[: self.count]
         hyps = [Hypothesis(texts[k].text, {}, self._details(posteriors, texts[k])) for k in order]
-        nbest = NBest(posteriors.id, tuple(hyps), where=posteriors.where)
+        asked = proposals.evaluations
+        raw = {} if asked is None else {"evaluations": asked}
+        nbest = NBest(posteriors.id, tuple(hyps), raw=raw, where=posteriors.where)
         nbest = with_score(nbest, "am", self._am([texts[k].log_prob for k in order]))
         if ngram is not None:
             picked = tuple(ngram.values[k] for k in order)

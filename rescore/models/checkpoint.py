@@ -34,7 +34,15 @@ from rescore.models.opening import FORMAT, VERSION, checked_field, network_confi
 from rescore.models.tokenizer import Tokenizer, read_tokenizer
 from rescore.text import normalizer
 
-__all__ = ["Checkpoint", "build_network", "load", "read_vocabulary", "save", "serialized_weights"]
+__all__ = [
+    "Checkpoint",
+    "build_network",
+    "load",
+    "read_objective",
+    "read_vocabulary",
+    "save",
+    "serialized_weights",
+]
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -125,6 +133,12 @@ def read_vocabulary(directory: Path, objective: str) -> tuple[Tokenizer, str]:
     """
     config, tokenizer = _read(directory, objective)
     return tokenizer, config["normalizer"]
+
+
+def read_objective(directory: Path) -> str:
+    """The objective of a checkpoint directory. Raises ModelError as `load` does."""
+    objective: str = _read_config(directory / "config.json")["objective"]
+    return objective
 
 
 def _read(directory: Path, objective: str | None) -> tuple[dict[str, Any], Tokenizer]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rescore.models.checkpoint import Checkpoint
     from rescore.models.tokenizer import Tokenizer
 
-__all__ = ["EMBEDDED", "embedded_models", "open_checkpoint", "open_vocabulary"]
+__all__ = ["EMBEDDED", "embedded_models", "open_checkpoint", "open_vocabulary", "read_objective"]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -39,6 +39,16 @@ def open_vocabulary(model: str | None, objective: str) -> tuple[Tokenizer, str]:
     from rescore.models.checkpoint import read_vocabulary  # noqa: PLC0415 - torch
 
     return read_vocabulary(_directory(model, objective), objective)
+
+
+def read_objective(model: str) -> str:
+    """What the checkpoint in a directory was trained for; the weights are not read.
+
+    Raises ModelError as `open_checkpoint` does.
+    """
+    from rescore.models.checkpoint import read_objective  # noqa: PLC0415 - torch
+
+    return read_objective(_directory(model, ""))
 
 
 def _directory(model: str | None, objective: str) -> Path:

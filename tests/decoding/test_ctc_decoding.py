@@ -257,6 +257,9 @@ VALUES = {
     "open": "random",
     "posteriors": "p",
     "seen_words": True,
+    "remask": (0.5,),
+    "edits": 2,
+    "gate": 0.5,
 }
 
 

@@ -7,16 +7,18 @@ import pytest
 import torch
 from small import nbest, save_small
 from small_posteriors import save_posteriors
-from tabular import MaskedTable, random_joint
+from tabular import MaskedTable, UniformTable, random_joint
 
 from rescore.acoustic.ctc import text_log_probs
 from rescore.acoustic.posterior_file import read_posteriors
 from rescore.decoding.base import DecoderOptions, load_decoder
 from rescore.decoding.commit import top_k
-from rescore.decoding.deliberation import Reconsidered, deliberate, disagreement
+from rescore.decoding.deliberation import Reconsidered, Renoising, deliberate, disagreement
 from rescore.decoding.driver import run_samplers
+from rescore.decoding.joint import Filling, UniformSteps
 from rescore.diffusion.draws import SamplingDraws
-from rescore.errors import ScoreError
+from rescore.diffusion.reverse import reverse_step
+from rescore.errors import ModelError, ScoreError
 from rescore.formats import jsonl
 from rescore.pipeline.decoding import decode
 from rescore.pipeline.shards import Shard
@@ -56,8 +58,7 @@ def proposal(opening, candidate=0, others=(), rule=None, proposable=PROPOSABLE):
         Reconsidered(FIRST, others),
         opening,
         proposable,
-        N,
-        rule or top_k(1),
+        Filling(N, rule or top_k(1)),
         SamplingDraws(0, 1, candidate),
     )
     [canvas] = run_samplers(TABLE, [sampler])
@@ -94,10 +95,51 @@ def test_hypotheses_that_agree_cost_nothing():
     assert TABLE.evaluations == before
 
 
+@pytest.mark.parametrize("prediction", ["leave_one_out", "posterior"])
+def test_uniform_states_are_drawn_anew(prediction):
+    """One open token: noised by the forward process, then drawn by the reverse step."""
+    table = UniformTable(random_joint(3, 3, seed=5), prediction)
+    redraw = Renoising(table, UniformSteps(0.6, 1, "ancestral", start="noised"))
+    these = Reconsidered(np.array([0, 2, 1]), [np.array([0, 1, 1])])
+    count, everything = 4000, np.ones(3, bool)
+    samplers = [
+        deliberate(these, "disagree", everything, redraw, SamplingDraws(0, 1, 1 + candidate))
+        for candidate in range(count)
+    ]
+    tokens = np.array([canvas.tokens for canvas in run_samplers(table, samplers)])
+    assert (tokens[:, [0, 2]] == [0, 1]).all()
+    expected = np.zeros(3)
+    for noisy in range(3):
+        rows = torch.tensor([[0, noisy, 1]])
+        level = torch.tensor([0.6], dtype=torch.float64)
+        [log_probs] = table.log_probs(rows, level, torch.zeros_like(rows, dtype=torch.bool))
+        step = reverse_step(
+            prediction, log_probs[[1]], torch.tensor([noisy]), level, torch.zeros_like(level)
+        )
+        expected += (0.4 * (noisy == 2) + 0.6 / 3) * step[0].numpy()
+    shares = np.bincount(tokens[:, 1], minlength=3) / count
+    assert (np.abs(shares - expected) <= 5 * np.sqrt(expected * (1 - expected) / count)).all()
+
+
+@pytest.mark.parametrize("opening", ["disagree", "random", "unsure", "block"])
+def test_uniform_states_keep_the_ends_and_put_in_what_may_be(opening):
+    table = UniformTable(random_joint(N, LENGTH, seed=3), "leave_one_out")
+    few = np.array([False, True, True, False])
+    redraw = Renoising(table, UniformSteps(1.0, 2, "ancestral", start="noised"))
+    for candidate in range(10):
+        these = Reconsidered(FIRST, [np.array([0, 3, 2, 1, 0])])
+        sampler = deliberate(these, opening, few, redraw, SamplingDraws(0, 1, candidate))
+        [canvas] = run_samplers(table, [sampler])
+        assert canvas.tokens[[0, -1]].tolist() == [0, 0]
+        assert set(canvas.tokens[canvas.tokens != FIRST]) <= {1, 2}
+
+
 @pytest.fixture
 def inside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_small(tmp_path / "mdlm", "mdlm")
+    save_small(tmp_path / "usdm", "usdm")
+    save_small(tmp_path / "ar", "ar")
     lists = [
         nbest(
             "the old house", "the odd house", "the old horse", id="u1", ref="the old house", am=-3.0
@@ -116,8 +158,10 @@ def decoded(shard=None, **options):
     )
 
 
-def test_proposals_join_the_list_which_loses_its_scores(inside):
-    lists = decoded(open="random", candidates=5)
+@pytest.mark.parametrize("model", ["mdlm", "usdm"])
+def test_proposals_join_the_list_which_loses_its_scores(inside, model):
+    options = {"model": model, "open": "random", "candidates": 5}
+    lists = decoded(**options)
     for ours, before in zip(lists, inside, strict=True):
         texts = [hyp.text for hyp in ours.hyps]
         assert texts[: len(before.hyps)] == [hyp.text for hyp in before.hyps]
@@ -127,8 +171,10 @@ def test_proposals_join_the_list_which_loses_its_scores(inside):
         assert {hyp.raw["origin"] for hyp in ours.hyps[len(before.hyps) :]} <= {"deliberate"}
     assert len(lists[0].hyps) > 3
     assert len(lists[2].hyps) == 1  # nothing can be opened in an empty text
-    assert decoded(open="random", candidates=5) == lists
-    parts = [each for k in range(2) for each in decoded(Shard(k, 2), open="random", candidates=5)]
+    assert lists[0].raw["evaluations"] > 5
+    assert lists[2].raw["evaluations"] == 0
+    assert decoded(**options) == lists
+    parts = [each for k in range(2) for each in decoded(Shard(k, 2), **options)]
     assert sorted(parts, key=lambda each: each.id) == lists
 
 
@@ -155,3 +201,9 @@ def test_what_does_not_belong_together_is_refused(inside):
         decoded(bpe="x")
     with pytest.raises(ScoreError, match="deliberate does not read --lm-scale"):
         decoded(lm_scale=0.5)
+    with pytest.raises(ScoreError, match="with a MDLM does not read --steps"):
+        decoded(steps=3)
+    with pytest.raises(ScoreError, match="with a USDM does not read --commit"):
+        decoded(model="usdm", commit="top_k")
+    with pytest.raises(ModelError, match="holds objective 'ar'"):
+        decoded(model="ar")

@@ -13,6 +13,7 @@ from rescore.decoding.commit import entropy_bound, top_k
 from rescore.decoding.driver import run_samplers
 from rescore.decoding.joint import (
     Draft,
+    Filling,
     JointScales,
     UniformSteps,
     joint_masked,
@@ -38,8 +39,11 @@ def padded(draft, length):
 
 
 def masked_samplers(drafts, mask_id):
-    rule = entropy_bound(3.0)
-    return [joint_masked(draft, mask_id, JointScales(1, 1), rule, 0.7) for draft in drafts]
+    filling = Filling(mask_id, entropy_bound(3.0), (0.5,))
+    return [
+        joint_masked(draft, JointScales(1, 1), filling, 0.7, SamplingDraws(3, number))
+        for number, draft in enumerate(drafts)
+    ]
 
 
 def uniform_samplers(drafts, denoiser, candidates=2):
@@ -91,7 +95,7 @@ def test_an_empty_draft_stays_empty():
     table = MaskedTable(random_joint(3, 2, seed=0))
     empty = draft_of(0, 4, 0)
     samplers = [
-        joint_masked(empty, 3, JointScales(), top_k(1), 0.9),
+        joint_masked(empty, JointScales(), Filling(3, top_k(1)), 0.9, SamplingDraws(0, 1)),
         *uniform_samplers([empty], table, candidates=1),
     ]
     for canvas in run_samplers(table, samplers):

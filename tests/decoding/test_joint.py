@@ -14,6 +14,7 @@ from rescore.decoding.commit import commit_rule, entropy_bound, top_k
 from rescore.decoding.driver import run_samplers
 from rescore.decoding.joint import (
     Draft,
+    Filling,
     JointScales,
     UniformSteps,
     joint_masked,
@@ -161,9 +162,23 @@ def test_masked_filling_is_the_rule_by_hand(size):
     for seed in range(10):
         table = MaskedTable(random_joint(N, LENGTH, seed=seed))
         of = draft(size=N + 1, seed=seed, confidence=(0.3, 0.4, 0.6))
-        sampler = joint_masked(of, table.mask_id, JointScales(1.0, 2.0), top_k(size), 0.9)
+        sampler = joint_masked(
+            of, JointScales(1.0, 2.0), Filling(table.mask_id, top_k(size)), 0.9, SamplingDraws(0, 1)
+        )
         [canvas] = run_samplers(table, [sampler])
         assert canvas.tokens.tolist() == by_hand(table, of, JointScales(1.0, 2.0), size, 0.9)
+
+
+def asked_by(sampler, asked):
+    """The sampler; `asked` gets the positions of each of its queries."""
+    answer = None
+    while True:
+        try:
+            queries = sampler.send(answer)
+        except StopIteration as end:
+            return end.value
+        asked += [query.positions.tolist() for query in queries]
+        answer = yield queries
 
 
 @pytest.mark.parametrize(("rule", "rounds"), [(entropy_bound(1e-9), 3), (entropy_bound(99.0), 1)])
@@ -171,26 +186,40 @@ def test_a_tight_bound_fills_one_position_a_round_and_a_loose_one_all(rule, roun
     table = MaskedTable(JOINT)
     of = draft(size=N + 1, confidence=(0.1, 0.1, 0.1))
     asked = []
+    filling = Filling(table.mask_id, rule)
+    sampler = joint_masked(of, JointScales(1, 1), filling, 0.9, SamplingDraws(0, 1))
+    run_samplers(table, [asked_by(sampler, asked)])
+    assert list(map(len, asked)) == {3: [3, 2, 1], 1: [3]}[rounds]
 
-    def watched():
-        sampler = joint_masked(of, table.mask_id, JointScales(1, 1), rule, 0.9)
-        answer = None
-        while True:
-            try:
-                queries = sampler.send(answer)
-            except StopIteration as end:
-                return end.value
-            asked.append(len(queries[0].positions))
-            answer = yield queries
 
-    run_samplers(table, [watched()])
-    assert asked == {3: [3, 2, 1], 1: [3]}[rounds]
+def test_remasking_opens_a_share_of_what_was_filled_and_fills_it_again():
+    table, of = MaskedTable(JOINT), draft(size=N + 1, confidence=(0.99, 0.4, 0.6))
+    asked = []
+    filling = Filling(N, entropy_bound(99.0), (1.0, 0.5))
+    sampler = joint_masked(of, JointScales(1, 1), filling, 0.9, SamplingDraws(0, 1))
+    [canvas] = run_samplers(table, [asked_by(sampler, asked)])
+    assert asked[:2] == [[1, 2], [1, 2]]
+    assert asked[2] in ([1], [2])
+    assert len(asked) == 3
+    assert canvas.tokens[0] == of.canvas.tokens[0]
+    changed = {
+        tuple(
+            run_samplers(
+                table,
+                [joint_masked(of, JointScales(1, 9), filling, 2.0, SamplingDraws(0, 1, candidate))],
+            )[0].tokens
+        )
+        for candidate in range(20)
+    }
+    assert len(changed) > 1  # what is masked anew is drawn for every candidate
 
 
 def test_what_ctc_is_sure_of_stays_and_costs_nothing():
     table = MaskedTable(JOINT)
     of = draft(size=N + 1, confidence=(0.95, 0.95, 0.95))
-    [canvas] = run_samplers(table, [joint_masked(of, N, JointScales(), top_k(1), 0.9)])
+    [canvas] = run_samplers(
+        table, [joint_masked(of, JointScales(), Filling(N, top_k(1)), 0.9, SamplingDraws(0, 1))]
+    )
     assert canvas.tokens.tolist() == [0, 2, 1]
     assert table.evaluations == 0
 

@@ -16,7 +16,7 @@ from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.symbols import Segmenter, Symbols
 from rescore.decoding.base import DecoderOptions, load_decoder
 from rescore.decoding.ctc import greedy_transcript
-from rescore.decoding.joint_method import ctc_draft, draft_paths
+from rescore.decoding.joint_search import ctc_draft, draft_paths
 from rescore.decoding.vocabulary import joint_vocabulary
 from rescore.errors import ModelError, ScoreError
 from rescore.models.checkpoint import Checkpoint, save
