@@ -1,19 +1,37 @@
-"""What is wrong with the arguments of a Python call, in one line."""
+"""What is wrong with a name or an argument, in one line."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 from rescore.errors import ArgumentError, RescoreError
 
-__all__ = ["close_to", "kind_of", "refuse_unknown"]
+__all__ = ["close_to", "kind_of", "nearest", "refuse_unknown"]
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that `name` most likely stands for; None where none is near.
+
+    Near is an edit distance (insertions, deletions, substitutions, transpositions of neighbours;
+    case does not count) of one in three characters, or a beginning of at least three characters.
+    """
+    from rapidfuzz.distance import OSA  # noqa: PLC0415 - only where a name is wrong
+
+    folded = name.casefold()
+    best, least = None, len(name) // 3 + 1
+    for other in known:
+        distance = OSA.distance(folded, other.casefold(), score_cutoff=least)
+        if distance < least:
+            best, least = other, distance
+    if best is None and len(name) >= 3:
+        return next((other for other in known if other.casefold().startswith(folded)), None)
+    return best
 
 
 def close_to(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "estimator"?` for a name that is nearly a known one, else nothing."""
-    [*matches] = get_close_matches(name, list(known), 1, 0.75)
-    return f'; did you mean "{matches[0]}"?' if matches else ""
+    """`; did you mean "estimator"?` for a name that is near a known one, else nothing."""
+    meant = nearest(name, list(known))
+    return "" if meant is None else f'; did you mean "{meant}"?'
 
 
 def refuse_unknown(

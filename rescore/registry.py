@@ -24,11 +24,14 @@ those who ask for it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
+from rescore.arguments import close_to
 from rescore.errors import RescoreError
 
 __all__ = [
@@ -156,7 +159,13 @@ KINDS: dict[str, Kind] = {
 
 def plugins(what: str) -> list[EntryPoint]:
     """Return the entry points that other packages add to a kind, sorted by name; imports none."""
-    return sorted(entry_points(group=KINDS[what].group), key=lambda point: point.name)
+    return list(_points(KINDS[what].group, tuple(sys.path)))
+
+
+@cache
+def _points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of a group; packages are looked for once for each search path."""
+    return tuple(sorted(entry_points(group=group), key=lambda point: point.name))
 
 
 def names(what: str) -> list[str]:
@@ -176,7 +185,10 @@ def lookup(table: Mapping[str, str], name: str, what: str) -> Any:
         *map(_described, points),
     ]
     if not owners:
-        raise RescoreError(f"{what} {name!r} is unknown; known: {', '.join(names(what))}")
+        known = names(what)
+        raise RescoreError(
+            f"{what} {name!r} is unknown; known: {', '.join(known)}{close_to(name, known)}"
+        )
     if len(owners) > 1:
         raise RescoreError(
             f"{what} {name!r} is claimed by {' and by '.join(owners)}; "

@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module
 
 from rescore.errors import RescoreError
+from rescore.installation import install_hint
 from rescore.registry import NORMALIZERS, lookup
 
 __all__ = [
@@ -78,8 +79,7 @@ def _whisper(module: str, name: str) -> Normalizer:
         normalize: Normalizer = getattr(import_module(f"whisper_normalizer.{module}"), name)()
     except ImportError as error:
         raise RescoreError(
-            f"the normaliser whisper-{module} needs whisper-normalizer; "
-            "install it with `pip install dlmrescore[whisper]`"
+            f"the normaliser whisper-{module} needs whisper-normalizer; {install_hint('whisper')}"
         ) from error
     for rule in _NOT_WHISPERS:
         getattr(normalize, "replacers", {}).pop(rule, None)

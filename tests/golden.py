@@ -655,7 +655,7 @@ COMMANDS = "check completion convert eval formats fuse lattice merge models plug
 
 def asking() -> Iterator[Case]:
     yield case("ask/formats", "formats")
-    yield case("ask/models", "models")
+    yield case("ask/models", "models", "--json")
     yield case("ask/models_file", "models -o %.json")
     yield case("ask/plugins", "plugins")
     yield case("ask/version", "--version")

@@ -90,5 +90,5 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(name, monk
         normalizer(name)("a")
     assert str(caught.value) == (
         f"the normaliser {name} needs whisper-normalizer; "
-        "install it with `pip install dlmrescore[whisper]`"
+        "run, in the folder of dlmrescore's source: pip install '.[whisper]'"
     )

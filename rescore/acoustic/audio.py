@@ -17,6 +17,7 @@ import numpy as np
 
 from rescore.acoustic.utterance import Utterance
 from rescore.errors import AudioError
+from rescore.installation import install_hint
 
 if TYPE_CHECKING:
     import soundfile
@@ -193,7 +194,7 @@ def _soundfile() -> Any:
 
 
 def _missing(library: str, error: Exception) -> AudioError:
-    return AudioError(f"reading audio needs {library} ({error}); pip install 'dlmrescore[asr]'")
+    return AudioError(f"reading audio needs {library} ({error}); {install_hint('asr')}")
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from rescore.errors import AudioError
+from rescore.installation import install_hint
 
 __all__ = ["FRAME_SECONDS", "MEL_BINS", "fbank"]
 
@@ -29,7 +30,7 @@ def fbank(samples: np.ndarray, rate: int = 16_000, bins: int = MEL_BINS) -> np.n
         import kaldi_native_fbank as knf  # noqa: PLC0415 - optional
     except ImportError as error:
         raise AudioError(
-            f"features need kaldi-native-fbank ({error}); pip install 'dlmrescore[asr]'"
+            f"features need kaldi-native-fbank ({error}); {install_hint('asr')}"
         ) from error
     if not len(samples):
         raise AudioError("features: no audio, 0 samples")

@@ -17,6 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Literal, NamedTuple
 
 from rescore.errors import FormatError, ModelError, ScoreError
+from rescore.installation import install_hint
 from rescore.models.opening import one_line
 
 __all__ = ["WORD_START", "Segmenter", "SegmenterKind", "Symbols", "WordRule", "WordSpan"]
@@ -195,7 +196,7 @@ def _segment(kind: SegmenterKind, serialized: bytes) -> Callable[[str], list[str
         import tokenizers  # noqa: PLC0415 - comes with transformers
     except ImportError as error:
         raise ModelError(
-            "this recogniser's pieces need tokenizers; pip install 'dlmrescore[hf]'"
+            f"this recogniser's pieces need tokenizers; {install_hint('hf')}"
         ) from error
     try:
         tokenizer = tokenizers.Tokenizer.from_str(serialized.decode())

@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 from click.shell_completion import CompletionItem
 
+from rescore.arguments import close_to
 from rescore.cli import streams
 from rescore.cli.limits import limit_options
 from rescore.cli.reporting import Reporter
@@ -63,6 +64,15 @@ class _Lazy(click.Group):
             return None
         command: click.Command = import_module(f"rescore.cli.{cmd_name}_command").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first argument names; an unknown one fails with a near name."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}{close_to(name, _COMMANDS) or '.'}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list of commands without importing any."""

@@ -85,9 +85,23 @@ class Sections(click.Command):
                 formatter.write_dl(rows)
 
 
+class _Names(click.Choice[str]):
+    """A choice of names that says which one was probably meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name. Raises click.BadParameter for one that is unknown."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            meant = close_to(str(value), self.choices)
+            raise click.BadParameter(
+                f"{error.message.rstrip('.')}{meant or '.'}", ctx, param
+            ) from error
+
+
 def named(kind: str) -> click.Choice[str]:
     """The names of one kind ("format", "scorer", ...), those of installed plug-ins included."""
-    return click.Choice(names(kind))
+    return _Names(names(kind))
 
 
 class _SpecType(click.ParamType[Spec]):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 import click
 
+from rescore.arguments import nearest
 from rescore.cli.colour import color_option
 from rescore.cli.lists import InputOptions
 from rescore.cli.options import Counting, counting_options, input_options
@@ -65,6 +65,6 @@ def _find(lists: Iterable[NBest], id: str, path: str) -> NBest:
         if nbest.id == id:
             return nbest
         ids.append(nbest.id)
-    similar = get_close_matches(id, ids, n=1)
-    advice = f'did you mean "{similar[0]}"?' if similar else f'the first is "{ids[0]}"'
+    meant = nearest(id, ids)
+    advice = f'the first is "{ids[0]}"' if meant is None else f'did you mean "{meant}"?'
     raise FormatError(f'{name_of(path)}: holds no utterance "{id}"; {advice}')

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from rescore.arguments import close_to
 from rescore.errors import FormatError
 from rescore.formats.strict_json import short
 from rescore.ids import UniqueIds
@@ -160,6 +161,7 @@ def parse_options(
         if key not in declared:
             raise FormatError(
                 f'{owner} has no option "{key}"; it has {", ".join(declared) or "none"}'
+                f"{close_to(key, declared)}"
             )
         if key in values:
             raise FormatError(f'{owner}: the option "{key}" is given twice')

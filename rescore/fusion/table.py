@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rescore.arguments import nearest
 from rescore.errors import FormatError, FusionError, ScoreError
 from rescore.types import NBest
 
@@ -166,10 +166,9 @@ def _features(nbest: NBest, index: int, names: Sequence[str]) -> list[float]:
 def _missing(nbest: NBest, index: int, name: str) -> ScoreError:
     """The error for a score that a hypothesis lacks, with what it has instead."""
     hyp = nbest.hyps[index]
-    similar = get_close_matches(name.lower(), [other.lower() for other in hyp.scores], 1, 0.75)
-    meant = [f'"{other}"' for other in hyp.scores if other.lower() in similar]
-    if meant:
-        advice = f"did you mean {meant[0]}?"
+    meant = nearest(name, hyp.scores)
+    if meant is not None:
+        advice = f'did you mean "{meant}"?'
     elif "score" in hyp.raw and not hyp.scores:
         advice = 'it has "score": named scores stand in "scores", an object'
     else:

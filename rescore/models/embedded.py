@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rescore.arguments import close_to
 from rescore.errors import ModelError
 
 if TYPE_CHECKING:
     from rescore.models.checkpoint import Checkpoint
     from rescore.models.tokenizer import Tokenizer
 
-__all__ = ["EMBEDDED", "embedded_models", "open_checkpoint", "open_vocabulary", "read_objective"]
+__all__ = [
+    "EMBEDDED",
+    "embedded_directory",
+    "embedded_models",
+    "open_checkpoint",
+    "open_vocabulary",
+    "read_objective",
+]
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -22,8 +30,9 @@ def embedded_models() -> list[Path]:
 
 
 def open_checkpoint(model: str | None, objective: str) -> Checkpoint:
-    """Load a checkpoint directory, or the embedded model of `objective` where `model` is None.
+    """Load a checkpoint of `objective`.
 
+    `model` is a directory, or the name of an embedded model; None: the embedded one of `objective`.
     Raises ModelError that names the directory if it is missing or has another objective.
     """
     from rescore.models.checkpoint import load  # noqa: PLC0415 - torch; a list of models needs none
@@ -51,11 +60,21 @@ def read_objective(model: str) -> str:
     return read_objective(_directory(model, ""))
 
 
+def embedded_directory(model: str) -> Path | None:
+    """The directory of the embedded model of this name; None for a checkpoint or another name."""
+    is_checkpoint = (Path(model) / "config.json").is_file()
+    is_name = not is_checkpoint and model in [path.name for path in embedded_models()]
+    return EMBEDDED / model if is_name else None
+
+
 def _directory(model: str | None, objective: str) -> Path:
-    directory = EMBEDDED / objective if model is None else Path(model)
+    if model is None:
+        return EMBEDDED / objective
+    directory = embedded_directory(model) or Path(model)
     if not directory.is_dir():
+        names = [path.name for path in embedded_models()]
         raise ModelError(
-            f"{directory}: no such checkpoint directory; `dlmrescore models` lists the embedded "
-            "ones, `dlmrescore train` makes one"
+            f"{model}: no such checkpoint directory, and no embedded model ({', '.join(names)})"
+            f"{close_to(model, names) or '; `dlmrescore train` makes a checkpoint'}"
         )
     return directory

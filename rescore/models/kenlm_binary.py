@@ -12,6 +12,7 @@ import numpy as np
 from rescore.errors import FormatError, ModelError
 from rescore.formats.bounded import open_regular
 from rescore.formats.files import head
+from rescore.installation import install_hint
 from rescore.models.ngram import BOS, EOS, UNK
 
 __all__ = ["KenlmModel", "is_kenlm"]
@@ -42,7 +43,7 @@ class KenlmModel:
         except ImportError as error:
             raise ModelError(
                 f"{path}: a KenLM binary needs the kenlm package; "
-                "pip install 'dlmrescore[kenlm]', or give the ARPA file"
+                f"{install_hint('kenlm')}, or give the ARPA file"
             ) from error
         try:
             self._model: Any = kenlm.Model(str(path))

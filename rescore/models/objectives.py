@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from rescore.arguments import close_to
 from rescore.errors import ModelError
 
 __all__ = ["OBJECTIVES", "LossNames", "ModelPrediction", "Objective", "objective_named"]
@@ -80,5 +81,6 @@ OBJECTIVES: dict[str, Objective] = {
 def objective_named(name: str) -> Objective:
     """Return the entry of an objective. Raises ModelError if there is none of that name."""
     if name not in OBJECTIVES:
-        raise ModelError(f"objective {name!r} is unknown; known: {', '.join(OBJECTIVES)}")
+        known = f"{', '.join(OBJECTIVES)}{close_to(name, OBJECTIVES)}"
+        raise ModelError(f"objective {name!r} is unknown; known: {known}")
     return OBJECTIVES[name]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rescore.errors import RescoreError
+from rescore.installation import install_hint
 
 __all__ = ["connect", "end_cluster", "import_ray", "largest_share", "worker_needs"]
 
@@ -28,7 +29,7 @@ def import_ray() -> Any:
         import ray  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise RescoreError(
-            f"--ray needs Ray, which cannot be imported ({error}); pip install 'dlmrescore[ray]'"
+            f"--ray needs Ray, which cannot be imported ({error}); {install_hint('ray')}"
         ) from error
     return ray
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rescore.errors import FormatError, RescoreError
 from rescore.formats.files import PathLike, atomic_writer, name_of
+from rescore.installation import install_hint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +41,7 @@ def check_plot(path: PathLike) -> None:
             f"{name_of(path)}: not a name for a plot; expected one that ends in {suffixes}"
         )
     if find_spec("matplotlib") is None:
-        raise RescoreError(
-            "plots need matplotlib, which is not installed; run: pip install 'dlmrescore[plot]'"
-        )
+        raise RescoreError(f"plots need matplotlib, which is not installed; {install_hint('plot')}")
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -22,7 +22,7 @@ from rescore.errors import FormatError, ScoreError
 from rescore.formats.files import head
 from rescore.interfaces import CausalLM, Cost, Scope
 from rescore.models.adapters import NetworkCausalLM
-from rescore.models.embedded import open_checkpoint
+from rescore.models.embedded import embedded_directory, open_checkpoint
 from rescore.models.hub import load_causal, load_tokenizer
 from rescore.models.opening import FORMAT
 from rescore.scorers import networks
@@ -307,7 +307,7 @@ def _vocabulary(options: ScorerOptions) -> Vocabulary:
 
 def _is_ours(options: ScorerOptions) -> bool:
     """Whether the model is a checkpoint of this package, not a Hugging Face model."""
-    if options.model is None:
+    if options.model is None or embedded_directory(options.model) is not None:
         return True
     try:
         return FORMAT.encode() in head(Path(options.model) / "config.json", _HEAD_SIZE)

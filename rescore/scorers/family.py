@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from rescore.arguments import close_to
 from rescore.errors import ScoreError
 from rescore.interfaces import PlainScorer, TextTokenizer
 from rescore.scorers.options import ScorerOptions, flag
@@ -60,9 +61,10 @@ class ScorerFamily:
                 " leave --estimator out"
             )
         if options.estimator not in self.estimators:
+            meant = close_to(options.estimator, self.estimators)
             raise ScoreError(
                 f"estimator {options.estimator!r} of --scorer {self.name} is unknown;"
-                f" known: {', '.join(self.estimators)}"
+                f" known: {', '.join(self.estimators)}{meant}"
             )
         return options.estimator
 

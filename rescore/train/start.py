@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from rescore.arguments import close_to
 from rescore.errors import ModelError
 from rescore.models.checkpoint import load
-from rescore.models.embedded import EMBEDDED
+from rescore.models.embedded import embedded_directory, embedded_models
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.objectives import objective_named
 from rescore.models.tokenizer import Tokenizer
@@ -44,11 +45,12 @@ def find_start(model: str) -> Path:
 
     Raises ModelError if there is no such checkpoint.
     """
-    directory = EMBEDDED / model if (EMBEDDED / model).is_dir() else Path(model)
+    directory = embedded_directory(model) or Path(model)
     if not (directory / "config.json").is_file():
+        names = [path.name for path in embedded_models()]
         raise ModelError(
             f"--start-from {model}: no such checkpoint; give a directory that `dlmrescore train` "
-            "made, or one of mdlm, usdm, ar"
+            f"made, or one of {', '.join(names)}{close_to(model, names)}"
         )
     return directory
 

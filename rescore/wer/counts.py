@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
+from rescore.arguments import close_to
 from rescore.errors import FormatError
 from rescore.text import Normalizer, identity
 from rescore.types import ErrorCounts, NBest
@@ -83,7 +84,8 @@ def units(text: str, unit: Unit = "word") -> Sequence[str]:
     if unit == "word":
         return words
     if unit not in UNITS:
-        raise FormatError(f"the unit {unit!r} is unknown; known: {', '.join(UNITS)}")
+        known = f"{', '.join(UNITS)}{close_to(unit, UNITS)}"
+        raise FormatError(f"the unit {unit!r} is unknown; known: {known}")
     return (" " if unit == "char" else "").join(words)
 
 

@@ -180,7 +180,7 @@ def test_a_model_trained_by_the_command_scores(dlm):
     gone = refused(dlm(*tune, "--start-from", "gone", "-o", "other"))
     assert gone.endswith(
         "--start-from gone: no such checkpoint; give a directory that "
-        "`dlmrescore train` made, or one of mdlm, usdm, ar"
+        "`dlmrescore train` made, or one of ar, mdlm, usdm"
     )
     for card in ("[1]", "{"):
         done = dlm(*train, "--card", card)

@@ -294,7 +294,7 @@ def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
     write("in.jsonl", RECORDS)
     embedded = good(dlm("score", "in.jsonl")).records
     assert embedded == good(dlm("score", "in.jsonl", "--model", models["mdlm"])).records
-    listed = json.loads(good(dlm("models")).out)
+    listed = json.loads(good(dlm("models", "--json")).out)
     assert [(row["name"], row["objective"], row["normalizer"]) for row in listed] == [
         (name, name, "librispeech") for name in ("ar", "mdlm", "usdm")
     ]
@@ -302,6 +302,18 @@ def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
     assert [row["prediction"] for row in listed] == ["causal", "masked", "leave_one_out"]
     good(dlm("models", "-o", "models.json"))
     assert json.loads(Path("models.json").read_text()) == listed
+    named = good(dlm("score", "in.jsonl", "--scorer", "mdlm", "--model", "mdlm")).records
+    assert named == embedded
+    line = refused(dlm("score", "in.jsonl", "--scorer", "mdlm", "--model", "usdm"))
+    assert "holds objective 'usdm', expected 'mdlm'; pass --scorer usdm" in line
+
+
+def test_models_are_a_table_that_fits_a_terminal(dlm):
+    lines = good(dlm("models")).out.splitlines()
+    assert lines[0].split() == ["name", "what", "it", "is", "size", "perplexity", "use", "it"]
+    assert [line.split()[0] for line in lines[1:4]] == ["ar", "mdlm", "usdm"]
+    assert lines[1].endswith("--scorer ar")
+    assert max(map(len, lines)) <= 88
 
 
 @pytest.mark.parametrize("scorer", ["mdlm", "usdm", "ar"])

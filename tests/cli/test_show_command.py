@@ -21,8 +21,8 @@ def test_it_shows_one_utterance(dlm):
 
 def test_an_unknown_id_is_one_line_that_names_a_similar_one(dlm):
     write("in.jsonl", RECORDS)
-    line = refused(dlm("show", "in.jsonl", "U3"))
-    assert line == 'in.jsonl: holds no utterance "U3"; the first is "u1"'
+    line = refused(dlm("show", "in.jsonl", "speech"))
+    assert line == 'in.jsonl: holds no utterance "speech"; the first is "u1"'
     line = refused(dlm("show", "in.jsonl", "u33"))
     assert line == 'in.jsonl: holds no utterance "u33"; did you mean "u3"?'
 

@@ -213,7 +213,7 @@ def test_without_matplotlib_everything_but_the_plots_is_there(specs, monkeypatch
     rescore.run("dev.jsonl", "test.jsonl", "out", scorers=specs[:1])
     assert {"systems.csv", "sweep.csv", "table.md"} <= {path.name for path in Path("out").iterdir()}
     assert not list(Path("out").glob("*.png"))
-    assert "pip install 'dlmrescore[plot]'" in caplog.text
+    assert "pip install '.[plot]'" in caplog.text
 
 
 def test_a_scorer_warns_once_for_all_chunks(specs, monkeypatch, caplog):

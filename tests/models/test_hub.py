@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 from small import LINES, nbest
 
 from rescore.errors import ModelError
+from rescore.models.hub import loading
 from rescore.scorers import ScorerOptions, load_scorer
 from rescore.scorers.loading import load_vocabulary
 
@@ -257,6 +259,7 @@ def test_a_name_that_may_be_an_id_is_asked_for_once_and_the_answer_is_one_line(m
         raise OSError(f"{name} is not a valid\nmodel identifier")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", nothing)
+    monkeypatch.setattr(loading, "_unreachable_hub", lambda: None)
     with pytest.raises(ModelError) as caught:
         load_scorer("ar", ScorerOptions(model=model))
     problem = "there is no directory of this name, and the Hugging Face Hub gave none"
@@ -264,3 +267,25 @@ def test_a_name_that_may_be_an_id_is_asked_for_once_and_the_answer_is_one_line(m
         f"{model}: {problem} ({model} is not a valid model identifier); give a directory with"
     )
     assert asked == [model]
+
+
+def test_without_a_network_an_id_fails_at_once_in_one_line(monkeypatch, caplog):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    for scorer in ("mlm", "ar"):
+        with pytest.raises(ModelError) as caught:
+            load_scorer(scorer, ScorerOptions(model="organisation/typo"))
+        assert re.fullmatch(
+            "organisation/typo: there is no directory of this name and no such model in the cache, "
+            r"and the Hugging Face Hub cannot be reached \(.*refused.*\); give a directory with .*",
+            str(caught.value),
+        )
+    assert not caplog.records  # transformers would say "Retrying" for a minute
+
+
+def test_an_embedded_model_names_its_scorer():
+    with pytest.raises(ModelError, match=r"usdm: an embedded model .* use --scorer usdm"):
+        load_scorer("mlm", ScorerOptions(model="usdm"))
+    with pytest.raises(
+        ModelError, match="holds objective 'usdm', expected 'ar'; pass --scorer usdm"
+    ):
+        load_scorer("ar", ScorerOptions(model="usdm"))

@@ -29,7 +29,7 @@ from rescore.pipeline.ray_pool import ray_pool
 from rescore.pipeline.recognition import posterior_pool, recognise
 from rescore.scorers import ScorerOptions, load_scorer
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'dlmrescore[ray]'")
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")
 
 #: Ray closes its log files and processes when Python collects them, and warns at any later moment.
 pytestmark = [
@@ -293,9 +293,7 @@ def test_an_address_where_no_cluster_is_is_refused(environment, monkeypatch, add
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(
-        RescoreError, match=r"cannot be imported \(.*\); pip install 'dlmrescore\[ray\]'"
-    ):
+    with pytest.raises(RescoreError, match=r"cannot be imported \(.*\); .* pip install '.\[ray\]'"):
         ray_pool("usdm", ScorerOptions(), 2)
 
 

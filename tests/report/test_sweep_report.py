@@ -133,7 +133,5 @@ def test_equal_plots_are_equal_bytes(tmp_path, suffix, start, axes):
 
 def test_a_missing_matplotlib_is_one_line(monkeypatch):
     monkeypatch.setattr("rescore.report.figures.find_spec", lambda name: None)
-    with pytest.raises(
-        RescoreError, match=r"plots need matplotlib, .* pip install 'dlmrescore\[plot\]'"
-    ):
+    with pytest.raises(RescoreError, match=r"plots need matplotlib, .* pip install '.\[plot\]'"):
         check_plot("x.png")

@@ -24,6 +24,7 @@ from rescore.formats.base import Format
 from rescore.formats.bounded import open_regular
 from rescore.formats.files import PathLike, at_line, name_of, text_lines
 from rescore.ids import UniqueIds
+from rescore.installation import install_hint
 
 __all__ = ["KALDI", "read"]
 
@@ -108,7 +109,7 @@ def _matrix(file: BinaryIO, utterance: str, where: str) -> np.ndarray:
         import kaldiio.matio  # noqa: PLC0415 - optional
     except ImportError as error:
         raise FormatError(
-            f"{where}: reading Kaldi's matrices needs kaldiio; pip install 'dlmrescore[asr]'"
+            f"{where}: reading Kaldi's matrices needs kaldiio; {install_hint('asr')}"
         ) from error
     at = f"{where}: utterance {utterance}"
     try:

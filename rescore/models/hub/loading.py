@@ -19,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rescore.arguments import close_to
 from rescore.errors import ModelError
+from rescore.installation import install_hint
+from rescore.models.embedded import embedded_directory, embedded_models
 from rescore.models.hub.causal import HubCausalLM
 from rescore.models.hub.files import (
     Weights,
@@ -31,7 +34,7 @@ from rescore.models.hub.files import (
 from rescore.models.hub.limits import max_length
 from rescore.models.hub.masked import HubMaskedLM
 from rescore.models.hub.tokenizer import HubTokenizer
-from rescore.models.opening import opening
+from rescore.models.opening import one_line, opening
 
 __all__ = [
     "HubModel",
@@ -46,6 +49,8 @@ Network = TypeVar("Network")
 
 #: `name` or `organisation/name`.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+#: Seconds in which the Hub has to answer.
+_HUB_SECONDS = 10.0
 _ADVICE = (
     "give a directory with config, weights and tokenizer,"
     " or a Hugging Face id such as gpt2 or organisation/name"
@@ -136,35 +141,59 @@ def load_parts(
         import transformers  # noqa: PLC0415 - heavy and optional
     except ImportError as error:
         raise ModelError(
-            "a Hugging Face model needs transformers; install it with `pip install dlmrescore[hf]`"
+            f"a Hugging Face model needs transformers; {install_hint('hf')}"
         ) from error
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     is_local = Path(model).is_dir()
     weights = check_directory(Path(model)) if is_local and not remote_code else None
-    problem = "cannot load a Hugging Face model"
+    problem, settings = "cannot load a Hugging Face model", {"trust_remote_code": remote_code}
     if not is_local:
         problem = "there is no directory of this name, and the Hugging Face Hub gave none"
-    with opening(model, _ADVICE, problem), warnings.catch_warnings():
+        offline = _unreachable_hub()
+        settings["local_files_only"] = offline is not None
+    with opening(model, _advice(model), problem), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an error is one line, and a model that loads needs none
-        loaded = [
-            getattr(transformers, part).from_pretrained(model, trust_remote_code=remote_code)
-            for part in parts
-        ]
-        network = _network(getattr(transformers, kind), model, remote_code, weights)
+        try:
+            loaded = [
+                getattr(transformers, part).from_pretrained(model, **settings) for part in parts
+            ]
+            network = _network(getattr(transformers, kind), model, settings, weights)
+        except OSError as error:
+            if settings.get("local_files_only"):
+                raise ModelError(
+                    f"{model}: there is no directory of this name and no such model in the cache, "
+                    f"and the Hugging Face Hub cannot be reached ({offline}); {_advice(model)}"
+                ) from error
+            raise
     return network, *loaded
 
 
-def _network(kind: Any, model: str, remote_code: bool, weights: Weights | None) -> Any:
+def _advice(model: str) -> str:
+    return _ADVICE + close_to(model, [path.name for path in embedded_models()])
+
+
+def _unreachable_hub() -> str | None:
+    """Why the Hub cannot be asked; None if it answers. transformers itself retries for a minute."""
+    import huggingface_hub  # noqa: PLC0415 - comes with transformers
+
+    try:
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_SECONDS)
+    except Exception as error:  # noqa: BLE001 - of whichever client it uses
+        return one_line(error)
+    return None
+
+
+def _network(kind: Any, model: str, settings: dict[str, bool], weights: Weights | None) -> Any:
     """The network, or its configuration where that is the `kind`."""
     import transformers  # noqa: PLC0415 - heavy and optional
 
     if kind is transformers.AutoConfig:
-        return kind.from_pretrained(model, trust_remote_code=remote_code)
+        return kind.from_pretrained(model, **settings)
     if weights is not None:
         config = transformers.AutoConfig.from_pretrained(model)
         check_network(kind, config, weights, model)
-    network, report = _with_attention(kind, model, remote_code)
+    network, report = _with_attention(kind, model, settings)
     check_loaded(report, model)
     return network
 
@@ -175,6 +204,11 @@ def _refuse_wrong_path(model: str) -> None:
     A path in a folder that exists is no id.
     """
     path = Path(model)
+    if embedded_directory(model) is not None:
+        raise ModelError(
+            f"{model}: an embedded model of dlmrescore, expected a Hugging Face model; "
+            f"use --scorer {model}"
+        )
     if path.is_dir():
         return
     if path.exists():
@@ -183,12 +217,12 @@ def _refuse_wrong_path(model: str) -> None:
         raise ModelError(f"{model}: there is no such directory; {_ADVICE}")
 
 
-def _with_attention(kind: Any, model: str, remote_code: bool) -> Any:
+def _with_attention(kind: Any, model: str, settings: dict[str, bool]) -> Any:
     """The network with torch's fused attention where its architecture has that, else the plain.
 
     With it comes what transformers says of the weights that it found.
     """
-    options = {"trust_remote_code": remote_code, "output_loading_info": True}
+    options = {**settings, "output_loading_info": True}
     try:
         return kind.from_pretrained(model, attn_implementation="sdpa", **options)
     except ValueError as error:
