@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from tqdm import tqdm
 
+from rescore.cli.decode_grid import command_line, grid_option, grid_table
 from rescore.cli.decode_options import HEADINGS, RunOptions, decoder_options, run_options
 from rescore.cli.journals import journal_beside, resumable
-from rescore.cli.options import Sections, named, output_option
+from rescore.cli.options import Sections, named, output_option, write_json
 from rescore.decoding.base import Decoder, DecoderOptions, load_decoder
+from rescore.decoding.settings import search_settings
 from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.pipeline.decoding import Decoding, decode
@@ -33,8 +36,16 @@ __all__ = ["command"]
 )
 @output_option
 @decoder_options
+@grid_option
 @run_options
-def command(path: str, method: str, output: str, settings: DecoderOptions, run: RunOptions) -> None:
+def command(
+    path: str,
+    method: str,
+    output: str,
+    settings: DecoderOptions,
+    grid: dict[str, list[Any]],
+    run: RunOptions,
+) -> None:
     """Make lists of hypotheses of the posteriors (deliberate: the lists) in FILE.
 
     \b
@@ -45,11 +56,16 @@ def command(path: str, method: str, output: str, settings: DecoderOptions, run: 
     \b
     Example: dlmrescore decode dev.safetensors -n 100 --ngram 3gram.arpa -o nbest.jsonl
     Jointly: dlmrescore decode dev.safetensors --method joint --model usdm_bpe -o joint.jsonl
+    Settings: dlmrescore decode dev.safetensors --method joint --model usdm_bpe --refs dev.text
+    --grid t_start=0.1,0.3,0.5 --grid lm_scale=0.1,0.3 -o grid.json
     """
     output = run.output(output)
     for source in (path, settings.ngram, settings.bpe, settings.model, run.refs):
         if source is not None:
             refuse_same_file(source, output)
+    if grid:
+        _search(path, method, output, settings, grid, run)
+        return
     decoder = load_decoder(method, path, settings)
     references = run.references()
     evaluator = run.evaluator(method, path, settings)
@@ -63,6 +79,26 @@ def command(path: str, method: str, output: str, settings: DecoderOptions, run: 
             evaluator=evaluator,
         )
         jsonl.write(lists, output)
+
+
+def _search(
+    path: str,
+    method: str,
+    output: str,
+    settings: DecoderOptions,
+    grid: dict[str, list[Any]],
+    run: RunOptions,
+) -> None:
+    """Try the settings of a grid; write and report their error rates."""
+    references = run.references()
+    if references is None or run.is_distributed:
+        raise click.UsageError(
+            "--grid counts errors in one process: give --refs, and leave --shard and --ray out"
+        )
+    search = search_settings(method, path, settings, grid, references)
+    best = command_line(method, settings, search.best.setting)
+    write_json({**search.to_json(), "command": best}, output)
+    click.echo(f"{grid_table(search)}\nbest: {best}", err=True)
 
 
 @contextmanager

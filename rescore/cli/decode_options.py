@@ -31,6 +31,7 @@ HEADINGS = {
     "--ngram": "N-gram model",
     "--model": "Joint decoding and deliberation",
     "--open": "Deliberation",
+    "--grid": "Search for settings",
     "--refs": "Output",
     "--shard": "Large runs",
 }
@@ -223,6 +224,11 @@ class RunOptions:
     shard: Shard | None
     workers: int | None
     ray_address: str | None
+
+    @property
+    def is_distributed(self) -> bool:
+        """Whether this is one of several processes, or has workers."""
+        return self.shard is not None or uses_ray(self.workers, self.ray_address)
 
     def references(self) -> dict[str, str] | None:
         """The references by id; None without --refs."""
