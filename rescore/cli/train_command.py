@@ -1,10 +1,13 @@
-"""`dlmrescore train`: one command per objective, one for n-grams, one for recognisers."""
+"""`dlmrescore train`: one command per objective, one for n-grams, one for recognisers, one for
+their decoders.
+"""
 
 from __future__ import annotations
 
 import click
 
 from rescore.cli.train_ctc import ctc_command
+from rescore.cli.train_mdm import mdm_command
 from rescore.cli.train_network import network_command
 from rescore.cli.train_ngram import ngram_command
 from rescore.models.objectives import OBJECTIVES
@@ -47,3 +50,4 @@ for _name, _objective in OBJECTIVES.items():
         command.add_command(network_command(_name))
 command.add_command(ngram_command)
 command.add_command(ctc_command)
+command.add_command(mdm_command)

@@ -31,13 +31,18 @@ __all__ = [
     "Network",
     "NetworkConfig",
     "RMSNorm",
+    "attend",
     "block_shapes",
     "initialise",
+    "rotate",
     "rotation",
     "tensor_shapes",
 ]
 
 _TIME_FEATURES = 64
+
+#: Projections whose output something else is made of.
+_INNER = ("qkv.weight", "gate_up.weight", ".gate.weight", "query.weight", "key_value.weight")
 
 #: Nodes of a prefix tree that attend together.
 _FOREST_RANGE = 64
@@ -111,32 +116,32 @@ class RMSNorm(nn.Module):
 
 
 def rotation(positions: Tensor, half: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, (L, half), of position x frequency, in float32 or wider.
+    """Cosine and sine, (..., half), of position x frequency, in float32 or wider.
 
-    positions (L,) int64; `half` of the width of a head.
+    positions (...), whole or not; `half` of the width of a head.
     """
     kind = torch.promote_types(dtype, torch.float32)
     frequency = 10_000.0 ** (-torch.arange(half, device=positions.device, dtype=kind) / half)
-    angle = positions.to(kind)[:, None] * frequency
+    angle = positions.to(kind)[..., None] * frequency
     return angle.cos(), angle.sin()
 
 
 def initialise(network: nn.Module, layers: int) -> None:
     """Draw the weights of blocks: Normal(0, 0.02), output projections smaller with depth."""
     for name, weight in network.named_parameters():
-        if name.endswith(("qkv.weight", "gate_up.weight", ".gate.weight")):
+        if name.endswith(_INNER):
             nn.init.normal_(weight, std=0.02)
         elif name.endswith(("_out.weight", "down.weight")):
             nn.init.normal_(weight, std=0.02 / math.sqrt(2 * layers))
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs (k, k + K/2) of (..., L, K) by the angles of their positions."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """Softmax attention; `mask` is True where a key may be seen. (B, H, L, K) -> (B, H, L, K)."""
     if hasattr(functional, "scaled_dot_product_attention"):
         return functional.scaled_dot_product_attention(
@@ -159,7 +164,7 @@ def _attend_forest(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, keys: T
     k, v = (
         x.squeeze(0).index_select(1, keys.flatten()).view(heads, ranges, -1, size) for x in (k, v)
     )
-    return _attend(q.view(heads, ranges, -1, size), k, v, mask, causal=False).reshape(
+    return attend(q.view(heads, ranges, -1, size), k, v, mask, causal=False).reshape(
         1, heads, -1, size
     )
 
@@ -191,17 +196,38 @@ class Block(nn.Module):
         With `keys` (ranges, k), the nodes each range of a forest may look at: (1, N, D) ->
         (1, N, D).
         """
-        a, shift_scale = self.attention_norm(x), None
-        if self.modulation is not None and time is not None:
-            shift_scale = self.modulation(time).unsqueeze(1).chunk(4, dim=-1)  # 4 x (B, 1, D)
-            a = a * (1 + shift_scale[1]) + shift_scale[0]
-        x = x + self._attention(a, rotation, mask, keys)
+        modulation = self._modulation(time)
+        x = self.mix(x, rotation, mask, modulation, keys)
+        return self.feed(x, modulation)
+
+    def mix(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        modulation: tuple[Tensor, ...] | None = None,
+        keys: Tensor | None = None,
+    ) -> Tensor:
+        """The first half, self-attention with its residual: (B, L, D) -> (B, L, D)."""
+        a = self.attention_norm(x)
+        if modulation is not None:
+            a = a * (1 + modulation[1]) + modulation[0]
+        return x + self._attention(a, rotation, mask, keys)
+
+    def feed(self, x: Tensor, modulation: tuple[Tensor, ...] | None = None) -> Tensor:
+        """The second half, the feed-forward part with its residual: (B, L, D) -> (B, L, D)."""
         f = self.feed_forward_norm(x)
-        if shift_scale is not None:
-            f = f * (1 + shift_scale[3]) + shift_scale[2]
+        if modulation is not None:
+            f = f * (1 + modulation[3]) + modulation[2]
         gate, up = self.gate_up(f).chunk(2, dim=-1)
         out: Tensor = x + self.down(functional.silu(gate) * up)
         return out
+
+    def _modulation(self, time: Tensor | None) -> tuple[Tensor, ...] | None:
+        """Shift and scale of both norms, 4 x (B, 1, D); None without a time input."""
+        if self.modulation is None or time is None:
+            return None
+        return self.modulation(time).unsqueeze(1).chunk(4, dim=-1)  # type: ignore[no-any-return]
 
     def _attention(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, keys: Tensor | None
@@ -212,9 +238,9 @@ class Block(nn.Module):
             .view(batch, length, 3, self.heads, width // self.heads)
             .permute(2, 0, 3, 1, 4)
         )  # (3, B, H, L, K)
-        (q, k), v = _rotate(qkv[:2], *rotation).to(qkv.dtype), qkv[2]
+        (q, k), v = rotate(qkv[:2], *rotation).to(qkv.dtype), qkv[2]
         out = (
-            _attend(q, k, v, mask, self.causal)
+            attend(q, k, v, mask, self.causal)
             if keys is None
             else _attend_forest(q, k, v, mask, keys)
         )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "RECOGNISER_FORMAT",
+    "TRANSCRIBER_FORMAT",
     "VERSION",
     "checked_field",
     "network_config",
@@ -38,8 +39,10 @@ __all__ = [
     "tensor_shapes",
 ]
 
-#: What `config.json` of the models of this package begins with, and of its recognisers.
+#: What `config.json` of the models of this package begins with, of its recognisers, and of
+#: encoders with a decoder.
 FORMAT, RECOGNISER_FORMAT, VERSION = "dlmrescore-model", "dlmrescore-recogniser", 1
+TRANSCRIBER_FORMAT = "dlmrescore-transcriber"
 
 Sizes = TypeVar("Sizes", bound="DataclassInstance")
 
@@ -113,6 +116,8 @@ def read_config(path: Path, advice: str, format: str = FORMAT) -> dict[str, Any]
     if actual == RECOGNISER_FORMAT != format:
         raise ModelError(
             f"{path}: a CTC recogniser, expected a language model; `dlmrescore posteriors` runs it"
+            if format == FORMAT
+            else f"{path}: a CTC recogniser, expected a {format}; {advice}"
         )
     if actual != format:
         raise ModelError(f"{path}: not a {format} configuration; {advice}")

@@ -199,6 +199,21 @@ class SpeechNetwork(nn.Module):
 
     def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The same, of features that are normalised already."""
+        hidden, lengths = self.hidden(features, frames)
+        return self.log_probs(hidden), lengths
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (B, L, V), float32 or wider, of hidden states (B, L, D)."""
+        logits = self.head(hidden)
+        kind = torch.promote_types(logits.dtype, torch.float32)
+        log_probs: Tensor = logits.to(kind).log_softmax(-1)
+        return log_probs
+
+    def hidden(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, L, D) after the last norm, and the frames (B,) of each utterance.
+
+        features (B, T, F) normalised; frames (B,) int64, best on the CPU: a GPU need not be asked.
+        """
         x = self.subsampling(features)
         lengths = output_frames(frames)
         padding: Tensor | None = None
@@ -211,9 +226,7 @@ class SpeechNetwork(nn.Module):
         for block in self.blocks:
             x = functional.dropout(x, self.config.dropout, self.training)
             x = block(x, angles, mask, padding)
-        logits = self.head(self.final_norm(x))
-        kind = torch.promote_types(logits.dtype, torch.float32)
-        return logits.to(kind).log_softmax(-1), lengths
+        return self.final_norm(x), lengths
 
 
 def normalised(features: Tensor, frames: Tensor) -> Tensor:

@@ -41,8 +41,11 @@ __all__ = [
     "SpecAugment",
     "SpeechValidation",
     "SpeechValidator",
+    "check_run_directory",
     "copy_recogniser",
     "ctc_learner",
+    "greedy_texts",
+    "reference_texts",
     "sizes_of_recogniser",
     "train_ctc",
 ]
@@ -60,7 +63,7 @@ def train_ctc(
 
     A run that was stopped is resumed from `directory/state.pt`. Raises TrainError as `train` does.
     """
-    _check_directory(directory)
+    check_run_directory(directory)
     corpus = speech.directory
     symbols = read_symbols(corpus)
     training = open_speech(corpus / "train", speech.bins, len(speech.speeds), len(symbols))
@@ -77,7 +80,7 @@ def train_ctc(
     return recogniser
 
 
-def _check_directory(directory: Path) -> None:
+def check_run_directory(directory: Path) -> None:
     """Make the run directory. Raises TrainError if it holds a model without its run."""
     make_folder(directory)
     if (directory / "config.json").exists() and not (directory / "state.pt").exists():
@@ -313,21 +316,27 @@ class SpeechValidator:
             )
             tokens += int(sizes.sum())
             for pair in zip(
-                self._references(targets, sizes), self._greedy(log_probs, lengths), strict=True
+                reference_texts(self._symbols, targets, sizes),
+                greedy_texts(self._symbols, log_probs, lengths),
+                strict=True,
             ):
                 counts += count_errors(*pair)
         network.train()
         return SpeechValidation(nats, tokens, counts)
 
-    def _references(self, targets: Tensor, sizes: Tensor) -> list[str]:
-        return [
-            self._symbols.decode(row[:size])
-            for row, size in zip(targets.tolist(), sizes.tolist(), strict=True)
-        ]
 
-    def _greedy(self, log_probs: Tensor, lengths: Tensor) -> list[str]:
-        paths = log_probs.argmax(-1).tolist()
-        return [
-            self._symbols.decode(collapse(path[:length], self._symbols.blank))
-            for path, length in zip(paths, lengths.tolist(), strict=True)
-        ]
+def reference_texts(symbols: Symbols, targets: Tensor, sizes: Tensor) -> list[str]:
+    """The texts of padded symbols (B, S), sizes (B,)."""
+    return [
+        symbols.decode(row[:size])
+        for row, size in zip(targets.tolist(), sizes.tolist(), strict=True)
+    ]
+
+
+def greedy_texts(symbols: Symbols, log_probs: Tensor, lengths: Tensor) -> list[str]:
+    """The texts of the best paths of log-probabilities (B, L, V), lengths (B,)."""
+    paths = log_probs.argmax(-1).tolist()
+    return [
+        symbols.decode(collapse(path[:length], symbols.blank))
+        for path, length in zip(paths, lengths.tolist(), strict=True)
+    ]

@@ -43,10 +43,18 @@ class Learner:
     """A network, the moments of its optimisers, and the moving average of its weights."""
 
     def __init__(
-        self, options: RunOptions, network: nn.Module, loss: AnyLoss, bound: AnyLoss
+        self,
+        options: RunOptions,
+        network: nn.Module,
+        loss: AnyLoss,
+        bound: AnyLoss,
+        flops: Callable[[nn.Module, int, int, int], float] = step_flops,
     ) -> None:
-        """`loss` is what the network is trained with, `bound` what it is validated with."""
-        self._options = options
+        """`loss` is what the network is trained with, `bound` what it is validated with.
+
+        `flops` counts those of a step, from sequences, their length and positions read out.
+        """
+        self._options, self._flops = options, flops
         self.network, self.loss, self.bound = network.to(options.device), loss, bound
         if options.compile:
             for block in self.network.blocks:  # type: ignore[union-attr]
@@ -66,7 +74,7 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
         self._optimizers.step(schedule(step, options.steps, options.warmup, options.decay))
         self._average.update()
-        flops = step_flops(self.network, *batch.shape, read_out)
+        flops = self._flops(self.network, *batch.shape, read_out)
         return Update(loss.detach(), batch.scored, flops)
 
     def evaluate(

@@ -20,6 +20,7 @@ from rescore.diffusion.uniform import leave_one_out, token_loss
 from rescore.models.network import Network
 from rescore.models.objectives import ModelPrediction, objective_named
 from rescore.registry import resolve
+from rescore.train.masking import draw_masks, even_levels, scored_positions
 from rescore.train.readout import by_rows, cross_entropy
 from rescore.train.transfer import to_device
 
@@ -72,11 +73,7 @@ def mdlm_loss(
     (LLaDA), arXiv:2502.09992, eq. 14.
     Exact check: tests/train/test_losses.py::test_the_mdlm_loss_averages_to_the_exact_nelbo.
     """
-    scored = _scored(padding)
-    size = scored.sum(1)  # S, (B,)
-    count = torch.ceil(size * _even_levels(len(tokens), generator)).long().clamp(min=1)  # n, (B,)
-    u = torch.rand(tokens.shape, generator=generator).masked_fill(~scored, 2.0)
-    is_hidden = u.argsort(1).argsort(1) < count[:, None]  # the n smallest u
+    is_hidden, size, count = draw_masks(scored_positions(padding), generator)
     noisy = tokens.masked_fill(is_hidden, network.config.vocab_size - 1)
     where = is_hidden.flatten().nonzero().squeeze(1)
     noise = count / size if network.config.time_input else None
@@ -151,8 +148,8 @@ def _corrupted(
     network: Network, tokens: Tensor, padding: Tensor, generator: torch.Generator
 ) -> _Corrupted:
     """Redraw each scored token with probability t = u^2, u even over the batch, and encode."""
-    scored = _scored(padding)
-    u = _even_levels(len(tokens), generator)
+    scored = scored_positions(padding)
+    u = even_levels(len(tokens), generator)
     t = (u**2).clamp(EPS, 1 - EPS)
     is_redrawn = scored & (torch.rand(tokens.shape, generator=generator) < t[:, None])
     drawn = torch.randint(network.config.vocab_size, tokens.shape, generator=generator)
@@ -186,19 +183,6 @@ def _uniform_nelbo(
         return (sample.weight[part] * losses).sum()
 
     return by_rows(sample.hidden, network.embedding.weight, loss), len(sample.clean)
-
-
-def _scored(padding: Tensor) -> Tensor:
-    """(B, L) bool: every token but BOS and padding."""
-    scored = ~padding
-    scored[:, 0] = False
-    return scored
-
-
-def _even_levels(batch: int, generator: torch.Generator) -> Tensor:
-    """(B,) low-discrepancy numbers in (0, 1), in random order."""
-    shift = torch.rand(1, generator=generator)
-    return ((torch.randperm(batch, generator=generator) + shift) / batch).clamp(1e-6, 1 - 1e-6)
 
 
 def _encode(

@@ -41,7 +41,7 @@ class Optimizers:
     ) -> None:
         inner, matrices, vectors = [], [], []
         for key, weight in network.named_parameters():
-            if name == "muon" and weight.ndim == 2 and key.startswith("blocks."):
+            if name == "muon" and weight.ndim == 2 and "blocks." in key:
                 inner.append(weight)
             elif weight.ndim > 1:
                 matrices.append(weight)

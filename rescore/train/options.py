@@ -12,13 +12,22 @@ __all__ = [
     "NETWORK_SIZES",
     "CorpusOptions",
     "CtcOptions",
+    "EncoderStart",
+    "MdmOptions",
     "OptimizerName",
     "RunOptions",
+    "SelfCorrection",
     "SpeechOptions",
     "TrainOptions",
 ]
 
 OptimizerName = Literal["adamw", "muon"]
+
+#: What becomes of the encoder of a decoder that listens.
+EncoderStart = Literal["frozen", "warm", "fresh"]
+
+#: How the prediction that is filled in and masked again is made; off: one pass alone.
+SelfCorrection = Literal["off", "argmax", "sample", "gradient"]
 
 #: The fields of TrainOptions, and of NetworkConfig, that are sizes of the network.
 NETWORK_SIZES = ("width", "layers", "heads", "feed_forward")
@@ -104,6 +113,33 @@ class CtcOptions(RunOptions):
     batch_seconds: float = 60.0
     kernel: int = 15
     dropout: float = 0.0
+    frequency_masks: int = 2
+    frequency_width: int = 27
+    time_masks: int = 5
+    time_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class MdmOptions(RunOptions):
+    """What decides a run on speech: a decoder that listens, masked or `causal`.
+
+    The sizes are the decoder's. `start_from` is a recogniser, whose encoder and symbols are taken,
+    or a model of such a run, of which all is. `encoder`: "frozen" learns nothing, "warm" learns on,
+    "fresh" is drawn anew. `decoder_from` is a text model whose blocks the decoder starts with.
+    `ctc_weight`: the share of CTC's loss. The masked loss: see `rescore.train.mdm_losses`.
+    """
+
+    causal: bool = False
+    encoder: EncoderStart = "warm"
+    decoder_from: str | None = None
+    batch_seconds: float = 60.0
+    ctc_weight: float = 0.3
+    self_correction: SelfCorrection = "argmax"
+    lowest_mask: float = 0.0
+    margin: int = 16
+    canvas: int | None = None
+    audio_dropout: float = 0.1
+    dropout: float = 0.1
     frequency_masks: int = 2
     frequency_width: int = 27
     time_masks: int = 5

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -41,7 +42,7 @@ from rescore.train.options import SpeechOptions
 from rescore.train.prepare import read_settings
 from rescore.train.state import writing_to
 
-__all__ = ["SpeechBatches", "SpeechCorpus", "open_speech", "prepare_speech"]
+__all__ = ["SpeechBatches", "SpeechCorpus", "open_speech", "prepare_speech", "prepared_speech"]
 
 #: Longer utterances are refused: attention over an hour needs more memory than there is.
 _LONGEST_SECONDS = 120.0
@@ -141,6 +142,27 @@ def prepare_speech(options: SpeechOptions) -> None:
         _encode(train, symbols, options, directory / "train", options.speeds)
         _encode(valid, symbols, options, directory / "valid", (1.0,))
         replace_file(ready, (json.dumps(settings) + "\n").encode())
+
+
+def prepared_speech(directory: Path) -> SpeechOptions:
+    """The options that a directory was prepared with. Raises TrainError if it is not ready."""
+    ready = directory / "ready.json"
+    if not ready.exists():
+        raise TrainError(
+            f"{directory}: holds no prepared speech; give the corpus folder of a `train ctc` run"
+        )
+    settings = read_settings(ready, ("audio", "speeds"))
+    try:
+        return msgspec.convert(
+            {**settings, "directory": str(directory)},
+            SpeechOptions,
+            dec_hook=lambda kind, value: kind(value),
+        )
+    except msgspec.ValidationError as error:
+        raise TrainError(
+            f"{ready}: not the settings of prepared speech ({one_line(error)}); delete the corpus "
+            "folder to prepare it again"
+        ) from error
 
 
 def _check_settings(ready: Path, settings: dict[str, Any]) -> None:

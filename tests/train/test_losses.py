@@ -20,6 +20,7 @@ from rescore.scorers.sequences import Sequencer
 from rescore.text import identity
 from rescore.train import losses
 from rescore.train.corpus import Corpus, collate
+from rescore.train.masking import even_levels
 from rescore.train.readout import by_rows
 from rescore.types import Hypothesis, NBest
 
@@ -223,5 +224,5 @@ def test_bos_is_never_noised_and_everything_else_is_somewhere(objective, monkeyp
 
 def test_a_batch_covers_the_noise_levels_evenly():
     for seed in range(20):
-        levels = losses._even_levels(16, torch.Generator().manual_seed(seed))
+        levels = even_levels(16, torch.Generator().manual_seed(seed))
         assert sorted((levels * 16).long().tolist()) == list(range(16))

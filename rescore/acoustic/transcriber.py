@@ -1,0 +1,145 @@
+"""Encoders with a decoder that listens: `dlmrescore train mdm` makes them.
+
+A directory of data, no code: `config.json`, `model.safetensors`, `symbols.json` and, where symbols
+are pieces of words, `tokenizer.model`. config.json:
+
+    {"format": "dlmrescore-transcriber", "version": 1,
+     "normalizer": "librispeech",     what the training texts went through
+     "sampling_rate": 16000,
+     "encoder": {...},                the fields of SpeechConfig
+     "network": {...},                the fields of ConditionedConfig; causal: the AR twin
+     "card": {...}}                   free text and figures: training speech, quality
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rescore.acoustic.recogniser import Recogniser, read_symbols, write_symbols
+from rescore.acoustic.symbols import Symbols
+from rescore.errors import ModelError
+from rescore.formats.files import make_folder, replace_file
+from rescore.models.audio_network import (
+    SPECIAL_ROWS,
+    AudioNetwork,
+    SpecialRows,
+    audio_network_shapes,
+)
+from rescore.models.checkpoint import build_network, serialized_weights
+from rescore.models.conditioned import ConditionedConfig, ConditionedNetwork
+from rescore.models.opening import (
+    TRANSCRIBER_FORMAT,
+    VERSION,
+    checked_field,
+    network_config,
+    read_config,
+)
+from rescore.models.speech_network import SpeechConfig, SpeechNetwork
+
+__all__ = ["Transcriber", "load_transcriber", "save_transcriber"]
+
+
+@dataclass
+class Transcriber:
+    """An encoder with a decoder, and everything that belongs to them."""
+
+    network: AudioNetwork
+    symbols: Symbols
+    sampling_rate: int = 16_000
+    normalizer: str = "librispeech"
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> SpecialRows:
+        """The rows of the decoder that are no text."""
+        return self.network.rows
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether this is an autoregressive twin."""
+        return self.network.decoder.config.causal
+
+    @property
+    def recogniser(self) -> Recogniser:
+        """The encoder alone, with its CTC head."""
+        return Recogniser(
+            self.network.encoder, self.symbols, self.sampling_rate, self.normalizer, self.card
+        )
+
+    @cached_property
+    def signature(self) -> str:
+        """16 hex digits over weights, symbols and sampling rate."""
+        whole = hashlib.blake2b(serialized_weights(self.network), digest_size=8)
+        whole.update(f"{self.symbols.digest} {self.sampling_rate} {self.is_causal}".encode())
+        return whole.hexdigest()
+
+
+def save_transcriber(transcriber: Transcriber, directory: Path, dtype: Any = None) -> None:
+    """Write a transcriber; each file appears whole or not at all, config.json last."""
+    make_folder(directory)
+    network = transcriber.network
+    config = {
+        "format": TRANSCRIBER_FORMAT,
+        "version": VERSION,
+        "normalizer": transcriber.normalizer,
+        "sampling_rate": transcriber.sampling_rate,
+        "encoder": dataclasses.asdict(network.encoder.config),
+        "network": dataclasses.asdict(network.decoder.config),
+        "card": dict(transcriber.card),
+    }
+    replace_file(directory / "model.safetensors", serialized_weights(network, dtype))
+    write_symbols(transcriber.symbols, directory)
+    replace_file(directory / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_transcriber(directory: Path) -> Transcriber:
+    """Load a transcriber onto the CPU in float32, ready to evaluate.
+
+    Raises ModelError, one line that names the file, if a file is missing or broken, or files of two
+    models are mixed.
+    """
+    config = _read_config(directory / "config.json")
+    symbols = read_symbols(directory)
+    encoder: SpeechConfig = config["encoder"]
+    decoder: ConditionedConfig = config["network"]
+    expected = (len(symbols), len(symbols) + SPECIAL_ROWS, encoder.width)
+    if (encoder.symbols, decoder.vocab_size, decoder.memory_width) != expected:
+        raise ModelError(
+            f"{directory}: the encoder has {encoder.symbols} columns, the decoder "
+            f"{decoder.vocab_size} rows and a memory of width {decoder.memory_width}, expected "
+            f"{expected[0]}, {expected[1]} and {expected[2]}; files of two models are mixed"
+        )
+    network = build_network(
+        lambda: AudioNetwork(SpeechNetwork(encoder), ConditionedNetwork(decoder), symbols.blank),
+        audio_network_shapes(encoder, decoder),
+        directory / "model.safetensors",
+    )
+    return Transcriber(
+        network.eval(), symbols, config["sampling_rate"], config["normalizer"], config["card"]
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_config(path, "train one with `train mdm`", TRANSCRIBER_FORMAT)
+    checked_field(config, "sampling_rate", int, path)
+    checked_field(config, "normalizer", str, path)
+    if not 1000 <= config["sampling_rate"] <= 1_000_000:
+        raise ModelError(
+            f"{path}: the sampling rate is {str(config['sampling_rate'])[:20]}, expected samples "
+            "a second, such as 16000; restore the file"
+        )
+    card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
+    encoder = checked_field(config, "encoder", dict, path)
+    return {
+        **config,
+        "encoder": network_config(SpeechConfig, {"network": encoder}, path),
+        "network": network_config(ConditionedConfig, config, path),
+        "card": card,
+    }
