@@ -22,6 +22,7 @@ from rescore.train.ctc import SpecAugment
 from rescore.train.masking import draw_masks, scored_positions
 from rescore.train.options import SelfCorrection
 from rescore.train.readout import cross_entropy
+from rescore.train.transfer import to_device
 
 __all__ = ["CausalText", "ListeningLoss", "MaskedText", "TextLoss", "canvases"]
 
@@ -72,9 +73,9 @@ class CausalText:
         tokens, padding = canvases(targets, sizes, torch.zeros_like(sizes), rows)
         where = (~padding[:, 1:]).flatten().nonzero().squeeze(1)
         # A causal network needs no mask of the padding, which follows the text.
-        hidden = network.decoder.encode(tokens[:, :-1].to(device), memory)
-        hidden = hidden.flatten(0, 1)[where.to(device)]
-        clean = tokens[:, 1:].flatten()[where].to(device)
+        hidden = network.decoder.encode(to_device(tokens[:, :-1], device), memory)
+        hidden = hidden.flatten(0, 1)[to_device(where, device)]
+        clean = to_device(tokens[:, 1:].flatten()[where], device)
         weight = network.decoder.embedding.weight[: rows.predicted]
         return cross_entropy(hidden, weight, clean), len(where)
 
@@ -138,8 +139,8 @@ class _Canvases:
         self.device = memory.seen.device
         self.decoder: ConditionedNetwork = network.decoder
         self.rows, self.memory, self.padding = network.rows, memory, padding
-        self.clean = tokens.to(self.device)
-        self._mask = padding.to(self.device) if bool(padding.any()) else None
+        self.clean = to_device(tokens, self.device)
+        self._mask = to_device(padding, self.device) if bool(padding.any()) else None
 
     @property
     def weight(self) -> Tensor:
@@ -150,12 +151,16 @@ class _Canvases:
         self, tokens: Tensor, is_hidden: Tensor, scale: Tensor, embedded: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss at hidden positions, the states (n, D) there, and which these are (n,)."""
-        where = is_hidden.flatten().nonzero().squeeze(1).to(self.device)
-        noisy = tokens.masked_fill(is_hidden.to(self.device), self.rows.mask)
+        where = to_device(is_hidden.flatten().nonzero().squeeze(1), self.device)
+        noisy = tokens.masked_fill(to_device(is_hidden, self.device), self.rows.mask)
         hidden = self.decoder.encode(noisy, self.memory, self._mask, embedded)
         hidden = hidden.flatten(0, 1)[where]
         targets = self.clean.flatten()[where]
-        return cross_entropy(hidden, self.weight, targets, scale.to(self.device)), hidden, where
+        return (
+            cross_entropy(hidden, self.weight, targets, to_device(scale, self.device)),
+            hidden,
+            where,
+        )
 
     def guess(
         self, hidden: Tensor, where: Tensor, is_sampled: bool, generator: torch.Generator
@@ -165,7 +170,7 @@ class _Canvases:
         possible = logits.detach().clone()
         possible[:, self.rows.padding] = -torch.inf
         if is_sampled:
-            u = torch.rand(len(where), 1, generator=generator).to(self.device)
+            u = to_device(torch.rand(len(where), 1, generator=generator), self.device)
             choice = (possible.softmax(-1).cumsum(-1) < u).sum(-1).clamp(max=self.rows.eos)
         else:
             choice = possible.argmax(-1)
@@ -175,7 +180,7 @@ class _Canvases:
         self, guess: Tensor, logits: Tensor, where: Tensor, is_hidden: Tensor
     ) -> Tensor:
         """Embeddings (B, L, D) of the guess, masked again, with the gradient of its soft mean."""
-        is_hidden = is_hidden.to(self.device)
+        is_hidden = to_device(is_hidden, self.device)
         embedded = self.decoder.embedding(guess.masked_fill(is_hidden, self.rows.mask))
         soft = logits.softmax(-1).to(self.weight.dtype) @ self.weight
         soft = (soft - soft.detach()).masked_fill(is_hidden.flatten()[where, None], 0.0)
@@ -209,14 +214,14 @@ class ListeningLoss:
         """Nats, and positions read out; features (B, T, F), frames (B,), targets (B, S)."""
         device = network.decoder.embedding.weight.device
         torch.manual_seed(generator.initial_seed())  # of dropout: a resumed run draws the same
-        x = normalised(features.to(device), frames)
+        x = normalised(to_device(features, device), frames)
         if self.masks is not None:
             x = self.masks.hide(x, frames, generator)
         heard = self._hear(network, x, frames)
         memory = heard.memory
         if self.audio_dropout:
             is_deaf = torch.rand(len(frames), generator=generator) < self.audio_dropout
-            memory = memory.without_audio(is_deaf.to(device))
+            memory = memory.without_audio(to_device(is_deaf, device))
         nats, read_out = self.text(network, memory, targets, sizes, generator)
         if self.ctc_weight and not self.is_frozen:
             nats = nats + self.ctc_weight * ctc_nats(heard, targets, sizes, network.blank)
@@ -235,7 +240,7 @@ def ctc_nats(heard: Heard, targets: Tensor, sizes: Tensor, blank: int) -> Tensor
     """-log P(text | audio) of CTC, summed over the batch."""
     nats: Tensor = functional.ctc_loss(
         heard.log_probs.transpose(0, 1),
-        targets.to(heard.log_probs.device),
+        to_device(targets, heard.log_probs.device),
         heard.lengths,
         sizes,
         blank=blank,
