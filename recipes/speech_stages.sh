@@ -2,6 +2,10 @@
 #
 # Needs EXP/data/{dev,test}.tsv (id, path, text) and .text (id text), MODEL (a recogniser), NGRAM (a
 # word n-gram model) and COUNT (hypotheses of a list). Scales are tuned on dev; test is read once.
+#
+# Stage joint also needs USDM and MDLM: diffusion language models in the recogniser's symbols (`train
+# usdm --tokenizer MODEL`); AR, an autoregressive one (default: the embedded one). STEPS, TIMES and
+# SCALES are what joint decoding tries on dev, LIMIT the utterances that are timed.
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
@@ -55,6 +59,116 @@ evaluate() {
     dlmrescore eval "$EXP/$name.jsonl" --baseline "$EXP/greedy/test.jsonl" \
       -o "$EXP/$name.eval.json"
   done
+}
+
+STEPS=${STEPS:-1 8 64} TIMES=${TIMES:-0.1,0.3,0.5,0.8} SCALES=${SCALES:-0.1,0.2,0.3,0.5,0.7,1,1.5}
+AR=${AR:-ar} LIMIT=${LIMIT:-50}
+JOINT=$(dirname "${BASH_SOURCE[0]}")/joint
+
+joint() { # joint decoding with USDM and MDLM: settings, lists, rescoring, oracles, timing, report
+  mkdir -p "$EXP/joint"
+  joint_settings && joint_decode && joint_rescore && joint_oracle && joint_timing && joint_report
+}
+
+grid() { # NAME METHOD MODEL OPTIONS...: search settings on dev
+  dlmrescore decode "$EXP/dev.safetensors" --method "$2" --model "$3" "${@:4}" \
+    --refs "$EXP/data/dev.text" -o "$EXP/joint/$1.grid.json"
+}
+
+best() { # NAME [OPTIONS...]: the best setting of a grid
+  python "$JOINT/setting.py" "$EXP/joint/$1.grid.json" "${@:2}"
+}
+
+# shellcheck disable=SC2046,SC2086 - what `best` prints, and STEPS, are lists
+joint_settings() {
+  grid steps1 joint "$USDM" --grid "t_start=$TIMES" --grid "lm_scale=$SCALES" \
+    --grid frame=first,peak
+  for steps in ${STEPS#1}; do
+    grid "steps$steps" joint "$USDM" $(best steps1 lm_scale frame) --steps "$steps" \
+      --grid "t_start=$TIMES" --grid update=combined,ancestral
+  done
+  grid mdlm joint_mdlm "$MDLM" --grid hide_below=0.5,0.7,0.9,0.99 --grid "lm_scale=$SCALES" \
+    --grid frame=first,peak
+  grid edits joint "$USDM" $(best steps1) --grid edits=2,8 --grid gate=0.5,0.7,0.9
+  grid mdlm_edits joint_mdlm "$MDLM" $(best mdlm) --grid edits=2,8 --grid gate=0.5,0.7,0.9
+}
+
+joint_lists() { # NAME PART METHOD MODEL OPTIONS...: decode a part
+  dlmrescore decode "$EXP/$2.safetensors" --method "$3" --model "$4" "${@:5}" \
+    --refs "$EXP/data/$2.text" -o "$EXP/joint/$1.$2.jsonl"
+}
+
+# shellcheck disable=SC2046,SC2086
+joint_decode() {
+  for steps in $STEPS; do
+    for time in ${TIMES//,/ }; do
+      joint_lists "steps$steps.$time" test joint "$USDM" $(best steps1 lm_scale frame) \
+        $(best "steps$steps" --without t_start) --steps "$steps" --t-start "$time"
+    done
+  done
+  for part in dev test; do
+    joint_lists joint "$part" joint "$USDM" $(best steps1)
+    joint_lists mdlm "$part" joint_mdlm "$MDLM" $(best mdlm)
+    joint_lists edits "$part" joint "$USDM" $(best steps1) $(best edits)
+    joint_lists mdlm_edits "$part" joint_mdlm "$MDLM" $(best mdlm) $(best mdlm_edits)
+    joint_lists drafts "$part" joint "$USDM" $(best steps1) $(best edits) --drafts 8
+    dlmrescore pool "beam=$EXP/beam/$part.jsonl" "joint=$EXP/joint/drafts.$part.jsonl" \
+      "mdlm=$EXP/joint/mdlm_edits.$part.jsonl" -o "$EXP/joint/joined.$part.jsonl"
+    cp "$EXP/beam/$part.jsonl" "$EXP/joint/beam.$part.jsonl"
+    for model in "$MDLM" "$USDM"; do
+      name=deliberate_$([ "$model" = "$USDM" ] && echo usdm || echo mdlm)
+      dlmrescore decode "$EXP/beam/$part.jsonl" --method deliberate --model "$model" \
+        --posteriors "$EXP/$part.safetensors" -o "$EXP/joint/$name.$part.jsonl"
+    done
+  done
+}
+
+joint_rescore() { # every list with am and each language model; scales from dev
+  for lists in beam joined deliberate_mdlm deliberate_usdm; do
+    for part in dev test; do
+      dlmrescore score "$EXP/joint/$lists.$part.jsonl" --scorer "ar=ar@$AR" \
+        -o "$EXP/joint/$lists.$part.1.jsonl"
+      dlmrescore score "$EXP/joint/$lists.$part.1.jsonl" --scorer "usdm=usdm:pll@$USDM" \
+        -o "$EXP/joint/$lists.$part.2.jsonl"
+      dlmrescore score "$EXP/joint/$lists.$part.2.jsonl" --scorer "mdlm=mdlm@$MDLM" \
+        -o "$EXP/joint/$lists.$part.scored.jsonl"
+    done
+    for lm in ar usdm mdlm; do
+      dlmrescore tune "$EXP/joint/$lists.dev.scored.jsonl" --scores "am,$lm" \
+        -o "$EXP/joint/$lists+$lm.fusion.json"
+      for part in dev test; do
+        dlmrescore fuse "$EXP/joint/$lists.$part.scored.jsonl" \
+          --fusion "$EXP/joint/$lists+$lm.fusion.json" -o "$EXP/joint/$lists+$lm.$part.jsonl"
+      done
+    done
+  done
+}
+
+# shellcheck disable=SC2046
+joint_oracle() {
+  python "$JOINT/oracle.py" "$EXP/test.safetensors" --refs "$EXP/data/test.text" --usdm "$USDM" \
+    --mdlm "$MDLM" $(best steps1 lm_scale t_start) -o "$EXP/joint/oracle.json"
+}
+
+joint_timing() {
+  systems=(--decode "greedy=--method ctc_greedy"
+    --decode "beam=--method ctc_beam -n $COUNT"
+    --decode "beam_ngram=--method ctc_beam -n $COUNT --ngram $NGRAM --ngram-scale 0.5"
+    --decode "joint=--method joint --model $USDM $(best steps1)"
+    --decode "mdlm=--method joint_mdlm --model $MDLM $(best mdlm)"
+    --decode "edits=--method joint --model $USDM $(best steps1) $(best edits)"
+    --decode "mdlm_edits=--method joint_mdlm --model $MDLM $(best mdlm) $(best mdlm_edits)"
+    --score "+ar=ar@$AR@$EXP/beam/test.jsonl" --score "+usdm=usdm:pll@$USDM@$EXP/beam/test.jsonl"
+    --score "+mdlm=mdlm@$MDLM@$EXP/beam/test.jsonl")
+  for steps in $STEPS; do
+    systems+=(--decode "steps$steps=--method joint --model $USDM --steps $steps $(best "steps$steps")")
+  done
+  python "$JOINT/timing.py" "$EXP/test.safetensors" "${systems[@]}" --limit "$LIMIT" \
+    -o "$EXP/joint/timing.json"
+}
+
+joint_report() {
+  python "$JOINT/report.py" "$EXP" -o "$EXP/joint"
 }
 
 run_stages() {
