@@ -28,7 +28,7 @@ RECIPES = sorted(
 #: Row after row, and in each row one room after the other. A new module needs a place here.
 ROWS = [
     ["types", "errors", "arguments", "installation", "registry", "interfaces"],
-    ["ids", "text", "wer"],
+    ["ids", "progress", "text", "wer"],
     ["formats", "lattice"],
     ["batching", "diffusion"],
     ["models"],

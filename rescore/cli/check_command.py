@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import click
-from tqdm import tqdm
 
 from rescore.cli.lists import InputOptions
 from rescore.cli.options import (
@@ -17,6 +16,7 @@ from rescore.cli.options import (
     unit_options,
     write_json,
 )
+from rescore.progress import progress_bar
 from rescore.scorers.options import Spec
 from rescore.wer import Unit
 
@@ -85,7 +85,7 @@ def command(
     settings = scorer.options(ScorerOptions(**vars(model_options)))
     model = f"{scorer.scorer}, {settings.model or 'embedded'}"
     vocabulary = load_vocabulary(scorer.scorer, settings)
-    with tqdm(lists, total=lists.total(), desc="check", unit="utt", disable=None) as bar:
+    with progress_bar(lists, total=lists.total(), description="check", unit="utterances") as bar:
         inspection = check(bar, vocabulary, unit=unit)
     if json_path != "-":
         click.echo("\n".join(summary_lines(inspection, model)))

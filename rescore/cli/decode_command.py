@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from rescore.cli.decode_grid import command_line, grid_option, grid_table
 from rescore.cli.decode_options import HEADINGS, RunOptions, decoder_options, run_options
@@ -20,6 +19,7 @@ from rescore.formats import jsonl
 from rescore.formats.files import refuse_same_file
 from rescore.pipeline.decoding import Decoding, decode
 from rescore.pipeline.journal import Journal
+from rescore.progress import progress_bar
 from rescore.types import NBest
 
 __all__ = ["command"]
@@ -108,7 +108,7 @@ def _reported(
     """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed."""
     started = time.monotonic()
     total = sum(1 for item in decoder.inputs() if run.shard is None or item.id in run.shard)
-    with tqdm(total=total, desc=decoder.name, unit="utt", disable=None) as bar:
+    with progress_bar(total=total, description=decoder.name, unit="utterances") as bar:
         progress = Decoding(advance=lambda _seconds: bar.update())
         with resumable(progress, journal, "lists"):
             yield progress

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from rescore.cli.lists import format_options
 from rescore.cli.options import (
@@ -23,6 +22,7 @@ from rescore.formats.files import refuse_same_file
 from rescore.formats.references import REFERENCE_IDS, read_references
 from rescore.lattice import Lattice, LatticeFormat, lattice_format_of
 from rescore.lattice.lists import METHODS, Choice, nbests_of
+from rescore.progress import progress_bar
 from rescore.registry import LATTICE_FORMATS, lookup
 from rescore.scorers import ScorerOptions, Spec, load_scorer
 from rescore.types import NBest
@@ -233,7 +233,9 @@ def command(source: _Source, output: str, choice: Choice, search: _Search) -> No
     lattices = lattice_format.read(source.path, **keywords)
     lists = _lists(lattices, references, choice, search)
     total = None if references is None else len(references)
-    count = jsonl.write(tqdm(lists, total=total, desc="lattices", unit="utt", disable=None), output)
+    count = jsonl.write(
+        progress_bar(lists, total=total, description="lattices", unit="utterances"), output
+    )
     click.echo(f"{count} utterances", err=True)
 
 

@@ -20,6 +20,7 @@ from rescore.cli.options import (
     names_in_list,
 )
 from rescore.experiment import FAST, FAST_DEPTH, SCORERS, Inputs, Options, Workplace, run_experiment
+from rescore.progress import announce
 from rescore.scorers.options import DTYPES
 
 __all__ = ["command"]
@@ -97,6 +98,11 @@ _OPTIONS = [
         show_default=True,
         help="Seed of draws, tuning and the sweep's intervals.",
     ),
+    click.option(
+        "--per-token",
+        is_flag=True,
+        help="Also keep what each token adds to a score: report.html then shows it as heat strips.",
+    ),
     click.option("--device", default="cpu", show_default=True, help="torch device."),
     click.option(
         "--dtype",
@@ -159,6 +165,7 @@ def command(
     if add:
         options = replace(options, scorers=(*(options.scorers or SCORERS), *add))
     workplace = Workplace(cache, grows=bool(add))
+    announce(f"reading {inputs.dev} and {inputs.test}")
     say = partial(tqdm.write, file=sys.stderr)
     try:
         results = run_experiment(inputs, options, Path(output), say, workplace)

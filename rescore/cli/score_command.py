@@ -23,6 +23,7 @@ from rescore.cli.score_options import (
 from rescore.formats import jsonl
 from rescore.pipeline import Journal, Progress, forecast, score
 from rescore.pipeline.scoring import selected
+from rescore.progress import announce, progress_bar
 from rescore.scorers import Scorer, ScorerOptions, Spec, load_scorer
 from rescore.types import Score
 
@@ -57,6 +58,7 @@ def command(
         built = load_scorer(scorer.scorer, settings)
         click.echo(str(forecast(selected(lists, built), built, shard=run.shard)))
         return
+    announce(f"{run.name or scorer.scorer}: loading the model")
     with journal_beside(output) as journal:
         _score(lists, load_scorer(scorer.scorer, settings), output, journal, run, evaluator)
 
@@ -90,7 +92,7 @@ def _score(
 def _reported(name: str, total: int | None, journal: Journal[Score] | None) -> Iterator[Progress]:
     """Report a run: a bar on terminals while it goes, a summary, or where it can be resumed."""
     started = time.monotonic()
-    with tqdm(total=total, desc=name, unit="utt", disable=None) as bar:  # None: on terminals only
+    with progress_bar(total=total, description=name, unit="utterances") as bar:
         progress = Progress(advance=lambda _nbest: _advance(bar, progress, started))
         with resumable(progress, journal, "scores"):
             yield progress

@@ -9,6 +9,8 @@ import click
 
 from rescore.cli.options import Sections
 from rescore.cli.train_options import card_option, run_options, training_options
+from rescore.cli.train_results import evaluation_interval, say_result
+from rescore.progress import announce
 from rescore.train.options import CtcOptions, SpeechOptions
 
 __all__ = ["ctc_command"]
@@ -121,6 +123,7 @@ def ctc_command(
     Example: dlmrescore train ctc --audio train.tsv --valid dev.tsv -o runs/ctc
     Fine-tune: dlmrescore train ctc --start-from runs/ctc --audio our.tsv --valid dev.tsv -o our
     """
+    announce(f"train ctc: preparing the speech in {corpus or output / 'corpus'}")
     from rescore.train.ctc import sizes_of_recogniser, train_ctc  # noqa: PLC0415 - torch
     from rescore.train.curve import plot_curves  # noqa: PLC0415
     from rescore.train.speech_corpus import prepare_speech  # noqa: PLC0415
@@ -130,16 +133,17 @@ def ctc_command(
         raise click.UsageError("--tokenizer and --vocab-size exclude each other; give one of them")
     fields = {name: value for name, value in training.items() if value is not None}
     fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
+    interval = evaluation_interval(training["steps"], training["save_every"])
     if start_from is not None:
         fields = {**sizes_of_recogniser(start_from), **fields, "start_from": str(start_from)}
-    options = CtcOptions(**fields, evaluate_every=training["save_every"])
+    options = CtcOptions(**fields, evaluate_every=interval)
     speech = SpeechOptions(audio, valid, corpus or output / "corpus", tokenizer, vocab_size, speeds)
     prepare_speech(speech)
     recogniser = train_ctc(speech, output, options, card)
     plot_curves({output.name: output / "log.csv"}, output / "log.png")
     result = recogniser.card["training"]
-    click.echo(
+    say_result(
         f"{result['valid_nats_per_token']:.3f} nats a symbol, "
         f"WER {100 * result['valid_wer']:.1f} % (greedy) on the validation speech",
-        err=True,
+        f"dlmrescore posteriors AUDIO --model {output} -o posteriors.safetensors, then `decode`",
     )

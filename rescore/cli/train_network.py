@@ -10,7 +10,9 @@ import click
 
 from rescore.cli.options import Sections
 from rescore.cli.train_options import network_options, run_options, text_options
+from rescore.cli.train_results import evaluation_interval, few_tokens, say_result, score_command
 from rescore.models.objectives import OBJECTIVES
+from rescore.progress import announce
 from rescore.train.options import CorpusOptions, TrainOptions
 
 __all__ = ["network_command"]
@@ -52,7 +54,9 @@ def _help(name: str) -> str:
         f"Train {article} {title}.\n\n\b\n"
         f"Example: {command} --text books.txt --valid held_out.txt -o runs/{name}\n"
         f"Fine-tune: {command} --start-from {name} "
-        "--text ours.txt --valid held_out.txt -o runs/ours"
+        "--text ours.txt --valid held_out.txt -o runs/ours\n\n"
+        "From scratch a network needs millions of words and hours; with less, fine-tune, or try "
+        "`dlmrescore train ngram` first: minutes, and often as good (docs/models.md)."
     )
 
 
@@ -70,6 +74,7 @@ def _train_network(
     **training: Any,
 ) -> None:
     """Prepare the corpus and train; `training` holds fields of TrainOptions, None: not given."""
+    announce(f"train {objective}: preparing the text in {corpus or output / 'corpus'}")
     from rescore.train.curve import plot_curves  # noqa: PLC0415 - torch
     from rescore.train.speed import multiplies_bfloat16  # noqa: PLC0415
     from rescore.train.start import find_start, sizes_of  # noqa: PLC0415
@@ -77,18 +82,20 @@ def _train_network(
 
     fields = {name: value for name, value in training.items() if value is not None}
     fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
+    interval = evaluation_interval(training["steps"], training["save_every"])
     if start_from is not None:
         start = find_start(start_from)
         tokenizer = tokenizer or start / "tokenizer.model"
         fields = {**sizes_of(start), **fields, "start_from": str(start)}
-    options = TrainOptions(objective, **fields, evaluate_every=training["save_every"])
+    options = TrainOptions(objective, **fields, evaluate_every=interval)
     source = CorpusOptions(text, valid, corpus or output / "corpus", tokenizer, vocab_size, join)
     prepare(source)
     checkpoint = train(source.directory, output, options, card)
     plot_curves({output.name: output / "log.csv"}, output / "log.png")
     result = checkpoint.card["training"]
-    click.echo(
+    say_result(
         f"{result['valid_nats_per_token']:.3f} nats a token, perplexity "
         f"{result['valid_perplexity_per_word']:.1f} a word on the validation text",
-        err=True,
+        score_command(objective, output),
+        few_tokens(objective, result["tokens"], start_from),
     )

@@ -9,6 +9,7 @@ import click
 
 from rescore.cli.options import Sections, named
 from rescore.cli.train_options import text_options
+from rescore.cli.train_results import say_result, score_command
 from rescore.formats.files import refuse_same_file
 
 __all__ = ["ngram_command"]
@@ -88,7 +89,7 @@ def ngram_command(
             refuse_same_file(source, arpa)
     options = NgramOptions(order, prune, min_count, join, normalizer)
     model, perplexities = train_ngram(text, valid, output, options, card)
-    for name, perplexity in perplexities.items():
-        click.echo(f"validation ({name}): {perplexity}", err=True)
     if arpa is not None:
         write_arpa(model, arpa)
+    figures = [f"validation ({name}): {value}" for name, value in perplexities.items()]
+    say_result("\n".join(figures), score_command("ngram", output))

@@ -57,6 +57,7 @@ class OptionsKeywords(TypedDict, total=False):
     draws: int
     folds: int | None
     seed: int
+    per_token: bool
     device: str
     dtype: DType
 
@@ -70,8 +71,8 @@ class Options:
     the first with scale 1; None stands for `rescore.fusion.recogniser_scores`. `depth` limits the
     hypotheses of each list to the first ones. `keep` is the probability, on held-out
     folds of dev, with which a system has to beat a simpler one to be chosen. `unit` and
-    `normalizer` say how errors are counted; `draws`, `folds`, `seed`, `device` and `dtype` apply to
-    every scorer that reads them.
+    `normalizer` say how errors are counted; `draws`, `folds`, `seed`, `per_token`, `device` and
+    `dtype` apply to every scorer that reads them.
     """
 
     scorers: tuple[str, ...] | None = None
@@ -83,6 +84,7 @@ class Options:
     draws: int = 8
     folds: int | None = None
     seed: int = 0
+    per_token: bool = False
     device: str = "cpu"
     dtype: DType = "auto"
 
@@ -120,6 +122,7 @@ class ScorePlan:
             draws=options.draws,
             folds=options.folds,
             seed=options.seed,
+            per_token=options.per_token,
             device=options.device,
             dtype=options.dtype,
         )

@@ -14,6 +14,7 @@ from rescore.experiment.options import ScorePlan
 from rescore.formats import jsonl
 from rescore.formats.files import PathLike
 from rescore.pipeline import Journal, Progress, score
+from rescore.progress import progress_bar
 from rescore.types import NBest, Score
 
 __all__ = ["score_halves", "stage_name"]
@@ -40,14 +41,17 @@ def score_halves(
     """
     total = sum(plan.evaluations(nbest) for plan in plans for _, lists in halves for nbest in lists)
     scored: dict[Half, list[NBest]] = dict(halves)
-    with tqdm(
-        total=total, unit="evaluation", unit_scale=True, smoothing=0.1, disable=None
-    ) as bar:  # None: on terminals only
-        for plan in plans:
-            for half, lists in scored.items():
+    steps = len(plans) * len(scored) + 1  # the last one tunes and evaluates
+    with progress_bar(
+        total=total, description="scoring", unit="evaluations", unit_scale=True, smoothing=0.1
+    ) as bar:
+        for number, plan in enumerate(plans):
+            for step, (half, lists) in enumerate(scored.items(), 2 * number + 1):
                 stage = _Stage(plan, half, bar, clock)
+                bar.set_description_str(f"{step}/{steps} {stage.name}", refresh=False)
                 scored[half] = stage.score(lists, folder, cache)
-                say(stage.summary(lists))
+                say(f"{step}/{steps} {stage.summary(lists)}")
+    say(f"{steps}/{steps} tuning on dev, evaluating test")
     for half, lists in scored.items():
         jsonl.write(lists, folder / f"{half}.scored.jsonl")
     return Halves(scored["dev"], scored["test"])
@@ -59,10 +63,10 @@ class _Stage:
     def __init__(self, plan: ScorePlan, half: Half, bar: tqdm[None], clock: Clock) -> None:
         self._plan, self._half, self._bar, self._clock = plan, half, bar, clock
         self._stage = stage_name(half, plan.name)
+        self.name = f"{plan.name} on {half}"
         self._hypotheses = 0
         self._started = self._recorded = time.monotonic()
         self._earlier = clock.seconds(self._stage) or 0.0
-        bar.set_description(f"{plan.name} on {half}")
 
     def score(self, lists: Sequence[NBest], folder: Path, cache: PathLike | None) -> list[NBest]:
         """Score the lists, as far as the journal does not hold the scores already."""
@@ -86,10 +90,7 @@ class _Stage:
         """What was scored, and how long it took."""
         hypotheses = sum(len(nbest.hyps) for nbest in lists)
         seconds = self._clock.seconds(self._stage) or 0.0
-        return (
-            f"{self._plan.name} on {self._half}: {len(lists)} utterances,"
-            f" {hypotheses} hypotheses, {seconds:.0f} s"
-        )
+        return f"{self.name}: {len(lists)} utterances, {hypotheses} hypotheses, {seconds:.0f} s"
 
     def _advance(self, nbest: NBest) -> None:
         self._hypotheses += len(nbest.hyps)

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from rescore.errors import TrainError
 from rescore.models.ngram import NgramModel, make_directory, save
+from rescore.progress import progress_bar
 from rescore.text import normalizer
 from rescore.train.corpus import chunks, joined, read_text
 from rescore.train.kneser_ney import encode, estimate, thresholds
@@ -107,9 +106,9 @@ def train_ngram(
         raise TrainError("the validation text holds no words; check --valid")
     make_directory(directory)
     watched = Overlap(held_out).watched(read_text(text, normalize))
-    lines = tqdm(watched, desc="read the text", unit="line", mininterval=5)
+    lines = progress_bar(watched, description="1/2 reading the text", unit="lines", mininterval=5)
     words, tokens = encode(joined(lines, options.join, seed=0), options.min_count)
-    with tqdm(total=options.order, desc="estimate", unit="order") as progress:
+    with progress_bar(total=options.order, description="2/2 estimating", unit="orders") as progress:
         model, discounts = estimate(words, tokens, options.order, options.prune, progress.update)
     validation = {
         "lines": perplexity(model, held_out),

@@ -14,6 +14,7 @@ from typing import Any
 from rescore.errors import FormatError, ModelError, TrainError
 from rescore.formats.files import make_folder, read_bytes, replace_file
 from rescore.models.tokenizer import Tokenizer, read_tokenizer, train_tokenizer
+from rescore.progress import progress_bar
 from rescore.text import Normalizer, normalizer
 from rescore.train.corpus import encode_corpus, joined, read_text
 from rescore.train.options import CorpusOptions
@@ -43,7 +44,8 @@ def prepare(options: CorpusOptions) -> None:
         ("train", overlap.watched(read_text(options.text, normalize))),
         ("valid", read_text(options.valid, normalize)),
     ):
-        encode_corpus(joined(lines, options.join, options.seed), tokenizer, directory / name)
+        counted = progress_bar(lines, description=f"tokens of {name}", unit="lines", mininterval=5)
+        encode_corpus(joined(counted, options.join, options.seed), tokenizer, directory / name)
     replace_file(ready, (json.dumps(settings) + "\n").encode())
 
 
@@ -107,7 +109,13 @@ def read_settings(ready: Path, names: tuple[str, ...]) -> dict[str, Any]:
 def _tokenizer(options: CorpusOptions, normalize: Normalizer) -> Tokenizer:
     if options.tokenizer is not None:
         return tokenizer_of(options.tokenizer)
-    return _trained_tokenizer(read_text(options.text, normalize), options.vocab_size)
+    lines = progress_bar(
+        read_text(options.text, normalize),
+        description="vocabulary of the text",
+        unit="lines",
+        mininterval=5,
+    )
+    return _trained_tokenizer(iter(lines), options.vocab_size)
 
 
 def _trained_tokenizer(lines: Iterator[str], vocab_size: int) -> Tokenizer:

@@ -24,9 +24,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from rescore.errors import TrainError
+from rescore.progress import progress_bar
 from rescore.train.learner import Batch, Learner
 from rescore.train.log import append_row, trim_log
 from rescore.train.options import RunOptions
@@ -137,11 +137,11 @@ class Run:
         return math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def _progress_bar(self) -> Any:
-        return tqdm(
+        return progress_bar(
             total=self._options.steps,
             initial=self.progress.step,
-            desc="train",
-            unit="step",
+            description="training",
+            unit="steps",
             mininterval=5,
         )
 

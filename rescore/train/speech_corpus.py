@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from rescore.acoustic.audio import read_audio, resample, seconds_of
 from rescore.acoustic.ctc import frames_needed
@@ -35,10 +34,12 @@ from rescore.formats.files import make_folder, replace_file
 from rescore.models.opening import one_line
 from rescore.models.speech_network import output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
+from rescore.progress import progress_bar
 from rescore.text import normalizer
 from rescore.train.corpus import are_offsets, bucketed
 from rescore.train.learner import Batch
 from rescore.train.options import SpeechOptions
+from rescore.train.overlap import Overlap
 from rescore.train.prepare import read_settings
 from rescore.train.state import writing_to
 
@@ -136,6 +137,8 @@ def prepare_speech(options: SpeechOptions) -> None:
         return
     make_folder(directory)
     train, valid = (list(_spoken(paths, options)) for paths in (options.audio, options.valid))
+    overlap = Overlap((text for _, text in valid), "loss and the error rate")
+    overlap.count(text for _, text in train)
     symbols = _symbols(options, [text for _, text in train])
     write_symbols(symbols, directory)
     with writing_to(directory):
@@ -216,8 +219,12 @@ def _encode(
     targets = [symbols.encode(text, utterance.place()) for utterance, text in spoken]
     lengths: list[int] = []
     with (directory / "features.bin").open("wb") as file:
-        for utterance, _ in tqdm(
-            spoken, f"features of {directory.name}", unit="utt", mininterval=5
+        for utterance, _ in progress_bar(
+            spoken,
+            total=len(spoken),
+            description=f"features of {directory.name}",
+            unit="utterances",
+            mininterval=5,
         ):
             audio = read_audio(utterance, options.sampling_rate)
             for speed in speeds:

@@ -170,6 +170,9 @@ def test_a_model_trained_by_the_command_scores(dlm):
     assert re.search(
         r"[0-9.]+ nats a token, perplexity [0-9.]+ a word on the validation text", tuned.err
     )
+    assert tuned.err.splitlines()[-1] == (
+        "use it: dlmrescore score LISTS --scorer mdlm --model tuned -o scored.jsonl"
+    )
     assert (
         Path("tuned/corpus/tokenizer.model").read_bytes()
         == Path("run/tokenizer.model").read_bytes()

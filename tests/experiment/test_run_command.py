@@ -52,10 +52,23 @@ def test_the_command_prints_the_table_and_says_what_it_does(dlm, specs):
     assert [
         re.sub(r"\d+ s$", "", line) for line in err.splitlines()[1:] if line not in warnings
     ] == [
-        "ar on dev: 7 utterances, 14 hypotheses, ",
-        "ar on test: 7 utterances, 14 hypotheses, ",
+        "1/3 ar on dev: 7 utterances, 14 hypotheses, ",
+        "2/3 ar on test: 7 utterances, 14 hypotheses, ",
+        "3/3 tuning on dev, evaluating test",
         "scored lists, weights, tables, plots and report.html are in out",
     ]
+
+
+def test_with_token_scores_the_report_has_heat_strips(dlm, specs):
+    assert dlm("--scorers", specs[0], "--per-token")[0] == 0
+    [first, *_] = map(json.loads, Path("out/best.ar.jsonl").read_text().splitlines())
+    hyp = first["hyps"][0]
+    values = [value for _, value in hyp["token_scores"]["ar"]]
+    assert sum(values) == pytest.approx(hyp["scores"]["ar"], abs=1e-3)
+    assert '"k":{"ar":' in Path("out/report.html").read_text()
+    other = dlm("--scorers", specs[0])
+    assert other[0] == 1
+    assert "with per_token true and not false; use another folder" in other[2]
 
 
 def test_fast_is_one_evaluation_a_hypothesis(dlm):

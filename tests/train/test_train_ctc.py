@@ -197,6 +197,16 @@ def test_a_text_that_cannot_be_learned_is_one_line(tmp_path, text, complaint):
     assert not (tmp_path / "corpus" / "ready.json").exists()
 
 
+def test_validation_speech_with_the_texts_of_the_training_is_a_warning(tmp_path, caplog):
+    train = manifest(tmp_path, texts=["a b a b a"])
+    for valid, count in ((train, 1), (manifest(tmp_path, "valid", ["b a b a b"]), 0)):
+        caplog.clear()
+        prepare_speech(SpeechOptions((train,), (valid,), tmp_path / f"corpus{count}"))
+        lines = [record.message for record in caplog.records]
+        assert [line.split(" different")[0] for line in lines] == ["1 of 1"] * count
+        assert all("the loss and the error rate will look better" in line for line in lines)
+
+
 def test_an_hour_of_audio_is_refused_in_one_line(tmp_path):
     path = manifest(tmp_path, texts=["a"])
     with soundfile.SoundFile(tmp_path / "train" / "0.wav", "w", 8000, 1) as file:
@@ -443,6 +453,10 @@ def test_the_command_trains_and_fine_tunes(tmp_path):
     first = run(*shared, *SIZES, "-o", tmp_path / "run", "--card", '{"speech": "tones"}')
     assert first.exit_code == 0, first.output
     assert "nats a symbol, WER " in first.stderr
+    use = (
+        f"use it: dlmrescore posteriors AUDIO --model {tmp_path / 'run'} -o posteriors.safetensors"
+    )
+    assert first.stderr.splitlines()[-1].startswith(use)
     card = load_recogniser(tmp_path / "run").card
     assert card["speech"] == "tones"
     assert card["training"]["steps"] == 2
