@@ -114,7 +114,6 @@ joint_decode() {
     joint_lists drafts "$part" joint "$USDM" $(best steps1) $(best edits) --drafts 8
     dlmrescore pool "beam=$EXP/beam/$part.jsonl" "joint=$EXP/joint/drafts.$part.jsonl" \
       "mdlm=$EXP/joint/mdlm_edits.$part.jsonl" -o "$EXP/joint/joined.$part.jsonl"
-    cp "$EXP/beam/$part.jsonl" "$EXP/joint/beam.$part.jsonl"
     for model in "$MDLM" "$USDM"; do
       name=deliberate_$([ "$model" = "$USDM" ] && echo usdm || echo mdlm)
       dlmrescore decode "$EXP/beam/$part.jsonl" --method deliberate --model "$model" \
@@ -126,7 +125,9 @@ joint_decode() {
 joint_rescore() { # every list with am and each language model; scales from dev
   for lists in beam joined deliberate_mdlm deliberate_usdm; do
     for part in dev test; do
-      dlmrescore score "$EXP/joint/$lists.$part.jsonl" --scorer "ar=ar@$AR" \
+      source=$EXP/joint/$lists.$part.jsonl
+      if [ "$lists" = beam ]; then source=$EXP/beam/$part.jsonl; fi
+      dlmrescore score "$source" --scorer "ar=ar@$AR" \
         -o "$EXP/joint/$lists.$part.1.jsonl"
       dlmrescore score "$EXP/joint/$lists.$part.1.jsonl" --scorer "usdm=usdm:pll@$USDM" \
         -o "$EXP/joint/$lists.$part.2.jsonl"

@@ -37,7 +37,7 @@ def an4(tmp_path_factory):
     return folder
 
 
-def commands_of(an4: Path, output: Path, tmp_path: Path) -> list[list[str]]:
+def commands_of(an4: Path, output: Path, tmp_path: Path, **variables: str) -> list[list[str]]:
     """What run.sh would run, in order: `dlmrescore` and `python` are replaced by a recorder."""
     recorder = tmp_path / "bin" / "dlmrescore"
     recorder.parent.mkdir()
@@ -54,6 +54,7 @@ def commands_of(an4: Path, output: Path, tmp_path: Path) -> list[list[str]]:
         "TRAIN": TINY,
         "COUNT": "3",
         "DEV": "2",
+        **variables,
     }
     shell = shutil.which("bash")
     assert shell is not None
