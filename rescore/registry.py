@@ -82,6 +82,7 @@ SCORERS: dict[str, str] = {
     "ar": "rescore.scorers.ar:FAMILY",
     "mlm": "rescore.scorers.mlm:FAMILY",
     "ngram": "rescore.scorers.ngram:FAMILY",
+    "mdm": "rescore.scorers.mdm:FAMILY",
     "ctc": "rescore.scorers.ctc:FAMILY",
     "ctc_prior": "rescore.scorers.ctc:PRIOR",
 }
@@ -92,6 +93,7 @@ DECODERS: dict[str, str] = {
     "ctc_beam": "rescore.decoding.ctc:BEAM",
     "joint": "rescore.decoding.joint_method:JOINT",
     "joint_mdlm": "rescore.decoding.joint_method:JOINT_MDLM",
+    "mdm": "rescore.decoding.mdm_method:MDM",
     "deliberate": "rescore.decoding.deliberate_method:DELIBERATE",
 }
 

@@ -37,12 +37,17 @@ def load_encoder(options: EncoderOptions) -> Encoder:
         is_recogniser,
         load_recogniser,
     )
+    from rescore.acoustic.transcriber import is_transcriber, load_transcriber  # noqa: PLC0415
 
     directory = Path(options.model)
-    if is_recogniser(directory):
+    if is_recogniser(directory) or is_transcriber(directory):
         if options.dtype == "bfloat16":
             raise ModelError(f"{directory}: our recognisers compute in float32; leave --dtype out")
-        recogniser = load_recogniser(directory)
+        recogniser = (
+            load_recogniser(directory)
+            if is_recogniser(directory)
+            else load_transcriber(directory).recogniser
+        )
         recogniser.network.to(options.device)
         return recogniser
     from rescore.acoustic.hub import load_hub_encoder  # noqa: PLC0415 - torch takes seconds

@@ -27,14 +27,15 @@ import torch
 
 from rescore.acoustic.features import FRAME_SECONDS, fbank
 from rescore.acoustic.symbols import Segmenter, Symbols, WordRule
-from rescore.errors import FormatError, ModelError
-from rescore.formats.files import make_folder, read_bytes, replace_file
+from rescore.errors import ModelError
+from rescore.formats.files import make_folder, replace_file
 from rescore.formats.strict_json import decode, short
 from rescore.models.checkpoint import build_network, serialized_weights
 from rescore.models.opening import (
     RECOGNISER_FORMAT,
     VERSION,
     checked_field,
+    has_format,
     network_config,
     opening,
     read_config,
@@ -114,11 +115,7 @@ class Recogniser:
 
 def is_recogniser(directory: Path) -> bool:
     """Whether a directory holds a recogniser of ours."""
-    try:
-        config = decode(read_bytes(directory / "config.json"), "")
-    except FormatError:
-        return False
-    return isinstance(config, dict) and config.get("format") == RECOGNISER_FORMAT
+    return has_format(directory, RECOGNISER_FORMAT)
 
 
 def save_recogniser(

@@ -16,14 +16,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rescore.acoustic.recogniser import Recogniser, read_symbols, write_symbols
-from rescore.acoustic.symbols import Symbols
+from rescore.acoustic.symbols import WORD_START, Symbols
 from rescore.errors import ModelError
 from rescore.formats.files import make_folder, replace_file
 from rescore.models.audio_network import (
@@ -38,12 +40,49 @@ from rescore.models.opening import (
     TRANSCRIBER_FORMAT,
     VERSION,
     checked_field,
+    has_format,
     network_config,
     read_config,
 )
 from rescore.models.speech_network import SpeechConfig, SpeechNetwork
 
-__all__ = ["Transcriber", "load_transcriber", "save_transcriber"]
+__all__ = [
+    "SymbolTokenizer",
+    "Transcriber",
+    "is_transcriber",
+    "load_transcriber",
+    "save_transcriber",
+]
+
+
+class SymbolTokenizer:
+    """A recogniser's symbols as a `rescore.interfaces.TextTokenizer`."""
+
+    unk_id = None
+
+    def __init__(self, symbols: Symbols, rows: SpecialRows) -> None:
+        self._symbols, self._special = symbols, {rows.eos: "</s>", rows.bos: "<s>"}
+        self.bos_id, self.eos_id = rows.bos, rows.eos
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The symbols of each text. Raises ScoreError for what no symbol spells."""
+        return [self._symbols.encode(text) for text in texts]
+
+    def words(self, tokens: Sequence[int]) -> np.ndarray:
+        """The word index of every token, (length,) int64; a boundary belongs to the word before."""
+        symbols, starts, is_new = self._symbols, [], True
+        for token in tokens:
+            is_special = token in self._special
+            piece = "" if is_special else symbols.pieces[token]
+            begins = symbols.word_rule == "mark" and piece.startswith(WORD_START)
+            starts.append(is_special or is_new or begins)
+            is_new = is_special or (piece == symbols.boundary)
+        index: np.ndarray = np.cumsum(np.array(starts, dtype=np.int64)) - 1
+        return index
+
+    def pieces(self, tokens: Sequence[int]) -> list[str]:
+        """Each token as the symbols spell it."""
+        return [self._special.get(token) or self._symbols.pieces[token] for token in tokens]
 
 
 @dataclass
@@ -67,6 +106,11 @@ class Transcriber:
         return self.network.decoder.config.causal
 
     @property
+    def tokenizer(self) -> SymbolTokenizer:
+        """What turns texts into rows of the decoder."""
+        return SymbolTokenizer(self.symbols, self.rows)
+
+    @property
     def recogniser(self) -> Recogniser:
         """The encoder alone, with its CTC head."""
         return Recogniser(
@@ -79,6 +123,11 @@ class Transcriber:
         whole = hashlib.blake2b(serialized_weights(self.network), digest_size=8)
         whole.update(f"{self.symbols.digest} {self.sampling_rate} {self.is_causal}".encode())
         return whole.hexdigest()
+
+
+def is_transcriber(directory: Path) -> bool:
+    """Whether a directory holds an encoder with a decoder."""
+    return has_format(directory, TRANSCRIBER_FORMAT)
 
 
 def save_transcriber(transcriber: Transcriber, directory: Path, dtype: Any = None) -> None:

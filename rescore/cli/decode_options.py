@@ -11,7 +11,7 @@ from rescore.acoustic.prefix_beam import BeamOptions
 from rescore.acoustic.prefix_ngram import UNITS
 from rescore.cli.options import RAY_OPTIONS, SEED_RANGE, collected, shard_option, uses_ray
 from rescore.decoding.base import DecoderOptions
-from rescore.decoding.commit import CommitName
+from rescore.decoding.commit import POSITION_DECAY, CommitName, PositionIndex
 from rescore.decoding.ctc import BEAM_PER_COUNT, COUNT
 from rescore.decoding.deliberation import Opening
 from rescore.decoding.edits import GATE
@@ -30,6 +30,7 @@ HEADINGS = {
     "--count": "Search",
     "--ngram": "N-gram model",
     "--model": "Joint decoding and deliberation",
+    "--position-decay": "Decoders that listen (mdm)",
     "--open": "Deliberation",
     "--grid": "Search for settings",
     "--refs": "Output",
@@ -195,6 +196,31 @@ _JOINT = [
     ),
 ]
 
+_MDM = [
+    click.option(
+        "--position-decay",
+        type=click.FloatRange(0),
+        help="--commit position_biased: nats that a position takes off the confidence; default: "
+        f"{POSITION_DECAY:g}.",
+    ),
+    click.option(
+        "--position-index",
+        type=click.Choice(get_args(PositionIndex)),
+        help="Its position: the rank among open ones, or that on the canvas; default: rank.",
+    ),
+    click.option(
+        "--guidance",
+        type=click.FloatRange(0),
+        help="How far predictions are led away from those without audio, at twice the evaluations; "
+        "default: 0.",
+    ),
+    click.option(
+        "--canvas",
+        type=click.IntRange(2),
+        help="Places for text and EOS; default: what CTC expects and some more.",
+    ),
+]
+
 _DELIBERATE = [
     click.option(
         "--open",
@@ -212,7 +238,9 @@ _DELIBERATE = [
 ]
 
 #: Add the options of a method; the command gets them as `settings`, `DecoderOptions`.
-decoder_options = collected(DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT, *_DELIBERATE])
+decoder_options = collected(
+    DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT, *_MDM, *_DELIBERATE]
+)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ HEADINGS = {
     "--scorer": "Model",
     "--estimator": "Estimate",
     "--device": "Network",
-    "--posteriors": "Recogniser",
+    "--audio": "Recogniser",
     "--name": "New score",
     "--dry-run": "Large runs",
 }
@@ -110,6 +110,11 @@ _NETWORK = [
 ]
 
 _RECOGNISER = [
+    click.option(
+        "--audio",
+        type=click.Path(),
+        help="The lists' audio, for mdm: a manifest as `dlmrescore posteriors` reads it.",
+    ),
     click.option(
         "--posteriors",
         type=click.Path(dir_okay=False),

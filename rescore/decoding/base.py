@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from rescore.acoustic.prefix_ngram import NgramUnit
-from rescore.decoding.commit import CommitName
+from rescore.decoding.commit import CommitName, PositionIndex
 from rescore.decoding.deliberation import Opening
 from rescore.decoding.joint import Final, Frame, Start, Update
 from rescore.errors import ScoreError
@@ -83,6 +83,9 @@ class DecoderOptions:
     posteriors: file of posteriors that gives proposals their `am`.
     seen_words: propose only texts of words that are in the list.
     remask: shares of the filled positions that are opened at random and filled again.
+    position_decay, position_index: of the rule `position_biased`.
+    guidance: how far the network is led away from what it says without audio.
+    canvas: places for text and EOS (None: what CTC expects, and some more).
     edits: deletions and insertions of a transcript, at most (`rescore.decoding.edits`).
     gate: only labels and frames that CTC gives less are edited.
     """
@@ -116,6 +119,10 @@ class DecoderOptions:
     posteriors: str | None = None
     seen_words: bool = False
     remask: tuple[float, ...] | None = None
+    position_decay: float | None = None
+    position_index: PositionIndex | None = None
+    guidance: float | None = None
+    canvas: int | None = None
     edits: int | None = None
     gate: float | None = None
 

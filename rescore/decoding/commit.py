@@ -8,6 +8,7 @@ least one position a round, so a sampler ends after as many rounds as it has ope
     factor           as many as a factor of their doubt allows (Fast-dLLM)
     entropy_bound    as many, most confident first, as keep the sum of their entropies but the
                      largest below gamma (EB-sampler; MDM-ASR)
+    position_biased  entropy_bound, where confidence falls with the position (MDM-ASR)
     random_remask    opens decided positions again, a share of them a round (ReMDM)
 
 Sources: Ghazvininejad et al. 2019, arXiv:1904.09324 (top_k); Wu et al. 2025, arXiv:2505.22618
@@ -19,7 +20,7 @@ Letters in shapes: M open positions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -30,9 +31,11 @@ __all__ = [
     "Choices",
     "CommitName",
     "CommitRule",
+    "PositionIndex",
     "commit_rule",
     "entropy_bound",
     "factor",
+    "position_biased",
     "random_remask",
     "threshold",
     "top_k",
@@ -43,18 +46,26 @@ __all__ = [
 class Choices:
     """What the network would put at each open position: arrays (M,), positions from left to right.
 
-    `tokens` int64; `log_probs` their log-probabilities; `entropies` in nats.
+    `tokens` int64; `log_probs` their log-probabilities; `entropies` in nats. `positions` int64 on
+    the canvas; None: their order alone is known.
     """
 
     tokens: np.ndarray
     log_probs: np.ndarray
     entropies: np.ndarray
+    positions: np.ndarray | None = None
 
 
 #: Choices at M open positions -> which of them are decided now, bool (M,), at least one.
 CommitRule: TypeAlias = Callable[[Choices], np.ndarray]
 
-CommitName: TypeAlias = Literal["top_k", "threshold", "factor", "entropy_bound"]
+CommitName: TypeAlias = Literal["top_k", "threshold", "factor", "entropy_bound", "position_biased"]
+
+#: Which position counts: that on the canvas, or the rank among those that are open.
+PositionIndex: TypeAlias = Literal["rank", "absolute"]
+
+#: What a position takes off the log of the confidence, in nats (arXiv:2602.18952).
+POSITION_DECAY = 0.2
 
 
 def top_k(k: int) -> CommitRule:
@@ -113,13 +124,40 @@ def entropy_bound(gamma: float) -> CommitRule:
     return rule
 
 
+def position_biased(
+    gamma: float, decay: float = POSITION_DECAY, index: PositionIndex = "rank"
+) -> CommitRule:
+    """entropy_bound in the order of log c_i - decay i: confident positions on the left first.
+
+    i counts the open positions, or is their place on the canvas; the paper does not say which.
+    Raises ScoreError for a negative number.
+    Exact check: tests/decoding/test_commit.py::test_the_biased_bound_is_that_of_the_paper.
+    """
+    if not decay >= 0:
+        raise ScoreError(f"the decay by position is {decay}, expected a number from 0 on")
+    bound = entropy_bound(gamma)
+
+    def rule(choices: Choices) -> np.ndarray:
+        places = np.arange(len(choices.tokens))
+        if index == "absolute" and choices.positions is not None:
+            places = choices.positions
+        return bound(replace(choices, log_probs=choices.log_probs - decay * places))
+
+    return rule
+
+
 def commit_rule(name: CommitName, value: float) -> CommitRule:
     """A rule by its name. Raises ScoreError for a value that it cannot have."""
     if name == "top_k":
         if value != int(value):
             raise ScoreError(f"top_k decides {value} positions a round, expected a whole number")
         return top_k(int(value))
-    rules = {"threshold": threshold, "factor": factor, "entropy_bound": entropy_bound}
+    rules = {
+        "threshold": threshold,
+        "factor": factor,
+        "entropy_bound": entropy_bound,
+        "position_biased": position_biased,
+    }
     return rules[name](value)
 
 

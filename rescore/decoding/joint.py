@@ -51,6 +51,7 @@ __all__ = [
     "Start",
     "UniformSteps",
     "Update",
+    "choose",
     "fill",
     "joint_masked",
     "joint_uniform",
@@ -235,14 +236,25 @@ def _decide(
     positions = np.flatnonzero(canvas.open)
     answers = yield canvas.queries(canvas.noise(canvas.open), canvas.open, filling.window)
     log_probs = combine(positions, np.concatenate(answers))
-    tokens = log_probs.argmax(-1)
+    u = None
     if draws is not None:
         u = draws.positions(len(canvas.tokens), step, Stream.STATE)[positions]
+    choices = choose(log_probs, positions, u)
+    decided = filling.rule(choices)
+    return canvas.committed(positions[decided], choices.tokens[decided])
+
+
+def choose(log_probs: Tensor, positions: np.ndarray, u: np.ndarray | None = None) -> Choices:
+    """What log-probabilities (M, V) at positions (M,) put there: the likeliest tokens.
+
+    With numbers u (M,), tokens that are drawn.
+    """
+    tokens = log_probs.argmax(-1)
+    if u is not None:
         tokens = draw_tokens(log_probs.exp(), torch.from_numpy(u))
     confidence = log_probs.gather(-1, tokens[:, None])[:, 0]
     entropies = torch.special.entr(log_probs.exp()).sum(-1)
-    decided = filling.rule(Choices(tokens.numpy(), confidence.numpy(), entropies.numpy()))
-    return canvas.committed(positions[decided], tokens.numpy()[decided])
+    return Choices(tokens.numpy(), confidence.numpy(), entropies.numpy(), positions)
 
 
 def _noised(canvas: Canvas, noise: float, vocab_size: int, draws: SamplingDraws) -> Canvas:

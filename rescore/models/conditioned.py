@@ -17,7 +17,7 @@ memory, H heads, K width of one head, V rows of the vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -37,7 +37,14 @@ from rescore.models.network import (
     rotation,
 )
 
-__all__ = ["ConditionedConfig", "ConditionedNetwork", "Memory", "conditioned_shapes", "emitted"]
+__all__ = [
+    "ConditionedConfig",
+    "ConditionedNetwork",
+    "Memory",
+    "conditioned_shapes",
+    "emitted",
+    "stacked",
+]
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,16 @@ class Memory(NamedTuple):
         is_hidden = is_deaf[:, None, None, None].expand_as(self.seen).clone()
         is_hidden[..., 0] = False
         return Memory(self.states, self.seen & ~is_hidden)
+
+
+def stacked(memories: Sequence[Memory]) -> Memory:
+    """The rows of several memories as one, padded to the longest."""
+    most = max(memory.seen.shape[-1] for memory in memories)
+    extra = [most - memory.seen.shape[-1] for memory in memories]
+    parts = list(zip(memories, extra, strict=True))
+    states = [functional.pad(memory.states, (0, 0, 0, more)) for memory, more in parts]
+    seen = [functional.pad(memory.seen, (0, more)) for memory, more in parts]
+    return Memory(torch.cat(states, dim=2), torch.cat(seen))
 
 
 def emitted(log_probs: Tensor, blank: int) -> Tensor:

@@ -31,6 +31,7 @@ __all__ = [
     "TRANSCRIBER_FORMAT",
     "VERSION",
     "checked_field",
+    "has_format",
     "network_config",
     "one_line",
     "opening",
@@ -100,6 +101,15 @@ def read_file(path: Path, what: str, advice: str) -> bytes:
     except FormatError as error:
         reason = str(error).removeprefix(f"{path}: ").removesuffix("; check the path")
         raise ModelError(f"{path}: {what} {reason}; {advice}") from error
+
+
+def has_format(directory: Path, format: str) -> bool:
+    """Whether the `config.json` of a directory begins with this format."""
+    try:
+        config = decode(read_bytes(directory / "config.json"), "")
+    except FormatError:
+        return False
+    return isinstance(config, dict) and config.get("format") == format
 
 
 def read_config(path: Path, advice: str, format: str = FORMAT) -> dict[str, Any]:

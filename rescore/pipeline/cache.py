@@ -74,9 +74,9 @@ def chunk_key(contents: Iterable[Sequence[str]]) -> bytes:
     return _key("chunk", digest(contents))
 
 
-def list_key(nbest: NBest) -> bytes:
-    """The key of the scores of a whole list."""
-    return _key("list", *content(nbest))
+def list_key(nbest: NBest, condition: str = "") -> bytes:
+    """The key of the scores of a whole list, heard or read."""
+    return _key("list", *content(nbest, condition))
 
 
 class Cache:

@@ -82,7 +82,7 @@ class Lookup:
             if missing is None:
                 continue
             if self._scope == "list":
-                self._cache.add(list_key(nbest), score)
+                self._cache.add(list_key(nbest, self._heard(nbest, "")), score)
                 continue
             last_index = {hyp.text: index for index, hyp in enumerate(nbest.hyps)}
             for text, index in last_index.items():
@@ -107,7 +107,7 @@ class Lookup:
     def _cached_list(self, nbest: NBest) -> Score | None:
         if self._cache is None or self._scope != "list":
             return None
-        score = self._cache.get(list_key(nbest))
+        score = self._cache.get(list_key(nbest, self._heard(nbest, "")))
         return score if score is not None and len(score.values) == len(nbest.hyps) else None
 
     def _look_up(self, nbest: NBest, by_text: dict[str, _Source]) -> None:

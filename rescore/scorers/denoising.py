@@ -18,7 +18,7 @@ from rescore.diffusion.plans import Plan, std_error, sums, token_values
 from rescore.diffusion.queries import shared_passes
 from rescore.diffusion.readouts import NormalisedRows, Readout
 from rescore.errors import ScoreError
-from rescore.interfaces import Cost, Denoiser, Scope, SparseDenoiser
+from rescore.interfaces import Condition, Cost, Denoiser, Scope, SparseDenoiser
 from rescore.models.adapters import NetworkDenoiser
 from rescore.models.embedded import open_checkpoint
 from rescore.scorers import networks
@@ -226,6 +226,11 @@ class DenoisingScorer:
         """Log how many tokens the vocabulary did not know."""
         self.sequencer.warn()
 
+    def _heard(self, nbest: NBest) -> Condition | None:
+        """What the texts of a list are conditioned on; text alone has nothing."""
+        del nbest
+        return None
+
     def _groups(
         self, lists: Sequence[NBest], tokenised: Sequence[list[list[TokenSequence]]]
     ) -> Iterator[list[_Planned]]:
@@ -236,9 +241,12 @@ class DenoisingScorer:
         group: list[_Planned] = []
         queries = 0
         for nbest, hypotheses in zip(lists, tokenised, strict=True):
-            utterance = utterance_key(nbest.id)
+            utterance, condition = utterance_key(nbest.id), self._heard(nbest)
             for number, windows in enumerate(hypotheses):
-                plans = [self.estimator.planner(window, utterance) for window in windows]
+                plans = [
+                    self.estimator.planner(window, utterance).conditioned(condition)
+                    for window in windows
+                ]
                 group.append(_Planned(nbest, number, windows, plans))
                 queries += sum(len(plan.queries) for plan in plans)
                 if queries >= CHUNK_QUERIES:

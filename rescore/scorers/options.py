@@ -74,6 +74,7 @@ class ScorerKeywords(TypedDict, total=False):
     per_token: bool
     remote_code: bool
     compile: bool
+    audio: str | os.PathLike[str] | None
     posteriors: str | os.PathLike[str] | None
     bpe: str | os.PathLike[str] | None
     impossible: Impossible
@@ -99,6 +100,7 @@ class ScorerOptions:
     per_token: also say what each token adds to the score.
     remote_code: run code that a Hub model brings with it.
     compile: torch.compile the network.
+    audio: manifest of the lists' audio, for scorers that listen to it.
     posteriors: file of a CTC recogniser's posteriors.
     bpe: the recogniser's SentencePiece model (None: the one in the file of posteriors).
     impossible: what happens to a hypothesis that CTC cannot emit.
@@ -120,6 +122,7 @@ class ScorerOptions:
     per_token: bool = False
     remote_code: bool = False
     compile: bool = False
+    audio: str | None = None
     posteriors: str | None = None
     bpe: str | None = None
     impossible: Impossible = "error"
@@ -169,6 +172,7 @@ class ScorerOptions:
         return replace(
             self,
             model=absolute_path(self.model),
+            audio=absolute_path(self.audio),
             posteriors=absolute_path(self.posteriors),
             bpe=absolute_path(self.bpe),
         )

@@ -185,7 +185,8 @@ class _Canvases:
         soft = logits.softmax(-1).to(self.weight.dtype) @ self.weight
         soft = (soft - soft.detach()).masked_fill(is_hidden.flatten()[where, None], 0.0)
         flat = embedded.flatten(0, 1).index_add(0, where, soft.to(embedded.dtype))
-        return flat.view_as(embedded)
+        placed: Tensor = flat.view_as(embedded)
+        return placed
 
 
 @dataclass(frozen=True)
