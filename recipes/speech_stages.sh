@@ -4,8 +4,8 @@
 # word n-gram model) and COUNT (hypotheses of a list). Scales are tuned on dev; test is read once.
 #
 # Stage joint also needs USDM and MDLM: diffusion language models in the recogniser's symbols (`train
-# usdm --tokenizer MODEL`); AR, an autoregressive one (default: the embedded one). STEPS, TIMES and
-# SCALES are what joint decoding tries on dev, LIMIT the utterances that are timed.
+# usdm --tokenizer MODEL`); AR, an autoregressive one (default: the embedded one). STEPS, TIMES,
+# SCALES, HIDE, EDITS and GATES are what is tried on dev, LIMIT the utterances that are timed.
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
@@ -61,7 +61,8 @@ evaluate() {
   done
 }
 
-STEPS=${STEPS:-1 8 64} TIMES=${TIMES:-0.1,0.3,0.5,0.8} SCALES=${SCALES:-0.1,0.2,0.3,0.5,0.7,1,1.5}
+STEPS=${STEPS:-1 8 64} TIMES=${TIMES:-0.1,0.3,0.5,0.8} SCALES=${SCALES:-0.1,0.3,0.5,0.7,1,1.5,2,3}
+HIDE=${HIDE:-0.5,0.7,0.9,0.99} EDITS=${EDITS:-2,8} GATES=${GATES:-0.5,0.7,0.9}
 AR=${AR:-ar} LIMIT=${LIMIT:-50}
 JOINT=$(dirname "${BASH_SOURCE[0]}")/joint
 
@@ -87,10 +88,11 @@ joint_settings() {
     grid "steps$steps" joint "$USDM" $(best steps1 lm_scale frame) --steps "$steps" \
       --grid "t_start=$TIMES" --grid update=combined,ancestral
   done
-  grid mdlm joint_mdlm "$MDLM" --grid hide_below=0.5,0.7,0.9,0.99 --grid "lm_scale=$SCALES" \
-    --grid frame=first,peak
-  grid edits joint "$USDM" $(best steps1) --grid edits=2,8 --grid gate=0.5,0.7,0.9
-  grid mdlm_edits joint_mdlm "$MDLM" $(best mdlm) --grid edits=2,8 --grid gate=0.5,0.7,0.9
+  grid mdlm joint_mdlm "$MDLM" $(best steps1 frame) --grid "hide_below=$HIDE" \
+    --grid "lm_scale=$SCALES"
+  grid edits joint "$USDM" $(best steps1) --grid "edits=$EDITS" --grid "gate=$GATES"
+  grid mdlm_edits joint_mdlm "$MDLM" $(best steps1 frame) $(best mdlm) --grid "edits=$EDITS" \
+    --grid "gate=$GATES"
 }
 
 joint_lists() { # NAME PART METHOD MODEL OPTIONS...: decode a part
@@ -108,12 +110,14 @@ joint_decode() {
   done
   for part in dev test; do
     joint_lists joint "$part" joint "$USDM" $(best steps1)
-    joint_lists mdlm "$part" joint_mdlm "$MDLM" $(best mdlm)
+    joint_lists mdlm "$part" joint_mdlm "$MDLM" $(best steps1 frame) $(best mdlm)
     joint_lists edits "$part" joint "$USDM" $(best steps1) $(best edits)
-    joint_lists mdlm_edits "$part" joint_mdlm "$MDLM" $(best mdlm) $(best mdlm_edits)
-    joint_lists drafts "$part" joint "$USDM" $(best steps1) $(best edits) --drafts 8
-    dlmrescore pool "beam=$EXP/beam/$part.jsonl" "joint=$EXP/joint/drafts.$part.jsonl" \
-      "mdlm=$EXP/joint/mdlm_edits.$part.jsonl" -o "$EXP/joint/joined.$part.jsonl"
+    joint_lists mdlm_edits "$part" joint_mdlm "$MDLM" $(best steps1 frame) $(best mdlm) \
+      $(best mdlm_edits)
+    joint_lists drafts "$part" joint "$USDM" $(best steps1) --drafts 8
+    dlmrescore pool "beam=$EXP/beam/$part.jsonl" "drafts=$EXP/joint/drafts.$part.jsonl" \
+      "edits=$EXP/joint/edits.$part.jsonl" "mdlm=$EXP/joint/mdlm_edits.$part.jsonl" \
+      -o "$EXP/joint/joined.$part.jsonl"
     for model in "$MDLM" "$USDM"; do
       name=deliberate_$([ "$model" = "$USDM" ] && echo usdm || echo mdlm)
       dlmrescore decode "$EXP/beam/$part.jsonl" --method deliberate --model "$model" \
@@ -145,10 +149,10 @@ joint_rescore() { # every list with am and each language model; scales from dev
   done
 }
 
-# shellcheck disable=SC2046
 joint_oracle() {
   python "$JOINT/oracle.py" "$EXP/test.safetensors" --refs "$EXP/data/test.text" --usdm "$USDM" \
-    --mdlm "$MDLM" $(best steps1 lm_scale t_start) -o "$EXP/joint/oracle.json"
+    --mdlm "$MDLM" --grids "$EXP/joint/steps1.grid.json" "$EXP/joint/mdlm.grid.json" \
+    -o "$EXP/joint/oracle.json"
 }
 
 joint_timing() {
@@ -156,9 +160,10 @@ joint_timing() {
     --decode "beam=--method ctc_beam -n $COUNT"
     --decode "beam_ngram=--method ctc_beam -n $COUNT --ngram $NGRAM --ngram-scale 0.5"
     --decode "joint=--method joint --model $USDM $(best steps1)"
-    --decode "mdlm=--method joint_mdlm --model $MDLM $(best mdlm)"
+    --decode "mdlm=--method joint_mdlm --model $MDLM $(best steps1 frame) $(best mdlm)"
     --decode "edits=--method joint --model $USDM $(best steps1) $(best edits)"
-    --decode "mdlm_edits=--method joint_mdlm --model $MDLM $(best mdlm) $(best mdlm_edits)"
+    --decode "mdlm_edits=--method joint_mdlm --model $MDLM $(best steps1 frame) $(best mdlm) \
+      $(best mdlm_edits)"
     --score "+ar=ar@$AR@$EXP/beam/test.jsonl" --score "+usdm=usdm:pll@$USDM@$EXP/beam/test.jsonl"
     --score "+mdlm=mdlm@$MDLM@$EXP/beam/test.jsonl")
   for steps in $STEPS; do

@@ -201,10 +201,9 @@ def main() -> None:
     parser.add_argument("--refs", required=True)
     parser.add_argument("--usdm", required=True)
     parser.add_argument("--mdlm", required=True)
-    parser.add_argument("--lm-scale", type=float, default=JointScales.lm)
-    parser.add_argument("--mdlm-scale", type=float, default=JointScales.lm)
-    parser.add_argument("--t-start", type=float, default=UniformSteps.t_start)
-    parser.add_argument("--hide-below", type=float, default=0.9)
+    parser.add_argument(
+        "--grids", nargs=2, type=Path, required=True, help="what --grid wrote: joint, joint_mdlm"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     file, references = read_posteriors(given.posteriors), dict(read_references(given.refs))
@@ -218,9 +217,10 @@ def main() -> None:
     def cases(of: Side, known: bool) -> list[Case]:
         return [case_of(file[name], references[name], of.vocabulary, known) for name in file]
 
-    usdm = side("usdm", given.usdm, given.lm_scale)
-    mdlm = side("mdlm", given.mdlm, given.mdlm_scale)
-    how = Joint(UniformSteps(given.t_start), given.hide_below)
+    best = [json.loads(grid.read_text())["best"]["setting"] for grid in given.grids]
+    usdm = side("usdm", given.usdm, best[0]["lm_scale"])
+    mdlm = side("mdlm", given.mdlm, best[1]["lm_scale"])
+    how = Joint(UniformSteps(best[0]["t_start"]), best[1]["hide_below"])
     rows = experiments(how, usdm, mdlm, cases)
     given.output.write_text(json.dumps(rows, indent=2) + "\n")
     for name, row in rows.items():

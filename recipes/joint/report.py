@@ -40,7 +40,7 @@ SYSTEMS = [
 ]
 
 #: What stage `joint` joins with the lists of the beam.
-JOINED = ["drafts", "mdlm_edits"]
+JOINED = ["drafts", "edits", "mdlm_edits"]
 
 
 @dataclass(frozen=True)
