@@ -10,6 +10,7 @@ from rescore.decoding.commit import (
     commit_rule,
     entropy_bound,
     factor,
+    position_biased,
     random_remask,
     threshold,
     top_k,
@@ -96,3 +97,16 @@ def test_values_that_a_rule_cannot_have_are_refused(name, value, message):
         commit_rule(name, value)
     with pytest.raises(ScoreError, match="0 to 1"):
         random_remask(np.zeros(1), np.ones(1, bool), 2.0)
+
+
+def test_the_biased_bound_is_that_of_the_paper():
+    """Sorted by log c_i - 0.2 i; the longest prefix U with sum_U H - max_U H <= gamma."""
+    for seed in range(20):
+        these = choices(9, seed)
+        order = np.argsort(-(these.log_probs - 0.2 * np.arange(9)), kind="stable")
+        entropies = these.entropies[order]
+        sizes = [n for n in range(1, 10) if entropies[:n].sum() - entropies[:n].max() <= 0.5]
+        assert decided(position_biased(0.5), these) == set(order[: max(sizes)].tolist())
+    spread = Choices(np.arange(2), np.log([0.5, 0.6]), np.ones(2), np.array([3, 9]))
+    assert decided(position_biased(0.0, 0.15), spread) == {1}
+    assert decided(position_biased(0.0, 0.15, "absolute"), spread) == {0}
