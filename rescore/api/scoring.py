@@ -14,7 +14,7 @@ from rescore.formats.in_memory import ListLike, as_lists
 from rescore.interfaces import PlainScorer, Scorer
 from rescore.pipeline import Journal, Progress, Shard
 from rescore.pipeline.engine import Evaluator, InProcess
-from rescore.scorers import ScorerOptions, Spec, Vocabulary, built_scorer
+from rescore.scorers import ScorerOptions, Spec, Vocabulary, built_scorer, command_of
 from rescore.scorers.custom import scorer_of
 from rescore.types import Hypothesis, NBest, Score
 from rescore.wer import Unit
@@ -58,6 +58,7 @@ def score(
         journal=journal,
         cache=cache,
         evaluator=evaluator,
+        command=command_of(scorer, options),
     )
 
 

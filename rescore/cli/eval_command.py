@@ -13,6 +13,7 @@ from rescore.cli.options import (
     write_json,
 )
 from rescore.cli.resampling import Resampling, resampling_options
+from rescore.report.origins import Origins
 from rescore.report.summary import evaluation_summary
 from rescore.wer import evaluate
 
@@ -50,12 +51,15 @@ def command(
     lists, other = source.reader(output), None
     if baseline is not None:
         other = InputOptions(baseline, on_error=source.on_error).reader(output)
-    result = evaluate(lists, other, **vars(counting), **resampling.keywords)
+    origins = Origins()
+    result = evaluate(origins.watched(lists), other, **vars(counting), **resampling.keywords)
     is_file = output != "-"
     if as_json or is_file:
         write_json(result.to_json(), output)
     if not as_json:
         click.echo(evaluation_summary(result), err=is_file)
+        for line in origins.lines():
+            click.echo(f"  score {line}", err=is_file)
     if result.tuned_on:
         click.echo(
             f"warning: the weights were tuned on {result.tuned_on} of these {result.utterances}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import click
@@ -79,6 +80,7 @@ def command(
         decision,
         temperature,
         posteriors=posteriors or consensus is not None,
+        command=f"dlmrescore fuse --fusion {shlex.quote(weights)}",
     )
     _write(fused, output, trn, consensus)
 

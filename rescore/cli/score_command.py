@@ -24,7 +24,7 @@ from rescore.formats import jsonl
 from rescore.pipeline import Journal, Progress, forecast, score
 from rescore.pipeline.scoring import selected
 from rescore.progress import announce, progress_bar
-from rescore.scorers import Scorer, ScorerOptions, Spec, load_scorer
+from rescore.scorers import Scorer, ScorerOptions, Spec, command_of, load_scorer
 from rescore.types import Score
 
 __all__ = ["command"]
@@ -60,7 +60,9 @@ def command(
         return
     announce(f"{run.name or scorer.scorer}: loading the model")
     with journal_beside(output) as journal:
-        _score(lists, load_scorer(scorer.scorer, settings), output, journal, run, evaluator)
+        command = command_of(scorer.scorer, settings.given)
+        built = load_scorer(scorer.scorer, settings)
+        _score(lists, built, output, journal, run, evaluator, command)
 
 
 def _score(
@@ -70,6 +72,7 @@ def _score(
     journal: Journal[Score] | None,
     run: RunOptions,
     evaluator: MakeEvaluator,
+    command: str | None,
 ) -> None:
     """Score the lists and write them."""
     with _reported(run.name or scorer.name, lists.total(), journal) as progress:
@@ -84,6 +87,7 @@ def _score(
             journal=journal,
             cache=run.cache,
             evaluator=evaluator,
+            command=command,
         )
         (jsonl.write_live if run.stream else jsonl.write)(scored, output)
 

@@ -76,8 +76,7 @@ def compare(
     retuned: list[NBest] | None = None
     for group, added in groups.items():
         fusion = tuned[group].fusion
-        best = list(fuse(halves.test, fusion))
-        _write_system(fusion, best, folder, f".{group}")
+        best = _write_system(fusion, halves.test, folder, f".{group}")
         systems[group] = System(
             _label(group, base),
             added,
@@ -90,7 +89,7 @@ def compare(
         )
         retuned = retuned or best
     chosen = first_pass() if choice.system == ORIGINAL else tuned[choice.system].fusion
-    _write_system(chosen, list(fuse(halves.test, chosen)), folder)
+    _write_system(chosen, halves.test, folder)
     swept = _sweep(dev, base, names, {group: tuned[group].fusion for group in groups}, options)
     rows = tuple(systems.values())
     sentence = verdict(systems[choice.system], systems[ORIGINAL], options.keep)
@@ -117,9 +116,13 @@ def _simpler(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return simpler
 
 
-def _write_system(fusion: Fusion, best: list[NBest], folder: Path, group: str = "") -> None:
-    save(fusion, folder / f"fusion{group}.json")
+def _write_system(fusion: Fusion, test: list[NBest], folder: Path, group: str = "") -> list[NBest]:
+    """Write the weights and the lists that they reorder; return these."""
+    weights = f"fusion{group}.json"
+    save(fusion, folder / weights)
+    best = list(fuse(test, fusion, command=f"dlmrescore fuse --fusion {weights}"))
     jsonl.write(best, folder / f"best{group}.jsonl")
+    return best
 
 
 def _groups(names: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from rescore.formats import jsonl
 from rescore.formats.files import PathLike
 from rescore.pipeline import Journal, Progress, score
 from rescore.progress import progress_bar
+from rescore.scorers import command_of
 from rescore.types import NBest, Score
 
 __all__ = ["score_halves", "stage_name"]
@@ -79,6 +80,7 @@ class _Stage:
                 name=self._plan.name,
                 journal=journal,
                 cache=cache,
+                command=command_of(self._plan.family, self._plan.settings.given),
                 progress=Progress(advance=self._advance),
             )
             scored_lists = list(scored)

@@ -155,12 +155,14 @@ def to_dict(nbest: NBest) -> dict[str, Any]:
     return _merged(raw, known, "id")
 
 
-def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -> NBest:
+def with_score(
+    nbest: NBest, name: str, score: Score, overwrite: bool = False, command: str | None = None
+) -> NBest:
     """Return a copy in which every hypothesis has the score `name`, and the list its provenance.
 
     Stochastic scores add `std_errors[name]` to each hypothesis (null where one draw leaves the
     error unknown); those with token scores add `token_scores[name]`, a list of [piece, nats].
-    Both replace what an overwritten score had.
+    Both replace what an overwritten score had. `command` is the one that made it, if there is one.
     Raises ScoreError if the score exists and `overwrite` is false, if its length differs from the
     list's, or if a value is not finite.
     """
@@ -173,7 +175,13 @@ def with_score(nbest: NBest, name: str, score: Score, overwrite: bool = False) -
         )
         for index, (hyp, value) in enumerate(zip(nbest.hyps, score.values, strict=True))
     )
-    entry = {"signature": score.signature, "kind": score.kind, "evaluations": score.evaluations}
+    entry: dict[str, Any] = {
+        "signature": score.signature,
+        "kind": score.kind,
+        "evaluations": score.evaluations,
+    }
+    if command is not None:
+        entry["command"] = command
     return replace(nbest, hyps=hyps, provenance={**nbest.provenance, name: Provenance(entry)})
 
 

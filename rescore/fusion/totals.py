@@ -108,6 +108,7 @@ def fuse(
     temperature: float | None = None,
     *,
     posteriors: bool = False,
+    command: str | None = None,
 ) -> Iterator[NBest]:
     """Yield every list reordered: the chosen hypothesis first, the others by descending total.
 
@@ -118,7 +119,7 @@ def fuse(
     totals where probabilities are needed: by default the tuned one, or 1. `posteriors` adds
     `posterior` to every hypothesis (they sum to 1), `word_confidences` to the winner and
     `temperature` to `meta.scores.total`. Without it, those of an earlier call are left out, because
-    they belong to the older total.
+    they belong to the older total. `command` is the one that made the total, kept there too.
 
     Raises ScoreError for a missing score, FusionError if a score was made by another model or
     setting than the one tuned with, RescoreError for an unknown decision or kind of fusion.
@@ -138,29 +139,35 @@ def fuse(
         except FusionError as error:
             raise FusionError(f"{nbest.place()}: {error}") from error
         chosen = choose([hyp.text for hyp in nbest.hyps], total, divisor)
-        yield _reordered(nbest, fusion, total, chosen, divisor if posteriors else None)
+        entry: dict[str, Any] = {} if command is None else {"command": command}
+        if posteriors:
+            entry[_TEMPERATURE] = divisor
+        yield _reordered(nbest, fusion, total, chosen, entry)
     for warning in watch.warnings():
         logger.warning("%s", warning)
 
 
 def _reordered(
-    nbest: NBest, fusion: Fusion, total: FloatArray, chosen: int, temperature: float | None
+    nbest: NBest, fusion: Fusion, total: FloatArray, chosen: int, entry: Mapping[str, Any]
 ) -> NBest:
-    """The list with its totals; with probabilities too where a temperature is given."""
-    raws = _raw_hypotheses(nbest, total, chosen, temperature)
+    """The list with its totals; with probabilities too where `entry` has a temperature.
+
+    `entry` is added to what the record says of the total.
+    """
+    raws = _raw_hypotheses(nbest, total, chosen, entry.get(_TEMPERATURE))
     descending = [int(i) for i in np.argsort(-total, kind="stable")]
     order = [chosen, *(i for i in descending if i != chosen)]
     hyps = []
     for i in order:
         scores = {**nbest.hyps[i].scores, TOTAL: float(total[i])}
         hyps.append(replace(nbest.hyps[i], scores=scores, raw=raws[i]))
-    provenance = {**nbest.provenance, TOTAL: _total_provenance(nbest, fusion, temperature, order)}
+    provenance = {**nbest.provenance, TOTAL: _total_provenance(nbest, fusion, entry, order)}
     fused = replace(nbest, hyps=tuple(hyps), provenance=provenance)
     return from_dict(to_dict(fused), nbest.where)
 
 
 def _total_provenance(
-    nbest: NBest, fusion: Fusion, temperature: float | None, order: Sequence[int]
+    nbest: NBest, fusion: Fusion, further: Mapping[str, Any], order: Sequence[int]
 ) -> Provenance:
     """What made the totals of the list, and where its first hypothesis went."""
     entry = {
@@ -169,9 +176,8 @@ def _total_provenance(
         "evaluations": 0,
         "tuned_on": fusion.knows(nbest.id),
         "first_pass": order.index(nbest.first_pass or 0),
+        **further,
     }
-    if temperature is not None:
-        entry[_TEMPERATURE] = temperature
     return Provenance(entry)
 
 

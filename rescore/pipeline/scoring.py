@@ -28,7 +28,7 @@ from rescore.pipeline.journal import Journal
 from rescore.pipeline.lookup import Lookup
 from rescore.pipeline.results import ScoreCodec
 from rescore.pipeline.shards import Shard
-from rescore.scorers import built_scorer
+from rescore.scorers import built_scorer, command_of
 from rescore.scorers import chunks as scorer_chunks
 from rescore.types import NBest, Score
 
@@ -74,6 +74,7 @@ def score(
     journal: Journal[Score] | None = None,
     cache: PathLike | None = None,
     evaluator: Callable[[Scorer], Evaluator[NBest, Score]] = InProcess,
+    command: str | None = None,
     **options: Any,
 ) -> Iterator[NBest]:
     """Yield every list with one more named score, in order, everything else as it was.
@@ -84,6 +85,7 @@ def score(
     twice in its list is scored once. `shard` skips the lists of other shards. `journal` stores
     scores as they are made, and returns them to the run that resumes; `cache` names a directory of
     scores shared by runs. Memory is bounded by chunks of lists, not by their number.
+    `command` is kept in the record of the score (None: that of the specification, if there is one).
     `stream` yields every list before the next one is read, scored by itself: for services and
     filters. Otherwise lists are collected in `chunks.BUCKETS` buckets and batched together, which
     is faster.
@@ -92,6 +94,7 @@ def score(
     journal or cache that cannot be written.
     """
     specified, built = built_scorer(scorer, options)
+    command = command or command_of(scorer, options)
     name = name or specified or built.name
     if name in _RESERVED:
         raise ScoreError(
@@ -121,7 +124,7 @@ def score(
             journal=journal,
         )
         for nbest, result in engine.run(selected(_checked(lists, name, overwrite, shard), built)):
-            yield with_score(nbest, name, result, overwrite)
+            yield with_score(nbest, name, result, overwrite, command)
 
 
 def selected(lists: Iterable[NBest], scorer: Scorer) -> Iterable[NBest]:

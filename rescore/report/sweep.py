@@ -172,7 +172,8 @@ def _curve(axes: Axes, table: SweepTable, shown: list[str], part: dict[str, Floa
         low, high = best + part["above_low"], best + part["above_high"]
         label = "95 % interval of the distance to the optimum"
         axes.fill_between(at, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)
-    axes.axhline(best, color=GREY, linewidth=0.8, linestyle=":", zorder=1)
+    label = f"{rate} of the line search"
+    axes.axhline(best, color=GREY, linewidth=0.8, linestyle=":", zorder=1, label=label)
     label = _optimum_label(table)
     axes.plot(table.best[name], best, "D", color=ORANGE, markersize=7, zorder=5, label=label)
     folds = table.folds[name]
@@ -211,8 +212,10 @@ def _heat_map(axes: Axes, table: SweepTable, shown: list[str], part: dict[str, F
     bar.set_label(f"{table.rate.upper()} (%)")
     if not np.isnan(low).any() and low.min() <= 0 < low.max():
         axes.contour(x, y, low > 0, levels=[0.5], colors="white", linewidths=1.2)
-        label = "border of the settings that these lists cannot tell from the optimum (95 %)"
-        axes.plot([], [], color="white", linewidth=1.2, label=label)
+        rows, columns = np.nonzero(low <= 0)
+        axes.plot(x[columns], y[rows], ".", color="white", markersize=1.6)
+        label = "dotted, inside the border: these lists cannot tell it from the optimum (95 %)"
+        axes.plot([], [], color="white", linewidth=1.2, marker=".", markersize=4, label=label)
     _mark_choices(axes, table, shown)
     axes.set_xlabel(_axis_label(shown[0]))
     axes.set_ylabel(_axis_label(shown[1]))

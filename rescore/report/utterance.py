@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from textwrap import fill
 
 from rescore.errors import FormatError
 from rescore.formats.record import std_error, token_scores
 from rescore.fusion.probabilities import POSTERIOR, stored_confidences, stored_posterior
 from rescore.fusion.table import TOTAL
 from rescore.report.layout import Cell, Paint, blocks, plain, printable
+from rescore.report.origins import Origins
 from rescore.text import normalizer as named_normalizer
 from rescore.types import NBest
 from rescore.wer import UNIT_NAMES, Edit, Unit, align, list_errors, reference_length, units
@@ -47,6 +49,9 @@ def utterance_text(nbest: NBest, view: UtteranceView) -> str:
     parts = [_header(nbest, view, rows), _alignment(nbest, view, rows)]
     if any(hyp.scores for hyp in nbest.hyps):
         parts.append(_scores(nbest, view, rows))
+        origins = Origins()
+        origins.add(nbest)
+        parts.append("\n".join(_wrapped(line) for line in origins.lines()))
     if view.per_token:
         parts.extend(_tokens(nbest, view, rows))
     return "\n\n".join(parts)
@@ -59,6 +64,10 @@ class _Row:
     index: int
     label: str
     errors: int | None
+
+
+def _wrapped(line: str) -> str:
+    return fill(printable(line), _COLUMNS, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _rows(nbest: NBest, view: UtteranceView) -> list[_Row]:

@@ -3,7 +3,7 @@
 from rescore.interfaces import PlainScorer, Scorer
 from rescore.scorers.adapt import adapt
 from rescore.scorers.family import ScorerFamily, Vocabulary
-from rescore.scorers.loading import built_scorer, load_scorer, load_vocabulary
+from rescore.scorers.loading import built_scorer, command_of, load_scorer, load_vocabulary
 from rescore.scorers.options import ScorerKeywords, ScorerOptions, Spec
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Vocabulary",
     "adapt",
     "built_scorer",
+    "command_of",
     "load_scorer",
     "load_vocabulary",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,9 +12,12 @@ from rescore.interfaces import PlainScorer, Scorer
 from rescore.registry import SCORERS, lookup
 from rescore.scorers.adapt import adapt
 from rescore.scorers.family import ScorerFamily, Vocabulary
-from rescore.scorers.options import ScorerOptions, Spec
+from rescore.scorers.options import DRAWS, NOISE_LEVEL, SEED, ScorerOptions, Spec, flag
 
-__all__ = ["built_scorer", "load_scorer", "load_vocabulary", "read_options"]
+__all__ = ["built_scorer", "command_of", "load_scorer", "load_vocabulary", "read_options"]
+
+#: What None stands for.
+_DEFAULTS = {"draws": DRAWS, "seed": SEED, "t": NOISE_LEVEL}
 
 
 def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
@@ -62,6 +66,32 @@ def built_scorer(
             " build it with these options, or give its name"
         )
     return None, adapt(scorer)
+
+
+def command_of(scorer: str | PlainScorer, options: Mapping[str, Any]) -> str | None:
+    """The command that makes the score of a specification with these options.
+
+    Without those that make no difference to it: values that are the defaults, the device, and how
+    its network is compiled. None for a scorer that was built before.
+    """
+    if not isinstance(scorer, str):
+        return None
+    spec = Spec.parse(scorer)
+    settings = spec.options(ScorerOptions.of(options))
+    parts = ["dlmrescore score --scorer", _quoted(spec.scorer, settings)]
+    for name in sorted(settings.changed - {"model", "estimator", "device", "compile"}):
+        value = getattr(settings, name)
+        if value == _DEFAULTS.get(name):
+            continue
+        parts += [flag(name)] if isinstance(value, bool) else [flag(name), shlex.quote(str(value))]
+    return " ".join(parts)
+
+
+def _quoted(scorer: str, settings: ScorerOptions) -> str:
+    """The scorer with its estimator and model, for a shell."""
+    estimator = "" if settings.estimator is None else f":{settings.estimator}"
+    model = "" if settings.model is None else f"@{settings.model}"
+    return shlex.quote(f"{scorer}{estimator}{model}")
 
 
 def read_options(name: str, options: ScorerOptions) -> ScorerOptions:

@@ -167,6 +167,11 @@ class ScorerOptions:
             option.name for option in fields(self) if getattr(self, option.name) != option.default
         )
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that differ from their defaults, as keywords."""
+        return {name: getattr(self, name) for name in sorted(self.changed)}
+
     def absolute(self) -> ScorerOptions:
         """These options with absolute paths, for a process in another working directory."""
         return replace(

@@ -293,7 +293,13 @@ def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
     monkeypatch.setattr("rescore.models.embedded.EMBEDDED", models["mdlm"].parent)
     write("in.jsonl", RECORDS)
     embedded = good(dlm("score", "in.jsonl")).records
-    assert embedded == good(dlm("score", "in.jsonl", "--model", models["mdlm"])).records
+    by_path = good(dlm("score", "in.jsonl", "--model", models["mdlm"])).records
+    commands = {record["meta"]["scores"]["mdlm_pll"].pop("command") for record in embedded}
+    assert commands == {"dlmrescore score --scorer mdlm"}
+    for record in by_path:
+        command = record["meta"]["scores"]["mdlm_pll"].pop("command")
+        assert command == f"dlmrescore score --scorer mdlm@{models['mdlm']}"
+    assert embedded == by_path
     listed = json.loads(good(dlm("models", "--json")).out)
     assert [(row["name"], row["objective"], row["normalizer"]) for row in listed] == [
         (name, name, "librispeech") for name in ("ar", "mdlm", "usdm")
@@ -303,7 +309,7 @@ def test_without_a_model_the_embedded_one_scores(dlm, models, monkeypatch):
     good(dlm("models", "-o", "models.json"))
     assert json.loads(Path("models.json").read_text()) == listed
     named = good(dlm("score", "in.jsonl", "--scorer", "mdlm", "--model", "mdlm")).records
-    assert named == embedded
+    assert [record["hyps"] for record in named] == [record["hyps"] for record in embedded]
     line = refused(dlm("score", "in.jsonl", "--scorer", "mdlm", "--model", "usdm"))
     assert "holds objective 'usdm', expected 'mdlm'; pass --scorer usdm" in line
 

@@ -48,7 +48,9 @@ def test_hypotheses_stand_under_the_reference_with_their_errors_and_scores():
         "score      am            lm\n"
         "1  F   -3.000  -9.250 ±0.50\n"
         "2   O  -3.500        -7.000\n"
-        "3      -9.000        -7.000"
+        "3      -9.000        -7.000\n"
+        "\n"
+        "am, lm: came with the lists"
     )
 
 

@@ -121,7 +121,8 @@ def rates_chart(rows: Sequence[tuple[str, float, float, float]], oracle: float, 
         marks.append(_mark("text", "tick", f"{100 * value:.2f} %", x=width - 62, y=y + 4))
     middle = (left + width - 74) / 2
     marks.append(_mark("text", "label middle", f"{rate} (%)", x=middle, y=bottom + 34))
-    return Chart(width, height, f"{rate} of each system with its 95 % interval", tuple(marks))
+    caption = f"{rate} of each system with its 95 % interval"
+    return Chart(width, height, caption, tuple(marks), ("Dashed: the oracle of the lists.",))
 
 
 def _short(text: str, length: int) -> str:
@@ -250,4 +251,8 @@ def calibration_chart(reliability: Reliability) -> Chart:
         radius = 3 + 9 * math.sqrt(part.words / largest)
         marks.append(_mark("circle", "point soft", r=radius, title=title, **place))
     caption = "Word confidence against the share of right words"
-    return Chart(350, 340, caption, tuple(marks), ("Larger circles hold more words.",))
+    notes = (
+        "Dashed: confidences that are right on average; below it they are too high.",
+        "Larger circles hold more words.",
+    )
+    return Chart(350, 340, caption, tuple(marks), notes)

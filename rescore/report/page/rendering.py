@@ -77,6 +77,7 @@ def write_report(source: Source, output: Path, seed: int = 0) -> list[Path]:
     template = environment.get_template("page.html")
     common = {
         **_static(source, systems),
+        "origins": collector.origins.lines(),
         "links": [path.name for path in paths],
         "sizes": [len(part) for part in parts],
     }

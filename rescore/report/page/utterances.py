@@ -15,6 +15,7 @@ from typing import Any
 
 from rescore.formats.record import token_scores
 from rescore.fusion.table import TOTAL
+from rescore.report.origins import Origins
 from rescore.text import Normalizer
 from rescore.types import NBest, TokenScores
 from rescore.wer import Changes, Unit, align, list_errors, units
@@ -50,6 +51,7 @@ class Collector:
     unit: Unit
     normalize: Normalizer
     count: int
+    origins: Origins = field(default_factory=Origins)
     _kept: dict[str, dict[str, _Kept]] = field(default_factory=dict)
     _best: list[dict[str, str]] = field(default_factory=list)
     _names: dict[str, None] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class Collector:
             shown = {*range(min(self.count, len(nbest.hyps))), nbest.first_pass or 0, best}
             for index in sorted(shown):
                 self._keep(nbest, index, number)
+            self.origins.add(nbest)
             self._best[number][nbest.id] = nbest.hyps[best].text
             yield nbest
 
