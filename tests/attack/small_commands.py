@@ -66,6 +66,10 @@ _NETWORK = (
     f"{_TRAINED} --vocab-size 64 --steps 6 --batch-tokens 128 --warmup 2 --width 16 --layers 1 "
     "--heads 2 --feed-forward 24 --save-every 2 --float32"
 )
+_TINY = (
+    "--batch-seconds 2 --warmup 2 --width 16 --layers 1 --heads 2 --feed-forward 24 --save-every 2 "
+    "--float32"
+)
 _RUN = "--dev in/dev.jsonl --test in/test.jsonl --depth 2 --draws 2 -o results"
 
 CASES = {
@@ -135,16 +139,33 @@ CASES = {
         "run",
         is_folder=True,
     ),
+    "train mdm": _case(
+        f"train mdm --corpus in/corpus --start-from in/ctc -o run --steps 4 {_TINY}",
+        "run",
+        is_folder=True,
+    ),
+    "decode mdm": _case(
+        "decode in/speech.tsv --method mdm --model in/mdm --candidates 2 -o out.jsonl", "out.jsonl"
+    ),
+    "score mdm": _case(
+        "score in/heard.jsonl --scorer mdm --model in/mdm --audio in/speech.tsv -o out.jsonl",
+        "out.jsonl",
+    ),
     "train ngram": _case(f"train ngram {_TRAINED} --arpa lm.arpa", "run", is_folder=True),
     "plugins": _case("plugins -o out.json", "out.json"),
     "completion": _case("completion bash"),
 }
 
+_HEARD = ("scp", "tsv", "corpus", "decoded.jsonl", "s.safetensors")
+
 #: Cases that need what `make_audio` writes, by transformers.
 AUDIO = {
     name
     for name, case in CASES.items()
-    if any(word.endswith(("scp", "tsv", "decoded.jsonl", "s.safetensors")) for word in case.argv)
+    if any(
+        word.endswith(("scp", "tsv", "corpus", "decoded.jsonl", "s.safetensors"))
+        for word in case.argv
+    )
 }
 
 #: How the names of commands begin that take seconds: the everyday suite leaves most of them out.
@@ -188,7 +209,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def make_audio(folder: Path) -> None:
-    """Write the inputs of `posteriors`, `decode` and `train ctc`, which need transformers."""
+    """Write the inputs of what listens to audio, which needs transformers."""
     from hub_ctc_models import save_letters  # noqa: PLC0415
 
     save_letters(folder / "wav2vec2", "wav2vec2")
@@ -203,10 +224,14 @@ def make_audio(folder: Path) -> None:
         rows.append(f"u{number}\t{path}\tthe old house\n")
     (folder / "wav.scp").write_text("".join(lines))
     (folder / "speech.tsv").write_text("".join(rows))
-    posteriors = folder / "posteriors.safetensors"
+    posteriors, speech = folder / "posteriors.safetensors", folder / "speech.tsv"
+    corpus, ctc, once = folder / "corpus", folder / "ctc", f"{_TINY} --steps 1"
     for line in (
         f"posteriors {folder}/wav.scp --model {folder}/wav2vec2 -o {posteriors}",
         f"decode {posteriors} -n 4 -o {folder}/decoded.jsonl",
+        f"train ctc --audio {speech} --valid {speech} --speeds 1 --corpus {corpus} {once} -o {ctc}",
+        f"train mdm --corpus {corpus} --start-from {ctc} {once} -o {folder}/mdm",
+        f"decode {folder}/speech.tsv --method mdm --model {folder}/mdm -o {folder}/heard.jsonl",
     ):
         cli.main(line.split(), standalone_mode=False)
 

@@ -20,6 +20,7 @@ from rescore.acoustic.recogniser import (
     save_recogniser,
 )
 from rescore.acoustic.symbols import Symbols
+from rescore.acoustic.transcriber import save_transcriber
 from rescore.models.speech_network import SpeechConfig, SpeechNetwork
 from rescore.registry import POSTERIOR_FORMATS, lookup
 from rescore.scorers import ScorerOptions, load_scorer
@@ -222,6 +223,14 @@ def recogniser(symbols: Callable[[], Symbols]) -> Target:
     return build
 
 
+def transcriber(folder: Path) -> Use:
+    """An encoder with a decoder; its CTC is what is run."""
+    from small_transcriber import small_transcriber  # noqa: PLC0415 - torch
+
+    save_transcriber(small_transcriber(), folder / "model")
+    return lambda: _heard(folder / "model")
+
+
 def _piece_symbols() -> Symbols:
     from small import small_tokenizer  # noqa: PLC0415 - sentencepiece
 
@@ -245,5 +254,6 @@ SPEECH_TARGETS: dict[str, Target] = {
     },
     "recogniser": recogniser(lambda: character_symbols(["ab", "b a"])),
     "recogniser of pieces": recogniser(_piece_symbols),
+    "transcriber": transcriber,
     "Hugging Face recogniser": hub_recogniser,
 }
