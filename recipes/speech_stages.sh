@@ -126,27 +126,30 @@ joint_decode() {
   done
 }
 
-joint_rescore() { # every list with am and each language model; scales from dev
-  for lists in beam joined deliberate_mdlm deliberate_usdm; do
-    for part in dev test; do
-      source=$EXP/joint/$lists.$part.jsonl
-      if [ "$lists" = beam ]; then source=$EXP/beam/$part.jsonl; fi
-      dlmrescore score "$source" --scorer "ar=ar@$AR" \
-        -o "$EXP/joint/$lists.$part.1.jsonl"
-      dlmrescore score "$EXP/joint/$lists.$part.1.jsonl" --scorer "usdm=usdm:pll@$USDM" \
-        -o "$EXP/joint/$lists.$part.2.jsonl"
-      dlmrescore score "$EXP/joint/$lists.$part.2.jsonl" --scorer "mdlm=mdlm@$MDLM" \
-        -o "$EXP/joint/$lists.$part.scored.jsonl"
-    done
-    for lm in ar usdm mdlm; do
-      dlmrescore tune "$EXP/joint/$lists.dev.scored.jsonl" --scores "am,$lm" \
-        -o "$EXP/joint/$lists+$lm.fusion.json"
-      for part in dev test; do
-        dlmrescore fuse "$EXP/joint/$lists.$part.scored.jsonl" \
-          --fusion "$EXP/joint/$lists+$lm.fusion.json" -o "$EXP/joint/$lists+$lm.$part.jsonl"
-      done
-    done
+joint_rescore() { # lists with am and a language model; scales from dev
+  for lm in usdm ar mdlm; do
+    rescore_with beam $lm
+    rescore_with joined $lm
   done
+  rescore_with deliberate_mdlm usdm
+  rescore_with deliberate_usdm usdm
+}
+
+rescore_with() { # LISTS LM
+  case $2 in
+    ar) scorer=ar=ar@$AR ;;
+    usdm) scorer=usdm=usdm:pll@$USDM ;;
+    mdlm) scorer=mdlm=mdlm@$MDLM ;;
+  esac
+  for part in dev test; do
+    source=$EXP/joint/$1.$part.jsonl
+    if [ "$1" = beam ]; then source=$EXP/beam/$part.jsonl; fi
+    dlmrescore score "$source" --scorer "$scorer" -o "$EXP/joint/$1+$2.$part.scored.jsonl"
+  done
+  dlmrescore tune "$EXP/joint/$1+$2.dev.scored.jsonl" --scores "am,$2" \
+    -o "$EXP/joint/$1+$2.fusion.json"
+  dlmrescore fuse "$EXP/joint/$1+$2.test.scored.jsonl" --fusion "$EXP/joint/$1+$2.fusion.json" \
+    -o "$EXP/joint/$1+$2.test.jsonl"
 }
 
 joint_oracle() {
