@@ -6,6 +6,9 @@
 # Stage joint also needs USDM and MDLM: diffusion language models in the recogniser's symbols (`train
 # usdm --tokenizer MODEL`); AR, an autoregressive one (default: the embedded one). STEPS, TIMES,
 # SCALES, HIDE, EDITS and GATES are what is tried on dev, LIMIT the utterances that are timed.
+#
+# Stages train_mdm, mdm_curves and mdm_chain (docs/mdm.md): MDM are options of `train mdm`,
+# MDM_DEVICE is where it runs.
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
@@ -178,6 +181,49 @@ joint_timing() {
 
 joint_report() {
   python "$JOINT/report.py" "$EXP" -o "$EXP/joint"
+}
+
+MDM=${MDM:-"--width 256 --layers 6 --heads 4 --feed-forward 704 --optimizer muon
+  --learning-rate 1e-3 --steps 3000 --batch-seconds 60"}
+MDM_DEVICE=${MDM_DEVICE:-cpu}
+
+# shellcheck disable=SC2086 - MDM is a list of options
+train_mdm() { # decoders that listen: MDM, the same without self-correction, its autoregressive twin
+  from=(--corpus "$EXP/features" --start-from "$MODEL" --device "$MDM_DEVICE")
+  dlmrescore train mdm "${from[@]}" $MDM -o "$EXP/mdm"
+  dlmrescore train mdm "${from[@]}" $MDM --self-correction off -o "$EXP/mdm_off"
+  dlmrescore train mdm "${from[@]}" $MDM --causal -o "$EXP/mdm_twin"
+}
+
+mdm_curves() { # error rates, evaluations and speed of every way to decode with them
+  for part in dev test; do
+    python "$HERE/../mdm/curves.py" "$EXP/data/$part.tsv" --mdm "$EXP/mdm" --ctc "$MODEL" \
+      --other "mdm without self-correction=$EXP/mdm_off" --twin "$EXP/mdm_twin" \
+      --device "$MDM_DEVICE" -o "$EXP/mdm_$part"
+  done
+}
+
+mdm_chain() { # MDM's candidates and CTC's list, rescored by mdm, CTC, AR and MDLM, fused on dev
+  for part in dev test; do
+    mdm=(--model "$EXP/mdm" --audio "$EXP/data/$part.tsv")
+    dlmrescore decode "$EXP/data/$part.tsv" --method mdm --model "$EXP/mdm" --candidates 10 \
+      --commit threshold --commit-value 0 --remask 0.9,0.8 --refs "$EXP/data/$part.text" \
+      -o "$EXP/mdm_$part.candidates.jsonl"
+    dlmrescore pool "ctc=$EXP/beam/$part.jsonl" "mdm=$EXP/mdm_$part.candidates.jsonl" \
+      -o "$EXP/mdm_$part.pooled.jsonl"
+    dlmrescore score "$EXP/mdm_$part.pooled.jsonl" --scorer ctc --name am \
+      --posteriors "$EXP/$part.safetensors" --impossible drop -o "$EXP/mdm_$part.1.jsonl"
+    dlmrescore score "$EXP/mdm_$part.1.jsonl" --scorer ar -o "$EXP/mdm_$part.2.jsonl"
+    dlmrescore score "$EXP/mdm_$part.2.jsonl" --scorer mdlm -o "$EXP/mdm_$part.3.jsonl"
+    dlmrescore score "$EXP/mdm_$part.3.jsonl" --scorer mdm:nelbo "${mdm[@]}" \
+      -o "$EXP/mdm_$part.scored.jsonl"
+  done
+  for scores in am,ar,mdlm_pll am,ar,mdlm_pll,mdm_nelbo; do
+    name=$EXP/mdm_${scores//,/+}
+    dlmrescore tune "$EXP/mdm_dev.scored.jsonl" --scores "$scores" -o "$name.fusion.json"
+    dlmrescore fuse "$EXP/mdm_test.scored.jsonl" --fusion "$name.fusion.json" -o "$name.jsonl"
+  done
+  dlmrescore eval "$name.jsonl" --baseline "$EXP/mdm_am+ar+mdlm_pll.jsonl" -o "$EXP/mdm.eval.json"
 }
 
 run_stages() {
