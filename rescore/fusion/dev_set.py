@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rescore.errors import FusionError
 from rescore.fusion.table import ScoreTable, offsets_of, signature
 from rescore.text import normalizer as named_normalizer
-from rescore.types import NBest
+from rescore.types import Hypothesis, NBest
 from rescore.wer.case_watch import CaseWatch
 from rescore.wer.counts import (
     Unit,
@@ -119,7 +119,14 @@ class DevSet:
 
 def _without_other_fields(nbest: NBest) -> NBest:
     """The list without what else its record holds, such as tokens and times, which may be large."""
-    return replace(nbest, raw={}, hyps=tuple(replace(hyp, raw={}) for hyp in nbest.hyps))
+    return replace(
+        nbest, raw={}, hyps=tuple(replace(hyp, raw=_misnamed(hyp)) for hyp in nbest.hyps)
+    )
+
+
+def _misnamed(hyp: Hypothesis) -> dict[str, Any]:
+    """The field "score" of a hypothesis without scores: an error says that it is misspelt."""
+    return {"score": hyp.raw["score"]} if "score" in hyp.raw and not hyp.scores else {}
 
 
 def dev_set(

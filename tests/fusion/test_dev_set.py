@@ -8,6 +8,7 @@ from tuning_problems import made_up_lists
 
 import rescore
 from rescore.errors import FormatError, FusionError, RescoreError, ScoreError
+from rescore.formats.record import from_dict
 from rescore.fusion import DevSet, dev_set, fuse, tune
 from rescore.types import Hypothesis, NBest, Provenance
 from rescore.wer import evaluate, list_errors
@@ -107,3 +108,10 @@ def test_lists_without_reference_words_are_refused(lists, message):
 def test_an_unknown_normalizer_is_refused():
     with pytest.raises(RescoreError, match="normaliser 'nobodys' is unknown"):
         DevSet.of(made_up_lists(0), normalizer="nobodys")
+
+
+def test_a_dev_set_still_says_that_score_is_misspelt():
+    records = [{"id": "u", "ref": "a", "hyps": [{"text": "a", "score": -1.0}]}]
+    lists = [from_dict(record, "dev.jsonl:1") for record in records]
+    with pytest.raises(ScoreError, match='it has "score": named scores stand in "scores"'):
+        DevSet.of(lists).table(["am"])
