@@ -1,4 +1,4 @@
-"""The table and the plots of stage `joint`: EXP/joint.md, wer_evaluations.png, wer_speed.png.
+"""What stage `joint` shows: joint.md, and joint.csv with its plots wer_{evaluations,speed}.png.
 
 Every row is read from lists of test: word error rate with its interval, edits against the greedy
 transcript (errors fixed, broken and kept), network evaluations, and how sure the difference to USDM
@@ -38,6 +38,13 @@ SYSTEMS = [
     ("deliberate_mdlm+usdm", "beam and MDLM deliberation, USDM rescoring", []),
     ("deliberate_usdm+usdm", "beam and USDM deliberation, USDM rescoring", []),
 ]
+
+#: The colours of the plots.
+COLOURS = {
+    "lists, rescored or not": GREY,
+    "joint CTC-USDM (unnamed: L and t_start)": BLUE,
+    "joint CTC-MDLM": ORANGE,
+}
 
 #: What stage `joint` joins with the lists of the beam.
 JOINED = ["drafts", "edits", "mdlm_edits"]
@@ -148,19 +155,22 @@ def plot(rows: dict[str, Row], speed_axis: bool, path: Path) -> None:
         x = row.evaluations if not speed_axis else (1 / row.rtfx if row.rtfx else None)
         if x is None:
             continue
-        rescored = "+" in name or name.startswith("beam") or name == "greedy"
-        colour = GREY if rescored else ORANGE if "mdlm" in name else BLUE
-        marker = "s" if rescored else "o"
-        axes.plot(x, 100 * row.evaluation.wer, marker, color=colour, markersize=5)
+        kind = kind_of(name)
+        marker = "s" if kind == "lists, rescored or not" else "o"
+        axes.plot(x, 100 * row.evaluation.wer, marker, color=COLOURS[kind], markersize=5)
         if not name.startswith("steps"):
+            below = name in ("edits", "mdlm_edits", "joined+ar")
             axes.annotate(
                 name,
                 (x, 100 * row.evaluation.wer),
                 fontsize=6.5,
                 color=DARK,
-                xytext=(4, 3),
+                xytext=(4, -9 if below else 3),
                 textcoords="offset points",
             )
+    for kind, colour in COLOURS.items():
+        axes.plot([], [], "o", color=colour, markersize=5, label=kind)
+    axes.legend(fontsize=7, frameon=False)
     axes.set_xscale("log" if speed_axis else "symlog")
     axes.set_xlabel(
         "real-time factor (CPU seconds of one thread for a second of audio)"
@@ -169,6 +179,22 @@ def plot(rows: dict[str, Row], speed_axis: bool, path: Path) -> None:
     )
     axes.set_ylabel("test WER (%)")
     save_figure(figure, path)
+
+
+def kind_of(name: str) -> str:
+    """What a system is, as the legend of the plots says."""
+    if "+" in name or name.startswith(("beam", "greedy")):
+        return "lists, rescored or not"
+    return "joint CTC-MDLM" if "mdlm" in name else "joint CTC-USDM (unnamed: L and t_start)"
+
+
+def as_csv(rows: dict[str, Row]) -> str:
+    """What the plots draw."""
+    lines = ["system,wer,evaluations,real_time_factor"]
+    for name, row in rows.items():
+        factor = "" if row.rtfx is None else f"{1 / row.rtfx:.6f}"
+        lines.append(f"{name},{row.evaluation.wer:.6f},{row.evaluations:.4f},{factor}")
+    return "\n".join(lines) + "\n"
 
 
 def oracle_table(rows: dict[str, dict[str, float]]) -> str:
@@ -192,6 +218,7 @@ def main() -> None:
     oracle = json.loads((folder / "oracle.json").read_text())
     text = f"{table(rows)}\n{oracle_table(oracle)}"
     (given.output / "joint.md").write_text(text)
+    (given.output / "joint.csv").write_text(as_csv(rows))
     plot(rows, False, given.output / "wer_evaluations.png")
     plot(rows, True, given.output / "wer_speed.png")
     print(text)
