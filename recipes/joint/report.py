@@ -215,8 +215,9 @@ def main() -> None:
     given = parser.parse_args()
     folder = given.exp / "joint"
     rows = rows_of(given.exp, json.loads((folder / "timing.json").read_text()))
-    oracle = json.loads((folder / "oracle.json").read_text())
-    text = f"{table(rows)}\n{oracle_table(oracle)}"
+    text = table(rows)
+    if (folder / "oracle.json").is_file():
+        text += f"\n{oracle_table(json.loads((folder / 'oracle.json').read_text()))}"
     (given.output / "joint.md").write_text(text)
     (given.output / "joint.csv").write_text(as_csv(rows))
     plot(rows, False, given.output / "wer_evaluations.png")
