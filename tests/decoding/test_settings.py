@@ -102,7 +102,7 @@ def test_the_command_writes_all_settings_and_names_the_best():
     [
         (["--grid", "lm_scale=0.1,x"], "'x' is not a valid float"),
         (["--grid", "lm_scale"], "expected OPTION=VALUE,VALUE"),
-        (["--grid", "model=a,b"], "with one of beam, candidates, commit"),
+        (["--grid", "model=a,b"], "with one of beam, candidates, "),
         (["--grid", "lm_scale=1", "--grid", "lm-scale=2"], "'lm_scale' is given twice"),
         (["--grid", "update=magic"], "'magic' is not one of"),
         (["--grid", "steps=1"], "give --refs"),
