@@ -28,6 +28,8 @@ def test_lists_go_on_to_eval_and_score(dlm):
     good(dlm("score", "n.jsonl", *arguments, "-o", "s.jsonl"))
     for record in read("s.jsonl"):
         assert all(hyp["scores"]["am"] == hyp["scores"]["again"] for hyp in record["hyps"])
+        command = record["meta"]["scores"]["again"].pop("command")
+        assert command == "dlmrescore score --scorer ctc --posteriors p.safetensors"
         assert record["meta"]["scores"]["am"] == record["meta"]["scores"]["again"]
     assert "WER" in good(dlm("eval", "n.jsonl")).out
     assert files() == ["n.jsonl", "p.safetensors", "s.jsonl", "text"]

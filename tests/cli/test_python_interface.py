@@ -27,6 +27,14 @@ from rescore.wer import list_errors
 pytestmark = pytest.mark.usefixtures("folder")
 
 
+def without_commands(line):
+    """A record without what says which command made a score: Python is no command."""
+    record = json.loads(line)
+    for entry in record["meta"]["scores"].values():
+        entry.pop("command", None)
+    return record
+
+
 def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
     write("dev.jsonl", RECORDS)
     write("test.jsonl", [{**record, "id": "t" + record["id"]} for record in RECORDS[::-1]])
@@ -66,7 +74,10 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
         (test, "test.scored.jsonl"),
         (best, "best.jsonl"),
     ):
-        assert [jsonl.encode(nbest) for nbest in lists] == Path(name).read_bytes().splitlines()
+        written = Path(name).read_bytes().splitlines()
+        assert list(map(without_commands, map(jsonl.encode, lists))) == list(
+            map(without_commands, written)
+        )
     assert fusion == load_fusion("fusion.json")
     assert evaluation.to_json() == result
 

@@ -34,6 +34,7 @@ VALUES = {
     "posteriors": "x",
     "bpe": "x",
     "impossible": "drop",
+    "audio": "x",
 }
 FAMILIES = {name: lookup(SCORERS, name, "scorer") for name in SCORERS}
 ESTIMATORS = [
@@ -79,6 +80,8 @@ def test_draws_belong_to_monte_carlo_t_to_the_one_pass_pll_and_folds_to_the_mask
     assert {key: value for key, value in reads.items() if value} == {
         ("mdlm", "nelbo"): {"draws", "seed"},
         ("mlm", "nelbo"): {"draws", "seed"},
+        ("mdm", "nelbo"): {"draws", "seed"},
+        ("mdm", "pll"): {"folds"},
         ("usdm", "nelbo"): {"draws", "seed"},
         ("usdm", "pll"): {"t"},
         ("mdlm", "pll"): {"folds"},
