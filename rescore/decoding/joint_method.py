@@ -77,7 +77,7 @@ class _Models:
     likelihood: Estimator  #: the pseudo-likelihood that scores edits
 
     @classmethod
-    def open(cls, objective: _Objective, path: str, options: DecoderOptions) -> _Models:
+    def of(cls, objective: _Objective, path: str, options: DecoderOptions) -> _Models:
         """Raises ModelError if the symbols of the file are not those of the language model."""
         scorer = ctc_scorer(path, options)
         lm = open_denoiser(objective, ScorerOptions(model=options.model, device=options.device))
@@ -100,7 +100,7 @@ def _build_every(
     objective: _Objective, path: str, every: Sequence[DecoderOptions]
 ) -> list[PosteriorDecoder]:
     """A decoder for each of several settings of the same models."""
-    models = _Models.open(objective, path, every[0])
+    models = _Models.of(objective, path, every[0])
     build = {"usdm": _usdm_decoder, "mdlm": _mdlm_decoder}[objective]
     return [build(models, options) for options in every]
 
