@@ -53,7 +53,7 @@ def main() -> None:
             cwd=work,
         )
         (work / "nbest.jsonl").write_text(json.dumps(LIST) + "\n")
-        models = json.loads(run(binaries / "dlmrescore", "models", cwd=work))
+        models = json.loads(run(binaries / "dlmrescore", "models", "--json", cwd=work))
         for model in models:
             name = model["objective"]
             scored = json.loads(
