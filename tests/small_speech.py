@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import soundfile
+import pytest
 
 from rescore.train.options import CtcOptions, SpeechOptions
 from rescore.train.speech_corpus import prepare_speech
+
+soundfile = pytest.importorskip("soundfile")
 
 RATE = 16_000
 TEXTS = ["ab", "ba", "a b", "b a b", "abba", "bab a", "a", "b"]

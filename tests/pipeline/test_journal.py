@@ -280,9 +280,14 @@ def test_killed_at_random_moments_two_dozen_times_the_bytes_are_the_same(models,
     kills, finished = map(int, done.stdout.split())
     assert kills >= 20
     torch.set_num_threads(1)
+    spec = f"{family}:{estimator}" if estimator else family
     whole = "".join(
         jsonl.encode(one).decode() + "\n"
-        for one in score(rescore.read("in.jsonl"), build(models, family, estimator))
+        for one in score(
+            rescore.read("in.jsonl"),
+            build(models, family, estimator),
+            command=f"dlmrescore score --scorer {spec}@{models[family]}",
+        )
     )
     outputs = [path.read_text() for path in Path().glob("done.*.jsonl")]
     assert len(outputs) == finished >= 1
