@@ -56,6 +56,7 @@ __all__ = [
     "is_recogniser",
     "load_recogniser",
     "piece_symbols",
+    "read_speech_config",
     "read_symbols",
     "save_recogniser",
     "write_symbols",
@@ -159,7 +160,16 @@ def load_recogniser(directory: Path) -> Recogniser:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_config(path, "train one with `train ctc`", RECOGNISER_FORMAT)
+    config = read_speech_config(path, "train one with `train ctc`", RECOGNISER_FORMAT)
+    return {**config, "network": network_config(SpeechConfig, config, path)}
+
+
+def read_speech_config(path: Path, advice: str, kind: str) -> dict[str, Any]:
+    """The `config.json` of a model of audio: of what `kind`, with what all of them have checked.
+
+    Raises ModelError that names the field; for a missing file it gives the `advice`.
+    """
+    config = read_config(path, advice, kind)
     checked_field(config, "sampling_rate", int, path)
     checked_field(config, "normalizer", str, path)
     if not 1000 <= config["sampling_rate"] <= 1_000_000:
@@ -168,7 +178,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             "a second, such as 16000; restore the file"
         )
     card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
-    return {**config, "network": network_config(SpeechConfig, config, path), "card": card}
+    return {**config, "card": card}
 
 
 # --------------------------------------------------------------------------------------- symbols

@@ -24,7 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from rescore.acoustic.recogniser import Recogniser, read_symbols, write_symbols
+from rescore.acoustic.recogniser import (
+    Recogniser,
+    read_speech_config,
+    read_symbols,
+    write_symbols,
+)
 from rescore.acoustic.symbols import WORD_START, Symbols
 from rescore.errors import ModelError
 from rescore.formats.files import make_folder, replace_file
@@ -42,7 +47,6 @@ from rescore.models.opening import (
     checked_field,
     has_format,
     network_config,
-    read_config,
 )
 from rescore.models.speech_network import SpeechConfig, SpeechNetwork
 
@@ -176,19 +180,10 @@ def load_transcriber(directory: Path) -> Transcriber:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_config(path, "train one with `train mdm`", TRANSCRIBER_FORMAT)
-    checked_field(config, "sampling_rate", int, path)
-    checked_field(config, "normalizer", str, path)
-    if not 1000 <= config["sampling_rate"] <= 1_000_000:
-        raise ModelError(
-            f"{path}: the sampling rate is {str(config['sampling_rate'])[:20]}, expected samples "
-            "a second, such as 16000; restore the file"
-        )
-    card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
+    config = read_speech_config(path, "train one with `train mdm`", TRANSCRIBER_FORMAT)
     encoder = checked_field(config, "encoder", dict, path)
     return {
         **config,
         "encoder": network_config(SpeechConfig, {"network": encoder}, path),
         "network": network_config(ConditionedConfig, config, path),
-        "card": card,
     }

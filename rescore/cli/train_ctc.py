@@ -8,7 +8,12 @@ from typing import Any
 import click
 
 from rescore.cli.options import Sections
-from rescore.cli.train_options import card_option, run_options, training_options
+from rescore.cli.train_options import (
+    batch_seconds_option,
+    card_option,
+    run_options,
+    training_options,
+)
 from rescore.cli.train_results import evaluation_interval, say_result
 from rescore.progress import announce
 from rescore.train.options import CtcOptions, SpeechOptions
@@ -70,13 +75,7 @@ def _speeds(_context: click.Context, _parameter: click.Parameter, value: str) ->
     callback=_speeds,
     help="Factors of speed perturbation; 1: none.",
 )
-@click.option(
-    "--batch-seconds",
-    type=click.FloatRange(1),
-    default=60.0,
-    show_default=True,
-    help="Audio in a batch, padding included.",
-)
+@batch_seconds_option
 @click.option(
     "--time-masks",
     type=click.IntRange(0),

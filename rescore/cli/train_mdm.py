@@ -8,7 +8,12 @@ from typing import Any
 import click
 
 from rescore.cli.options import Sections
-from rescore.cli.train_options import card_option, run_options, training_options
+from rescore.cli.train_options import (
+    batch_seconds_option,
+    card_option,
+    run_options,
+    training_options,
+)
 from rescore.train.options import MdmOptions
 
 __all__ = ["mdm_command"]
@@ -95,13 +100,7 @@ _HEADINGS = {
     show_default=True,
     help="Share of utterances without audio; for guidance while decoding.",
 )
-@click.option(
-    "--batch-seconds",
-    type=click.FloatRange(1),
-    default=60.0,
-    show_default=True,
-    help="Audio in a batch, padding included.",
-)
+@batch_seconds_option
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 1, max_open=True),

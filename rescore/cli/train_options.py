@@ -13,6 +13,7 @@ import click
 from rescore.cli.options import SEED_RANGE
 
 __all__ = [
+    "batch_seconds_option",
     "card_option",
     "network_options",
     "run_options",
@@ -217,6 +218,20 @@ def training_options(command: _F) -> _F:
 def card_option(command: _F) -> _F:
     """Add what is kept in config.json beside the figures of the run."""
     return _decorated(command, _CARD)
+
+
+def batch_seconds_option(command: _F) -> _F:
+    """Add `--batch-seconds`, of everything that trains on speech."""
+    return _decorated(
+        command,
+        click.option(
+            "--batch-seconds",
+            type=click.FloatRange(1),
+            default=60.0,
+            show_default=True,
+            help="Audio in a batch, padding included.",
+        ),
+    )
 
 
 def run_options(command: _F) -> _F:
