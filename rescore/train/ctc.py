@@ -30,7 +30,7 @@ from rescore.models.speech_network import SpeechConfig, SpeechNetwork, normalise
 from rescore.train.learner import Learner
 from rescore.train.options import NETWORK_SIZES, CtcOptions, SpeechOptions
 from rescore.train.run import Run
-from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_speech
+from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
 from rescore.train.state import writing_to
 from rescore.train.transfer import to_device
 from rescore.types import ErrorCounts
@@ -50,8 +50,6 @@ __all__ = [
     "train_ctc",
 ]
 
-_FRAMES_A_SECOND = 100
-
 #: Validation while training reads the first batches of this size; the last one reads all.
 _FEW_BATCHES, _BATCH_FRAMES = 16, 6000
 
@@ -64,11 +62,8 @@ def train_ctc(
     A run that was stopped is resumed from `directory/state.pt`. Raises TrainError as `train` does.
     """
     check_run_directory(directory)
-    corpus = speech.directory
-    symbols = read_symbols(corpus)
-    training = open_speech(corpus / "train", speech.bins, len(speech.speeds), len(symbols))
-    examples = SpeechBatches(training, round(options.batch_seconds * _FRAMES_A_SECOND))
-    held_out = open_speech(corpus / "valid", speech.bins, 1, len(symbols))
+    symbols = read_symbols(speech.directory)
+    examples, held_out = open_parts(speech, len(symbols), options.batch_seconds)
     validator = SpeechValidator(held_out, symbols)
     run = Run(options, ctc_learner(options, symbols, speech.bins), examples, directory)
     run.resume()

@@ -28,7 +28,7 @@ from rescore.train.learner import Learner
 from rescore.train.mdm_losses import CausalText, ListeningLoss, MaskedText
 from rescore.train.options import NETWORK_SIZES, MdmOptions, SpeechOptions
 from rescore.train.run import Run
-from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_speech
+from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
 from rescore.train.speed import step_flops
 from rescore.train.start import find_start
 from rescore.train.state import writing_to
@@ -43,8 +43,6 @@ __all__ = [
     "train_mdm",
 ]
 
-_FRAMES_A_SECOND = 100
-
 #: Validation while training reads the first batches of this size; the last one reads all.
 _FEW_BATCHES, _BATCH_FRAMES = 4, 24_000
 
@@ -57,11 +55,8 @@ def train_mdm(
     A run that was stopped is resumed from `directory/state.pt`. Raises TrainError as `train` does.
     """
     check_run_directory(directory)
-    corpus = speech.directory
-    symbols = read_symbols(corpus)
-    training = open_speech(corpus / "train", speech.bins, len(speech.speeds), len(symbols))
-    examples = SpeechBatches(training, round(options.batch_seconds * _FRAMES_A_SECOND))
-    held_out = open_speech(corpus / "valid", speech.bins, 1, len(symbols))
+    symbols = read_symbols(speech.directory)
+    examples, held_out = open_parts(speech, len(symbols), options.batch_seconds)
     validator = MdmValidator(held_out, symbols)
     run = Run(options, mdm_learner(options, symbols), examples, directory)
     run.resume()

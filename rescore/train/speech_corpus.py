@@ -43,10 +43,19 @@ from rescore.train.overlap import Overlap
 from rescore.train.prepare import read_settings
 from rescore.train.state import writing_to
 
-__all__ = ["SpeechBatches", "SpeechCorpus", "open_speech", "prepare_speech", "prepared_speech"]
+__all__ = [
+    "SpeechBatches",
+    "SpeechCorpus",
+    "open_parts",
+    "open_speech",
+    "prepare_speech",
+    "prepared_speech",
+]
 
 #: Longer utterances are refused: attention over an hour needs more memory than there is.
 _LONGEST_SECONDS = 120.0
+
+_FRAMES_A_SECOND = 100
 
 
 @dataclass(frozen=True)
@@ -255,6 +264,19 @@ def _refuse_too_short(corpus: SpeechCorpus, spoken: list[tuple[Utterance, str]])
             f"{most[first]}{more}; correct the text, leave it out, or use --vocab-size for longer "
             "symbols"
         )
+
+
+def open_parts(
+    speech: SpeechOptions, symbols: int, batch_seconds: float
+) -> tuple[SpeechBatches, SpeechCorpus]:
+    """The batches to train on, of about `batch_seconds` of audio, and the held-out speech.
+
+    Raises TrainError as `open_speech`.
+    """
+    train, valid = (speech.directory / name for name in ("train", "valid"))
+    training = open_speech(train, speech.bins, len(speech.speeds), symbols)
+    batches = SpeechBatches(training, round(batch_seconds * _FRAMES_A_SECOND))
+    return batches, open_speech(valid, speech.bins, 1, symbols)
 
 
 def open_speech(directory: Path, bins: int, versions: int, symbols: int) -> SpeechCorpus:
