@@ -55,7 +55,7 @@ def command(
     result = evaluate(origins.watched(lists), other, **vars(counting), **resampling.keywords)
     is_file = output != "-"
     if as_json or is_file:
-        write_json(result.to_json(), output)
+        write_json({**result.to_json(), "scores": origins.by_name()}, output)
     if not as_json:
         click.echo(evaluation_summary(result), err=is_file)
         for line in origins.lines():

@@ -31,6 +31,10 @@ class Origins:
             origin = _origin(nbest.provenance.get(name))
             self._origins.setdefault(name, {}).setdefault(origin)
 
+    def by_name(self) -> dict[str, list[str]]:
+        """Score -> what made it, as in `lines`."""
+        return {name: [*origins] for name, origins in self._origins.items()}
+
     def lines(self) -> list[str]:
         """`ar: dlmrescore score --scorer ar`, a line a score; those of the recogniser in one.
 

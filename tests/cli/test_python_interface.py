@@ -79,6 +79,10 @@ def test_five_lines_of_python_give_what_the_commands_give(dlm, models):
             map(without_commands, written)
         )
     assert fusion == load_fusion("fusion.json")
+    made = result.pop("scores")
+    assert made["am"] == ["came with the lists"]
+    assert made["mdlm_nelbo"][0].startswith("dlmrescore score --scorer mdlm")
+    assert made["total"] == ["dlmrescore fuse --fusion fusion.json"]
     assert evaluation.to_json() == result
 
 
