@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from rescore.acoustic.prefix_tree import PrefixTree
 from rescore.errors import ScoreError
 
 __all__ = ["BeamOptions", "Prefix", "PrefixScores", "prefix_beam_search"]
@@ -73,6 +74,9 @@ class PrefixScores(Protocol):
     def append(self, parents: Sequence[int], symbols: Sequence[int]) -> None:
         """New prefixes, numbered onwards: parents, each with one more symbol."""
 
+    def keep(self, prefixes: np.ndarray) -> None:
+        """Drop all prefixes but these (n,), ascending; they become prefixes 0 to n - 1."""
+
     def ends(self, prefixes: np.ndarray) -> np.ndarray:
         """Nats that the end of the text adds to prefixes (n,); returns (n,)."""
 
@@ -105,50 +109,6 @@ def prefix_beam_search(
         for row, prefixes in batch.run():
             results[rows[row]] = prefixes
     return results
-
-
-class _Tree:
-    """All prefixes of a batch by number; each has a parent and a last symbol.
-
-    The number names the content: a prefix that left the beam and comes again keeps its number.
-    """
-
-    def __init__(self, roots: int, symbols: int) -> None:
-        self._symbols = symbols
-        self._parents, self._labels = [-1] * roots, [-1] * roots
-        self._children: dict[int, int] = {}
-        self.slots = np.full(1024 + roots, -1)  # the place of every prefix in its beam, or -1
-
-    def children(
-        self, parents: Sequence[int], symbols: Sequence[int], scores: PrefixScores | None
-    ) -> list[int]:
-        """The numbers of parents with one more symbol each."""
-        numbers: list[int] = []
-        new_parents: list[int] = []
-        new_symbols: list[int] = []
-        for parent, symbol in zip(parents, symbols, strict=True):
-            key = parent * self._symbols + symbol
-            number = self._children.get(key)
-            if number is None:
-                number = self._children[key] = len(self._parents) + len(new_parents)
-                new_parents.append(parent)
-                new_symbols.append(symbol)
-            numbers.append(number)
-        self._parents += new_parents
-        self._labels += new_symbols
-        if scores is not None and new_parents:
-            scores.append(new_parents, new_symbols)
-        while len(self._parents) > len(self.slots):
-            self.slots = np.concatenate([self.slots, np.full(len(self.slots), -1)])
-        return numbers
-
-    def labels(self, number: int) -> tuple[int, ...]:
-        """The labels of a prefix."""
-        labels = []
-        while self._parents[number] >= 0:
-            labels.append(self._labels[number])
-            number = self._parents[number]
-        return tuple(reversed(labels))
 
 
 @dataclass
@@ -205,7 +165,7 @@ class _Search:
         self._hidden = [blank, *never]
         rows, symbols = len(utterances), utterances[0].shape[1]
         self._scores = None if new_scores is None else new_scores(rows)
-        self._tree = _Tree(rows, symbols)
+        self._tree = PrefixTree(rows, symbols)
         self._beams = _Beams.empty(rows, options.beam)
         self._beams.numbers[:, 0] = np.arange(rows)
         self._beams.blank[:, 0] = 0.0
@@ -321,16 +281,25 @@ class _Search:
         new.last[at] = symbols[rows[is_new], candidates]
         new.label[at] = appended[source]
         new.added[at] = np.broadcast_to(added, appended.shape)[source]
-        new.numbers[at] = self._tree.children(
-            new.parents[at].tolist(), new.last[at].tolist(), self._scores
-        )
+        new.numbers[at] = self._children(new.parents[at].tolist(), new.last[at].tolist())
         self._place(old.numbers, new)
 
+    def _children(self, parents: list[int], symbols: list[int]) -> list[int]:
+        """The numbers of parents with one more symbol each."""
+        numbers, new = self._tree.children(parents, symbols)
+        if self._scores is not None and new:
+            self._scores.append([parents[k] for k in new], [symbols[k] for k in new])
+        return numbers
+
     def _place(self, old_numbers: np.ndarray, new: _Beams) -> None:
-        slots = self._tree.slots
-        slots[old_numbers[old_numbers >= 0]] = -1
+        self._tree.slots[old_numbers[old_numbers >= 0]] = -1
+        if self._tree.is_full:
+            kept, renumbered = self._tree.keep(new.numbers)
+            new.numbers, new.parents = renumbered[new.numbers], renumbered[new.parents]
+            if self._scores is not None:
+                self._scores.keep(kept)
         rows, places = np.nonzero(new.numbers >= 0)
-        slots[new.numbers[rows, places]] = places
+        self._tree.slots[new.numbers[rows, places]] = places
         self._beams = new
 
     def _final(self, row: int) -> list[Prefix]:

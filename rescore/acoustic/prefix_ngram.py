@@ -107,6 +107,11 @@ class _Lookup:
         self._ask([(history, ()) for history in histories if history not in self._end_nats])
         return [self._fusion.scale * self._end_nats[history] for history in histories]
 
+    def forget(self) -> None:
+        """Drop all answers; what is asked again is looked up again."""
+        self._nats.clear()
+        self._end_nats.clear()
+
     def _ask(self, queries: Sequence[_Query]) -> None:
         if not queries:
             return
@@ -133,6 +138,10 @@ class _Table:
         """Make room for at least `rows` rows."""
         while len(self.values) < rows:
             self.values = np.concatenate([self.values, np.full_like(self.values, self._fill)])
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Drop all rows but these (n,), n >= 1."""
+        self.values = self.values[rows]
 
     @staticmethod
     def _shape(rows: int, columns: int | None) -> tuple[int, ...]:
@@ -175,6 +184,14 @@ class _WordScores:
             self._histories.append(history)
             self._words.append(word + self._letters[symbol])
         self._completed.grow(len(self._words))
+
+    def keep(self, prefixes: np.ndarray) -> None:
+        """See PrefixScores."""
+        self._histories = [self._histories[k] for k in prefixes]
+        self._words = [self._words[k] for k in prefixes]
+        self._completed.keep(prefixes)
+        self._units.cache_clear()
+        self._lookup.forget()
 
     def ends(self, prefixes: np.ndarray) -> np.ndarray:
         """See PrefixScores: the last word and the end."""
@@ -232,6 +249,17 @@ class _SymbolScores:
             of_prefix[self._prefixes] = number
             self._prefixes += 1
         self._successors.grow(len(self._histories))
+
+    def keep(self, prefixes: np.ndarray) -> None:
+        """See PrefixScores."""
+        of_prefix = self._history_of_prefix.values[prefixes].astype(np.int64)
+        kept, numbers = np.unique(of_prefix, return_inverse=True)
+        self._prefixes = len(prefixes)
+        self._history_of_prefix.values = numbers.astype(np.float64)
+        self._histories = [self._histories[k] for k in kept]
+        self._numbers = {history: number for number, history in enumerate(self._histories)}
+        self._successors.keep(kept)
+        self._lookup.forget()
 
     def ends(self, prefixes: np.ndarray) -> np.ndarray:
         """See PrefixScores."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from all_paths import random_log_probs, texts
 
+from rescore.acoustic import prefix_tree
 from rescore.acoustic.ctc import text_log_probs
 from rescore.acoustic.ctc_paths import greedy_path
 from rescore.acoustic.prefix_beam import BeamOptions, prefix_beam_search
@@ -113,3 +114,44 @@ def test_a_frame_may_make_any_number_of_prefixes():
     utterances = [random_log_probs(seed, 3, 40, sharpness=0.2) for seed in range(16)]
     beams = prefix_beam_search(utterances, 0, BeamOptions(400, -np.inf))
     assert [len(beam) for beam in beams] == [400] * 16
+
+
+class Numbered:
+    """Scores that add nothing, and count prefixes: all, and the most at a time."""
+
+    def __init__(self, utterances):
+        self.all = self.now = self.most = utterances
+
+    def gains(self, prefixes, symbols):
+        return None
+
+    def append(self, parents, symbols):
+        self.all += len(parents)
+        self.now += len(parents)
+        self.most = max(self.most, self.now)
+
+    def keep(self, prefixes):
+        self.now = len(prefixes)
+
+    def ends(self, prefixes):
+        return np.zeros(len(prefixes))
+
+
+def test_dropping_prefixes_changes_no_result(monkeypatch):
+    utterances = [random_log_probs(seed, 20 + 9 * seed, 8, sharpness=1) for seed in range(9)]
+    options = BeamOptions(12, -6.0)
+    expected = prefix_beam_search(utterances, 0, options)
+    monkeypatch.setattr(prefix_tree, "_ROOM", 64)
+    assert prefix_beam_search(utterances, 0, options) == expected
+
+
+def test_prefixes_in_memory_are_bounded_by_the_text(monkeypatch):
+    """Twice what the beam descends from; not all that there ever were."""
+    monkeypatch.setattr(prefix_tree, "_ROOM", 64)
+    logits = np.random.default_rng(0).normal(size=(1000, 8))
+    logits[:, 0] += 3  # mostly blanks: a text of 137 labels
+    log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    scores = Numbered(1)
+    [best, *_] = searched(log_probs, options=BeamOptions(12, -6.0), new_scores=lambda _: scores)
+    assert scores.most < 2 * len(best.labels) + 64
+    assert scores.all > 4 * scores.most

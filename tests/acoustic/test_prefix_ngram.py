@@ -9,6 +9,7 @@ import pytest
 from all_paths import random_log_probs, texts
 from small_ngrams import model_of
 
+from rescore.acoustic import prefix_tree
 from rescore.acoustic.prefix_beam import BeamOptions, prefix_beam_search
 from rescore.acoustic.prefix_ngram import NgramFusion, symbol_names
 from rescore.acoustic.symbols import Symbols
@@ -106,3 +107,14 @@ def test_fusion_that_means_nothing_is_refused():
     model = replace(symbol_model(2), normalizer="librispeech")
     with pytest.raises(ScoreError, match=r"normaliser 'librispeech' changes the symbol '\|'"):
         NgramFusion(model, LETTERS, "symbol")
+
+
+@pytest.mark.parametrize("unit", ["word", "symbol"])
+def test_dropping_prefixes_changes_no_score(unit, monkeypatch):
+    model = word_model(3) if unit == "word" else symbol_model(3)
+    fusion = NgramFusion(model, LETTERS, unit, 0.7, 0.5)
+    utterances = [random_log_probs(seed, 20 + 9 * seed, 4, sharpness=1) for seed in range(9)]
+    options = BeamOptions(12, -6.0)
+    expected = prefix_beam_search(utterances, 0, options, fusion)
+    monkeypatch.setattr(prefix_tree, "_ROOM", 64)
+    assert prefix_beam_search(utterances, 0, options, fusion) == expected
