@@ -12,7 +12,8 @@
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
-SYSTEMS="am am,ngram am,ngram,ar am,ngram,usdm_pll am,ngram,mdlm_nelbo"
+NGRAM_SCALE=${NGRAM_SCALE:-0.5} NGRAM_BONUS=${NGRAM_BONUS:-1} # in the beam; stage ngram_grid
+SYSTEMS="am am,ngram am,ngram,ar am,ngram,usdm_pll am,ngram,mdlm_pll"
 
 posteriors() {
   for part in dev test; do
@@ -29,15 +30,22 @@ decode() {
     dlmrescore decode "$EXP/$part.safetensors" --method ctc_beam -n "$COUNT" "${references[@]}" \
       -o "$EXP/beam/$part.jsonl"
     dlmrescore decode "$EXP/$part.safetensors" --method ctc_beam -n "$COUNT" "${references[@]}" \
-      --ngram "$NGRAM" --ngram-scale 0.5 --ngram-bonus 1 -o "$EXP/beam_ngram/$part.jsonl"
+      --ngram "$NGRAM" --ngram-scale "$NGRAM_SCALE" --ngram-bonus "$NGRAM_BONUS" \
+      -o "$EXP/beam_ngram/$part.jsonl"
   done
+}
+
+ngram_grid() { # the n-gram's scale and bonus in the beam, on dev
+  dlmrescore decode "$EXP/dev.safetensors" --method ctc_beam -n "$COUNT" --ngram "$NGRAM" \
+    --grid "ngram_scale=${NGRAM_SCALES:-0.3,0.6,0.9}" --grid "ngram_bonus=${NGRAM_BONUSES:-1,3,5}" \
+    --refs "$EXP/data/dev.text" -o "$EXP/ngram.grid.json"
 }
 
 score() {
   for part in dev test; do
     dlmrescore score "$EXP/$LISTS/$part.jsonl" --scorer ar -o "$EXP/$part.1.jsonl"
     dlmrescore score "$EXP/$part.1.jsonl" --scorer usdm --estimator pll -o "$EXP/$part.2.jsonl"
-    dlmrescore score "$EXP/$part.2.jsonl" --scorer mdlm --estimator nelbo \
+    dlmrescore score "$EXP/$part.2.jsonl" --scorer mdlm --estimator pll \
       -o "$EXP/$part.scored.jsonl"
   done
 }
@@ -164,7 +172,8 @@ joint_oracle() {
 joint_timing() {
   systems=(--decode "greedy=--method ctc_greedy"
     --decode "beam=--method ctc_beam -n $COUNT"
-    --decode "beam_ngram=--method ctc_beam -n $COUNT --ngram $NGRAM --ngram-scale 0.5"
+    --decode "beam_ngram=--method ctc_beam -n $COUNT --ngram $NGRAM --ngram-scale $NGRAM_SCALE
+      --ngram-bonus $NGRAM_BONUS"
     --decode "joint=--method joint --model $USDM $(best steps1)"
     --decode "mdlm=--method joint_mdlm --model $MDLM $(best steps1 frame) $(best mdlm)"
     --decode "edits=--method joint --model $USDM $(best steps1) $(best edits)"

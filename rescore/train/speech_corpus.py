@@ -34,9 +34,9 @@ from rescore.formats.files import make_folder, replace_file
 from rescore.models.opening import one_line
 from rescore.models.speech_network import output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
-from rescore.progress import progress_bar
 from rescore.text import normalizer
 from rescore.train.corpus import are_offsets, bucketed
+from rescore.train.feature_file import continue_from, forget_progress, write_features
 from rescore.train.learner import Batch
 from rescore.train.options import SpeechOptions
 from rescore.train.overlap import Overlap
@@ -136,6 +136,8 @@ def _needed(corpus: SpeechCorpus) -> np.ndarray:
 def prepare_speech(options: SpeechOptions) -> None:
     """Make the symbols and the features of all audio, unless the directory is ready.
 
+    A call that was stopped goes on where it was.
+
     Raises TrainError if a text is missing or cannot be spelled or aligned, or the directory was
     prepared with other settings; AudioError, FormatError and ModelError as their readers do.
     """
@@ -150,10 +152,17 @@ def prepare_speech(options: SpeechOptions) -> None:
     overlap.count(text for _, text in train)
     symbols = _symbols(options, [text for _, text in train])
     write_symbols(symbols, directory)
+    parts = {"train": train, "valid": valid}
     with writing_to(directory):
+        continue_from(
+            directory,
+            settings,
+            {name: [utterance for utterance, _ in part] for name, part in parts.items()},
+        )
         _encode(train, symbols, options, directory / "train", options.speeds)
         _encode(valid, symbols, options, directory / "valid", (1.0,))
         replace_file(ready, (json.dumps(settings) + "\n").encode())
+        forget_progress(directory, parts)
 
 
 def prepared_speech(directory: Path) -> SpeechOptions:
@@ -224,22 +233,18 @@ def _encode(
     directory: Path,
     speeds: tuple[float, ...],
 ) -> None:
-    make_folder(directory)
     targets = [symbols.encode(text, utterance.place()) for utterance, text in spoken]
-    lengths: list[int] = []
-    with (directory / "features.bin").open("wb") as file:
-        for utterance, _ in progress_bar(
-            spoken,
-            total=len(spoken),
-            description=f"features of {directory.name}",
-            unit="utterances",
-            mininterval=5,
-        ):
-            audio = read_audio(utterance, options.sampling_rate)
-            for speed in speeds:
-                features = fbank(resample(audio, speed, 1.0), options.sampling_rate, options.bins)
-                lengths.append(len(features))
-                file.write(features.astype(np.float16).tobytes())
+
+    def features_of(utterance: Utterance) -> list[np.ndarray]:
+        audio, rate = read_audio(utterance, options.sampling_rate), options.sampling_rate
+        return [fbank(resample(audio, speed, 1.0), rate, options.bins) for speed in speeds]
+
+    lengths = write_features(
+        directory,
+        [utterance for utterance, _ in spoken],
+        features_of,
+        (len(speeds), options.bins),
+    )
     np.save(directory / "offsets.npy", _offsets(lengths))
     np.save(directory / "targets.npy", np.concatenate(targets).astype(np.int32))
     np.save(directory / "target_offsets.npy", _offsets([len(target) for target in targets]))

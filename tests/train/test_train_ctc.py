@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.recogniser import load_recogniser, read_symbols
 from rescore.cli.train_ctc import ctc_command
 from rescore.errors import ModelError, ScoreError, TrainError
+from rescore.train import speech_corpus
 from rescore.train.ctc import (
     CtcLoss,
     SpecAugment,
@@ -133,6 +135,64 @@ def test_features_are_kept_at_every_speed(speech):
             expected = fbank(resample(audio, speed, 1.0))
             assert len(stored) == pytest.approx(len(audio) / RATE / speed * 100, abs=1)
             np.testing.assert_array_equal(stored, expected.astype(np.float16))
+
+
+@pytest.mark.parametrize("calls", [1, 5, 20, 27])  # 8 x 3 versions of train, 4 of valid
+def test_features_resume_to_the_same_bytes(calls, speech, tmp_path, monkeypatch):
+    read, made = [], []
+
+    def killed(*arguments):
+        made.append(1)
+        if len(made) == calls:
+            raise Killed
+        return fbank(*arguments)
+
+    def counted(utterance, rate):
+        read.append(utterance.id)
+        return read_audio(utterance, rate)
+
+    options = replace(speech, directory=tmp_path / "corpus")
+    monkeypatch.setattr(speech_corpus, "fbank", killed)
+    with pytest.raises(Killed):
+        prepare_speech(options)
+    for path in options.directory.glob("*/f*.bin"):
+        with path.open("ab") as file:
+            file.write(b"half a row")  # what a write that was cut off leaves
+    monkeypatch.setattr(speech_corpus, "fbank", fbank)
+    monkeypatch.setattr(speech_corpus, "read_audio", counted)
+    prepare_speech(options)
+    assert len(read) == 12 - ((calls - 1) // 3 if calls <= 24 else 8 + calls - 25)
+    assert bytes_of(options.directory) == {
+        **bytes_of(speech.directory),
+        Path("ready.json"): (options.directory / "ready.json").read_bytes(),
+    }
+
+
+def bytes_of(folder):
+    return {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_features_of_other_audio_are_made_anew(speech, tmp_path, monkeypatch):
+    """What was started with one manifest is not part of the next."""
+    calls = []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 10:
+            raise Killed
+        return fbank(*arguments)
+
+    monkeypatch.setattr(speech_corpus, "fbank", killed)
+    with pytest.raises(Killed):
+        prepare_speech(replace(speech, directory=tmp_path / "corpus", speeds=(0.9, 1.0, 1.1)))
+    monkeypatch.undo()
+    prepare_speech(replace(speech, directory=tmp_path / "corpus"))
+    parts = [
+        folder / "train" / "features.bin" for folder in (speech.directory, tmp_path / "corpus")
+    ]
+    assert parts[0].read_bytes() == parts[1].read_bytes()
 
 
 def test_an_epoch_has_every_utterance_once_at_a_random_speed(speech):
