@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rescore.acoustic.audio import read_audio
-from rescore.acoustic.features import fbank
+from rescore.acoustic.recogniser import Recogniser
 from rescore.acoustic.transcriber import Transcriber
 from rescore.acoustic.transcription import impossible
 from rescore.acoustic.utterance import Utterance
@@ -27,8 +28,8 @@ from rescore.models.conditioned import Memory, stacked
 
 __all__ = ["AudioDenoiser", "HeardUtterance", "Listened", "hear_all"]
 
-#: Feature frames of a batch that the encoder hears together.
-_BATCH_FRAMES = 12_000
+#: Audio of a batch that the encoder hears together, padding included.
+_BATCH_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -150,27 +151,32 @@ def hear_all(
 ) -> list[HeardUtterance]:
     """What the encoder makes of utterances, in batches of similar lengths.
 
-    Raises AudioError for audio that cannot be read or has no frame.
+    Raises AudioError for audio that cannot be read, has no frame, or is longer than a frozen
+    encoder hears.
     """
     network, recogniser = transcriber.network, transcriber.recogniser
-    bins = network.encoder.config.bins
-    features = []
-    for condition in conditions:
-        audio = read_audio(condition.utterance, transcriber.sampling_rate)
-        if len(audio) < recogniser.min_samples:
-            raise AudioError(
-                f"{condition.utterance.place()}: {len(audio)} samples are too few for one frame; "
-                "leave it out"
-            )
-        features.append(torch.from_numpy(fbank(audio, transcriber.sampling_rate, bins)))
+    audios = [_audio(recogniser, condition.utterance) for condition in conditions]
 
     def hear(batch: list[int]) -> list[HeardUtterance]:
-        frames = torch.tensor([len(features[k]) for k in batch])
-        padded = torch.nn.utils.rnn.pad_sequence([features[k] for k in batch], batch_first=True)
+        features = list(map(torch.from_numpy, recogniser.features([audios[k] for k in batch])))
+        frames = torch.tensor([len(rows) for rows in features])
+        padded = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
         kind = network.decoder.null.dtype
         return _split(network.hear(padded.to(device, kind), frames))
 
-    return in_batches([len(rows) for rows in features], hear, Budget(_BATCH_FRAMES))
+    budget = Budget(_BATCH_SECONDS * transcriber.sampling_rate)
+    return in_batches([len(audio) for audio in audios], hear, budget)
+
+
+def _audio(recogniser: Recogniser, utterance: Utterance) -> np.ndarray:
+    audio = read_audio(utterance, recogniser.sampling_rate)
+    if len(audio) < recogniser.min_samples:
+        raise AudioError(
+            f"{utterance.place()}: {len(audio)} samples are too few for one frame; leave it out"
+        )
+    if recogniser.frozen is not None:
+        recogniser.frozen.check(len(audio), utterance.place())
+    return audio
 
 
 def _split(heard: Heard) -> list[HeardUtterance]:

@@ -7,6 +7,7 @@ are pieces of words, `tokenizer.model`. config.json:
      "normalizer": "librispeech",     what the training texts went through
      "sampling_rate": 16000,
      "network": {...},                the fields of SpeechConfig
+     "frozen": {...},                 the fields of FrozenEncoder, if its states are the features
      "card": {...}}                   free text and figures: training speech, quality
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 
 from rescore.acoustic.features import FRAME_SECONDS, fbank
+from rescore.acoustic.frozen import FrozenEncoder
 from rescore.acoustic.symbols import Segmenter, Symbols, WordRule
 from rescore.errors import ModelError
 from rescore.formats.files import make_folder, replace_file
@@ -33,6 +35,7 @@ from rescore.formats.strict_json import decode, short
 from rescore.models.checkpoint import build_network, serialized_weights
 from rescore.models.opening import (
     RECOGNISER_FORMAT,
+    TRANSCRIBER_FORMAT,
     VERSION,
     checked_field,
     has_format,
@@ -53,9 +56,12 @@ from rescore.models.tokenizer import Tokenizer
 __all__ = [
     "Recogniser",
     "character_symbols",
+    "check_width",
+    "frozen_field",
     "is_recogniser",
     "load_recogniser",
     "piece_symbols",
+    "read_frozen",
     "read_speech_config",
     "read_symbols",
     "save_recogniser",
@@ -64,25 +70,35 @@ __all__ = [
 
 _BLANK = "<blank>"
 
+_ADVICE = "train one with `train ctc`"
+
 
 @dataclass
 class Recogniser:
-    """A CTC network with everything that belongs to it; an `Encoder`."""
+    """A CTC network with everything that belongs to it; an `Encoder`.
+
+    `frozen` makes its features; None: log-Mel bins.
+    """
 
     network: SpeechNetwork
     symbols: Symbols
     sampling_rate: int = 16_000
     normalizer: str = "librispeech"
     card: Mapping[str, Any] = field(default_factory=dict)
+    frozen: FrozenEncoder | None = None
 
     @property
     def frame_samples(self) -> int:
         """Samples from one output frame to the next."""
+        if self.frozen is not None:
+            return self.frozen.frame_samples * self.network.config.subsampling
         return round(FRAME_SECONDS * self.sampling_rate) * SUBSAMPLING
 
     @property
     def min_samples(self) -> int:
         """The shortest audio that has a frame."""
+        if self.frozen is not None:
+            return self.frozen.min_samples
         hop = round(FRAME_SECONDS * self.sampling_rate)
         return hop * SHORTEST - hop // 2  # a frame begins with its first half
 
@@ -96,13 +112,24 @@ class Recogniser:
         """16 hex digits over weights, symbols and sampling rate."""
         whole = hashlib.blake2b(serialized_weights(self.network), digest_size=8)
         whole.update(f"{self.symbols.digest} {self.sampling_rate}".encode())
+        if self.frozen is not None:
+            whole.update(self.frozen.digest.encode())
         return whole.hexdigest()
+
+    def features(self, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the network is given of samples (n_i,): (T_i, bins) float32.
+
+        Raises AudioError for audio that is too long for the frozen encoder.
+        """
+        if self.frozen is not None:
+            return self.frozen.states(audios, self.device)
+        return [fbank(audio, self.sampling_rate, self.network.config.bins) for audio in audios]
 
     @torch.no_grad()
     def log_probs(self, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Posteriors of a batch of samples (n_i,), each (L_i, V) float32; see `Encoder`."""
         config, device = self.network.config, self.network.head.weight.device
-        features = [fbank(audio, self.sampling_rate, config.bins) for audio in audios]
+        features = self.features(audios)
         frames = torch.tensor([len(rows) for rows in features])
         padded = torch.zeros(len(features), int(frames.max()), config.bins)
         for row, rows in zip(padded, features, strict=True):
@@ -130,6 +157,7 @@ def save_recogniser(
         "normalizer": recogniser.normalizer,
         "sampling_rate": recogniser.sampling_rate,
         "network": dataclasses.asdict(recogniser.network.config),
+        **frozen_field(recogniser.frozen),
         "card": dict(recogniser.card),
     }
     replace_file(directory / "model.safetensors", serialized_weights(recogniser.network, dtype))
@@ -155,13 +183,20 @@ def load_recogniser(directory: Path) -> Recogniser:
         lambda: SpeechNetwork(sizes), speech_tensor_shapes(sizes), directory / "model.safetensors"
     )
     return Recogniser(
-        network.eval(), symbols, config["sampling_rate"], config["normalizer"], config["card"]
+        network.eval(),
+        symbols,
+        config["sampling_rate"],
+        config["normalizer"],
+        config["card"],
+        config["frozen"],
     )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    config = read_speech_config(path, "train one with `train ctc`", RECOGNISER_FORMAT)
-    return {**config, "network": network_config(SpeechConfig, config, path)}
+    config = read_speech_config(path, _ADVICE, RECOGNISER_FORMAT)
+    network = network_config(SpeechConfig, config, path)
+    check_width(network, config["frozen"], path)
+    return {**config, "network": network}
 
 
 def read_speech_config(path: Path, advice: str, kind: str) -> dict[str, Any]:
@@ -178,7 +213,35 @@ def read_speech_config(path: Path, advice: str, kind: str) -> dict[str, Any]:
             "a second, such as 16000; restore the file"
         )
     card = {} if config.get("card") is None else checked_field(config, "card", dict, path)
-    return {**config, "card": card}
+    frozen = None
+    if config.get("frozen") is not None:
+        frozen = network_config(FrozenEncoder, config, path, "frozen")
+    return {**config, "card": card, "frozen": frozen}
+
+
+def read_frozen(directory: Path) -> FrozenEncoder | None:
+    """The frozen encoder of a model of audio, a recogniser or one with a decoder.
+
+    Raises ModelError.
+    """
+    path = directory / "config.json"
+    kind = RECOGNISER_FORMAT if is_recogniser(directory) else TRANSCRIBER_FORMAT
+    frozen: FrozenEncoder | None = read_speech_config(path, _ADVICE, kind)["frozen"]
+    return frozen
+
+
+def check_width(network: SpeechConfig, frozen: FrozenEncoder | None, path: Path) -> None:
+    """Raise ModelError unless a network takes what its frozen encoder makes."""
+    if frozen is not None and frozen.width != network.bins:
+        raise ModelError(
+            f"{path}: the network takes {network.bins} numbers a frame, {frozen.model} makes "
+            f"{frozen.width}; files of two models are mixed"
+        )
+
+
+def frozen_field(frozen: FrozenEncoder | None) -> dict[str, Any]:
+    """The field of `config.json` that names a frozen encoder; no field without one."""
+    return {} if frozen is None else {"frozen": dataclasses.asdict(frozen)}
 
 
 # --------------------------------------------------------------------------------------- symbols

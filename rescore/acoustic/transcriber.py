@@ -7,6 +7,7 @@ are pieces of words, `tokenizer.model`. config.json:
      "normalizer": "librispeech",     what the training texts went through
      "sampling_rate": 16000,
      "encoder": {...},                the fields of SpeechConfig
+     "frozen": {...},                 the fields of FrozenEncoder, if its states are the features
      "network": {...},                the fields of ConditionedConfig; causal: the AR twin
      "card": {...}}                   free text and figures: training speech, quality
 """
@@ -24,8 +25,11 @@ from typing import Any
 
 import numpy as np
 
+from rescore.acoustic.frozen import FrozenEncoder
 from rescore.acoustic.recogniser import (
     Recogniser,
+    check_width,
+    frozen_field,
     read_speech_config,
     read_symbols,
     write_symbols,
@@ -44,7 +48,6 @@ from rescore.models.conditioned import ConditionedConfig, ConditionedNetwork
 from rescore.models.opening import (
     TRANSCRIBER_FORMAT,
     VERSION,
-    checked_field,
     has_format,
     network_config,
 )
@@ -91,13 +94,17 @@ class SymbolTokenizer:
 
 @dataclass
 class Transcriber:
-    """An encoder with a decoder, and everything that belongs to them."""
+    """An encoder with a decoder, and everything that belongs to them.
+
+    `frozen` makes the features of the encoder; None: log-Mel bins.
+    """
 
     network: AudioNetwork
     symbols: Symbols
     sampling_rate: int = 16_000
     normalizer: str = "librispeech"
     card: Mapping[str, Any] = field(default_factory=dict)
+    frozen: FrozenEncoder | None = None
 
     @property
     def rows(self) -> SpecialRows:
@@ -118,7 +125,12 @@ class Transcriber:
     def recogniser(self) -> Recogniser:
         """The encoder alone, with its CTC head."""
         return Recogniser(
-            self.network.encoder, self.symbols, self.sampling_rate, self.normalizer, self.card
+            self.network.encoder,
+            self.symbols,
+            self.sampling_rate,
+            self.normalizer,
+            self.card,
+            self.frozen,
         )
 
     @cached_property
@@ -126,6 +138,8 @@ class Transcriber:
         """16 hex digits over weights, symbols and sampling rate."""
         whole = hashlib.blake2b(serialized_weights(self.network), digest_size=8)
         whole.update(f"{self.symbols.digest} {self.sampling_rate} {self.is_causal}".encode())
+        if self.frozen is not None:
+            whole.update(self.frozen.digest.encode())
         return whole.hexdigest()
 
 
@@ -145,6 +159,7 @@ def save_transcriber(transcriber: Transcriber, directory: Path, dtype: Any = Non
         "sampling_rate": transcriber.sampling_rate,
         "encoder": dataclasses.asdict(network.encoder.config),
         "network": dataclasses.asdict(network.decoder.config),
+        **frozen_field(transcriber.frozen),
         "card": dict(transcriber.card),
     }
     replace_file(directory / "model.safetensors", serialized_weights(network, dtype))
@@ -175,15 +190,21 @@ def load_transcriber(directory: Path) -> Transcriber:
         directory / "model.safetensors",
     )
     return Transcriber(
-        network.eval(), symbols, config["sampling_rate"], config["normalizer"], config["card"]
+        network.eval(),
+        symbols,
+        config["sampling_rate"],
+        config["normalizer"],
+        config["card"],
+        config["frozen"],
     )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_speech_config(path, "train one with `train mdm`", TRANSCRIBER_FORMAT)
-    encoder = checked_field(config, "encoder", dict, path)
+    encoder = network_config(SpeechConfig, config, path, "encoder")
+    check_width(encoder, config["frozen"], path)
     return {
         **config,
-        "encoder": network_config(SpeechConfig, {"network": encoder}, path),
+        "encoder": encoder,
         "network": network_config(ConditionedConfig, config, path),
     }

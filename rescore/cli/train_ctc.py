@@ -67,6 +67,12 @@ def _speeds(_context: click.Context, _parameter: click.Parameter, value: str) ->
     type=click.IntRange(8),
     help="Symbols are this many pieces, trained on the texts. Default: characters.",
 )
+@click.option(
+    "--encoder-from",
+    metavar="MODEL",
+    help="Train on the states of this frozen encoder of Hugging Face, by id or directory (Whisper, "
+    "wav2vec2, Parakeet, ...), in place of log-Mel features; then --layers is 1 by default.",
+)
 @click.option("--corpus", type=_FOLDER, help="Where the features are kept. Default: OUTPUT/corpus.")
 @click.option(
     "--speeds",
@@ -112,6 +118,7 @@ def ctc_command(
     start_from: Path | None,
     tokenizer: Path | None,
     vocab_size: int | None,
+    encoder_from: str | None,
     corpus: Path | None,
     speeds: tuple[float, ...],
     **training: Any,
@@ -121,11 +128,12 @@ def ctc_command(
     \b
     Example: dlmrescore train ctc --audio train.tsv --valid dev.tsv -o runs/ctc
     Fine-tune: dlmrescore train ctc --start-from runs/ctc --audio our.tsv --valid dev.tsv -o our
+    On Whisper: dlmrescore train ctc --encoder-from openai/whisper-small --audio ... -o runs/ctc
     """
     announce(f"train ctc: preparing the speech in {corpus or output / 'corpus'}")
     from rescore.train.ctc import sizes_of_recogniser, train_ctc  # noqa: PLC0415 - torch
     from rescore.train.curve import plot_curves  # noqa: PLC0415
-    from rescore.train.speech_corpus import prepare_speech  # noqa: PLC0415
+    from rescore.train.speech_corpus import prepare_speech, with_states  # noqa: PLC0415
     from rescore.train.speed import multiplies_bfloat16  # noqa: PLC0415
 
     if tokenizer is not None and vocab_size is not None:
@@ -135,9 +143,13 @@ def ctc_command(
     interval = evaluation_interval(training["steps"], training["save_every"])
     if start_from is not None:
         fields = {**sizes_of_recogniser(start_from), **fields, "start_from": str(start_from)}
+    elif encoder_from is not None:
+        fields.setdefault("layers", 1)
     options = CtcOptions(**fields, evaluate_every=interval)
     speech = SpeechOptions(audio, valid, corpus or output / "corpus", tokenizer, vocab_size, speeds)
-    prepare_speech(speech)
+    if encoder_from is not None:
+        speech = with_states(speech, encoder_from)
+    prepare_speech(speech, options.device)
     recogniser = train_ctc(speech, output, options, card)
     plot_curves({output.name: output / "log.csv"}, output / "log.png")
     result = recogniser.card["training"]

@@ -139,12 +139,14 @@ def read_config(path: Path, advice: str, format: str = FORMAT) -> dict[str, Any]
     return dict(config)
 
 
-def network_config(kind: type[Sizes], config: Mapping[str, Any], path: Path) -> Sizes:
-    """Return the field `network` of a configuration, the sizes of a network.
+def network_config(
+    kind: type[Sizes], config: Mapping[str, Any], path: Path, name: str = "network"
+) -> Sizes:
+    """Return the field `name` of a configuration, the sizes of a network.
 
     Raises ModelError for an unknown or missing size, or one of another type.
     """
-    sizes = checked_field(config, "network", dict, path)
+    sizes = checked_field(config, name, dict, path)
     unknown = sorted(set(sizes) - {one.name for one in dataclasses.fields(kind)})
     try:
         if unknown:

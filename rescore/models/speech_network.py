@@ -1,7 +1,8 @@
 """A compact CTC encoder: our Transformer blocks, each with a depthwise convolution before it.
 
 Features are normalised (mean and deviation of every bin over the utterance), subsampled four times
-by two convolutions in time and frequency, and encoded by blocks of a convolution module (Gulati et
+by two convolutions in time and frequency (or projected alone, where they are the states of another
+encoder, rescore.acoustic.frozen), and encoded by blocks of a convolution module (Gulati et
 al. 2020, arXiv:2005.08100, without its batch norm) and a `network.Block`. Four times, not eight:
 at 80 ms a frame, a short word has more letters than frames.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,7 @@ class SpeechConfig:
     """The shape of a recogniser's network. `symbols` counts the columns, the blank included.
 
     `dropout` is the share of the hidden states that are zeroed before each block while training.
+    `subsampling`: feature frames to one of the output, 4, or 1 without convolutions.
     """
 
     symbols: int
@@ -61,14 +64,20 @@ class SpeechConfig:
     kernel: int = 15
     bins: int = 80
     dropout: float = 0.0
+    subsampling: int = SUBSAMPLING
 
     def __post_init__(self) -> None:
+        if self.subsampling not in (1, SUBSAMPLING):
+            raise ModelError(
+                f"network: subsampling is {self.subsampling}, expected 1 or {SUBSAMPLING}"
+            )
         if self.kernel % 2 == 0 or self.kernel < 1:
             raise ModelError(f"network: the kernel is {self.kernel}, expected an odd number")
         if not 0 <= self.dropout < 1:
             raise ModelError(f"network: dropout is {self.dropout}, expected 0 or more, below 1")
-        if self.bins < SHORTEST:
-            raise ModelError(f"network: {self.bins} bins, expected at least {SHORTEST}")
+        fewest = SHORTEST if self.subsampling > 1 else 1
+        if self.bins < fewest:
+            raise ModelError(f"network: {self.bins} bins, expected at least {fewest}")
         _ = self.block  # raises ModelError for sizes that do not fit
 
     @property
@@ -82,23 +91,31 @@ class SpeechConfig:
         return self.symbols
 
 
-def output_frames(frames: Tensor) -> Tensor:
-    """The number of output frames L of T feature frames, of any shape, int64; 0 below 7."""
+def output_frames(frames: Tensor, subsampling: int = SUBSAMPLING) -> Tensor:
+    """The number of output frames L of T feature frames, of any shape, int64; 0 below 7.
+
+    Without subsampling (1), L is T.
+    """
+    if subsampling == 1:
+        return frames
     return torch.div(
         (frames - 1).div(2, rounding_mode="floor") - 1, 2, rounding_mode="floor"
     ).clamp(min=0)
 
 
 class Subsampling(nn.Module):
-    """Two 3 x 3 convolutions with stride 2 and a projection: (B, T, F) -> (B, L, D)."""
+    """Two 3 x 3 convolutions with stride 2 and a projection: (B, T, F) -> (B, L, D).
 
-    def __init__(self, bins: int, width: int) -> None:
+    Without subsampling, the projection alone.
+    """
+
+    def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
+        channels = (1, _CHANNELS, _CHANNELS) if config.subsampling > 1 else ()
         self.convolutions = nn.ModuleList(
-            (nn.Conv2d(1, _CHANNELS, 3, stride=2), nn.Conv2d(_CHANNELS, _CHANNELS, 3, stride=2))
+            nn.Conv2d(before, after, 3, stride=2) for before, after in pairwise(channels)
         )
-        left = ((bins - 1) // 2 - 1) // 2
-        self.project = nn.Linear(_CHANNELS * left, width)
+        self.project = nn.Linear(_projected(config), config.width)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, T, F) -> (B, L, D)."""
@@ -109,17 +126,25 @@ class Subsampling(nn.Module):
         return projected
 
 
+def _projected(config: SpeechConfig) -> int:
+    """The numbers of a frame that are projected to the width."""
+    if config.subsampling == 1:
+        return config.bins
+    return _CHANNELS * (((config.bins - 1) // 2 - 1) // 2)
+
+
 def speech_tensor_shapes(config: SpeechConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield (name, shape) of every tensor of `SpeechNetwork(config)`, by arithmetic alone.
 
     Exact check: tests/models/test_opening.py::test_shapes_by_arithmetic_are_those_of_a_recogniser.
     """
     width = config.width
-    yield "subsampling.convolutions.0.weight", (_CHANNELS, 1, 3, 3)
-    yield "subsampling.convolutions.0.bias", (_CHANNELS,)
-    yield "subsampling.convolutions.1.weight", (_CHANNELS, _CHANNELS, 3, 3)
-    yield "subsampling.convolutions.1.bias", (_CHANNELS,)
-    yield "subsampling.project.weight", (width, _CHANNELS * (((config.bins - 1) // 2 - 1) // 2))
+    if config.subsampling > 1:
+        yield "subsampling.convolutions.0.weight", (_CHANNELS, 1, 3, 3)
+        yield "subsampling.convolutions.0.bias", (_CHANNELS,)
+        yield "subsampling.convolutions.1.weight", (_CHANNELS, _CHANNELS, 3, 3)
+        yield "subsampling.convolutions.1.bias", (_CHANNELS,)
+    yield "subsampling.project.weight", (width, _projected(config))
     yield "subsampling.project.bias", (width,)
     for layer in range(config.layers):
         convolution = f"blocks.{layer}.convolution."
@@ -182,7 +207,7 @@ class SpeechNetwork(nn.Module):
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
         self.config = config
-        self.subsampling = Subsampling(config.bins, config.width)
+        self.subsampling = Subsampling(config)
         self.blocks = nn.ModuleList(SpeechBlock(config) for _ in range(config.layers))
         self.final_norm = RMSNorm(config.width)
         self.head = nn.Linear(config.width, config.symbols)
@@ -193,7 +218,8 @@ class SpeechNetwork(nn.Module):
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, L, V), float32 or wider, and the frames (B,) of each utterance.
 
-        features (B, T, F) float; frames (B,) int64, T of each utterance, 7 at least.
+        features (B, T, F) float; frames (B,) int64, T of each utterance, 7 at least (1 without
+        subsampling).
         """
         return self.encode(normalised(features, frames), frames)
 
@@ -215,7 +241,7 @@ class SpeechNetwork(nn.Module):
         features (B, T, F) normalised; frames (B,) int64, best on the CPU: a GPU need not be asked.
         """
         x = self.subsampling(features)
-        lengths = output_frames(frames)
+        lengths = output_frames(frames, self.config.subsampling)
         padding: Tensor | None = None
         if int(lengths.min()) < x.shape[1]:
             columns = torch.arange(x.shape[1], device=x.device)

@@ -20,13 +20,19 @@ from rescore.acoustic.ctc import collapse
 from rescore.acoustic.recogniser import (
     Recogniser,
     load_recogniser,
+    read_frozen,
     read_symbols,
     save_recogniser,
 )
 from rescore.acoustic.symbols import Symbols
 from rescore.errors import ModelError, TrainError
 from rescore.formats.files import make_folder
-from rescore.models.speech_network import SpeechConfig, SpeechNetwork, normalised
+from rescore.models.speech_network import (
+    SUBSAMPLING,
+    SpeechConfig,
+    SpeechNetwork,
+    normalised,
+)
 from rescore.train.learner import Learner
 from rescore.train.options import NETWORK_SIZES, CtcOptions, SpeechOptions
 from rescore.train.run import Run
@@ -41,6 +47,7 @@ __all__ = [
     "SpecAugment",
     "SpeechValidation",
     "SpeechValidator",
+    "check_features",
     "check_run_directory",
     "copy_recogniser",
     "ctc_learner",
@@ -65,7 +72,9 @@ def train_ctc(
     symbols = read_symbols(speech.directory)
     examples, held_out = open_parts(speech, len(symbols), options.batch_seconds)
     validator = SpeechValidator(held_out, symbols)
-    run = Run(options, ctc_learner(options, symbols, speech.bins), examples, directory)
+    check_features(options.start_from, speech)
+    learner = ctc_learner(options, symbols, speech.bins, speech.subsampling)
+    run = Run(options, learner, examples, directory)
     run.resume()
     run.main_loop(validator)
     run.learner.keep_average()
@@ -108,16 +117,37 @@ def _recogniser(
         speech.sampling_rate,
         speech.normalizer,
         {**card, "parameters": parameters, "training": training},
+        speech.frozen,
     )
 
 
-def ctc_learner(options: CtcOptions, symbols: Symbols, bins: int) -> Learner:
+def check_features(start_from: str | None, speech: SpeechOptions) -> None:
+    """Raise ModelError if the model that a run starts from hears other features than the corpus."""
+    if start_from is None:
+        return
+    frozen, expected = read_frozen(Path(start_from)), speech.frozen
+    if (frozen and frozen.digest) != (expected and expected.digest):
+        named = [one.model if one else "log-Mel bins" for one in (frozen, expected)]
+        raise ModelError(
+            f"{start_from}: it was trained on {named[0]}, the corpus {speech.directory} has "
+            f"{named[1]}; give the corpus folder that it was trained on"
+        )
+
+
+def ctc_learner(
+    options: CtcOptions, symbols: Symbols, bins: int, subsampling: int = SUBSAMPLING
+) -> Learner:
     """The learner that the options ask for. Raises ModelError for an unusable start."""
     torch.manual_seed(options.seed)
     sizes = {name: getattr(options, name) for name in NETWORK_SIZES}
     network = SpeechNetwork(
         SpeechConfig(
-            len(symbols), **sizes, kernel=options.kernel, bins=bins, dropout=options.dropout
+            len(symbols),
+            **sizes,
+            kernel=options.kernel,
+            bins=bins,
+            dropout=options.dropout,
+            subsampling=subsampling,
         )
     )
     if options.start_from is not None:

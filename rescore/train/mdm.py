@@ -23,7 +23,13 @@ from rescore.models.audio_network import SPECIAL_ROWS, AudioNetwork
 from rescore.models.checkpoint import load
 from rescore.models.conditioned import ConditionedConfig, ConditionedNetwork
 from rescore.models.speech_network import SpeechNetwork
-from rescore.train.ctc import SpecAugment, check_run_directory, greedy_texts, reference_texts
+from rescore.train.ctc import (
+    SpecAugment,
+    check_features,
+    check_run_directory,
+    greedy_texts,
+    reference_texts,
+)
 from rescore.train.learner import Learner
 from rescore.train.mdm_losses import CausalText, ListeningLoss, MaskedText
 from rescore.train.options import NETWORK_SIZES, MdmOptions, SpeechOptions
@@ -58,6 +64,7 @@ def train_mdm(
     symbols = read_symbols(speech.directory)
     examples, held_out = open_parts(speech, len(symbols), options.batch_seconds)
     validator = MdmValidator(held_out, symbols)
+    check_features(options.start_from, speech)
     run = Run(options, mdm_learner(options, symbols), examples, directory)
     run.resume()
     run.main_loop(validator)
@@ -77,6 +84,7 @@ def train_mdm(
         speech.sampling_rate,
         speech.normalizer,
         {**card, "parameters": parameters, "training": training_card},
+        speech.frozen,
     )
     with writing_to(directory):
         save_transcriber(transcriber, directory, torch.float16)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from rescore.acoustic.frozen import FrozenEncoder
 from rescore.models.objectives import ModelPrediction
 
 __all__ = [
@@ -152,7 +153,8 @@ class SpeechOptions:
 
     `audio` and `valid` are manifests with texts (rescore.acoustic.manifests). `tokenizer` is a
     SentencePiece model, `vocab_size` the size of one that is trained on the texts; neither: the
-    characters of the training texts. `speeds` are the factors of speed perturbation.
+    characters of the training texts. `speeds` are the factors of speed perturbation. `frozen`
+    makes the features, `bins` numbers a frame; None: log-Mel bins every 10 ms.
     """
 
     audio: tuple[Path, ...]
@@ -164,3 +166,14 @@ class SpeechOptions:
     sampling_rate: int = 16_000
     bins: int = 80
     normalizer: str = "librispeech"
+    frozen: FrozenEncoder | None = None
+
+    @property
+    def subsampling(self) -> int:
+        """Feature frames to one of the network's output."""
+        return 4 if self.frozen is None else 1
+
+    @property
+    def frames_a_second(self) -> float:
+        """Feature frames of a second of audio."""
+        return 100 if self.frozen is None else self.sampling_rate / self.frozen.frame_samples

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from rescore.acoustic.audio import read_audio, resample, seconds_of
 from rescore.acoustic.ctc import frames_needed
 from rescore.acoustic.features import fbank
+from rescore.acoustic.frozen import open_frozen_encoder
 from rescore.acoustic.manifests import Utterance, read_utterances
 from rescore.acoustic.recogniser import (
     character_symbols,
@@ -28,11 +29,11 @@ from rescore.acoustic.recogniser import (
     write_symbols,
 )
 from rescore.acoustic.symbols import Symbols
-from rescore.errors import TrainError
+from rescore.errors import AudioError, TrainError
 from rescore.formats.bounded import check_regular
 from rescore.formats.files import make_folder, replace_file
 from rescore.models.opening import one_line
-from rescore.models.speech_network import output_frames
+from rescore.models.speech_network import SUBSAMPLING, output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
 from rescore.text import normalizer
 from rescore.train.corpus import are_offsets, bucketed
@@ -50,12 +51,11 @@ __all__ = [
     "open_speech",
     "prepare_speech",
     "prepared_speech",
+    "with_states",
 ]
 
 #: Longer utterances are refused: attention over an hour needs more memory than there is.
 _LONGEST_SECONDS = 120.0
-
-_FRAMES_A_SECOND = 100
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class SpeechCorpus:
     """Utterance u in version v has features `features[offsets[r] : offsets[r + 1]]`, r = u V + v.
 
     features (frames, bins) float16; its symbols are `targets[target_offsets[u] :
-    target_offsets[u + 1]]`; V is `versions`.
+    target_offsets[u + 1]]`; V is `versions`. `subsampling` feature frames are one of the output.
     """
 
     features: np.ndarray
@@ -71,6 +71,7 @@ class SpeechCorpus:
     targets: np.ndarray
     target_offsets: np.ndarray
     versions: int
+    subsampling: int = SUBSAMPLING
 
     def __len__(self) -> int:
         return len(self.target_offsets) - 1
@@ -80,13 +81,18 @@ class SpeechCorpus:
         """(utterances, versions) int64 numbers of frames."""
         return np.diff(self.offsets).reshape(len(self), self.versions)
 
+    def outputs(self, frames: np.ndarray) -> np.ndarray:
+        """The output frames of numbers of feature frames, int64."""
+        outputs: np.ndarray = output_frames(torch.from_numpy(frames), self.subsampling).numpy()
+        return outputs
+
 
 class SpeechBatches:
     """The utterances of a corpus in batches of about `frames_per_batch` padded frames."""
 
     def __init__(self, corpus: SpeechCorpus, frames_per_batch: int) -> None:
         self.corpus, self._frames_per_batch = corpus, frames_per_batch
-        self._fits = _needed(corpus)[:, None] <= _outputs(corpus.frames)
+        self._fits = _needed(corpus)[:, None] <= corpus.outputs(corpus.frames)
 
     def epoch(self, seed: int) -> list[np.ndarray]:
         """All utterances once, each in a version drawn from those that have frames enough."""
@@ -115,13 +121,8 @@ class SpeechBatches:
             features[number, : frames[number]] = corpus.features[start : start + frames[number]]
             targets[number, : sizes[number]] = corpus.targets[first : first + sizes[number]]
         inputs = tuple(map(torch.from_numpy, (features, frames, targets, sizes)))
-        shape = (len(rows), int(_outputs(frames.max(keepdims=True))[0]))
+        shape = (len(rows), int(corpus.outputs(frames.max(keepdims=True))[0]))
         return Batch(inputs, max(1, int(sizes.sum())), shape)
-
-
-def _outputs(frames: np.ndarray) -> np.ndarray:
-    outputs: np.ndarray = output_frames(torch.from_numpy(frames)).numpy()
-    return outputs
 
 
 def _needed(corpus: SpeechCorpus) -> np.ndarray:
@@ -133,10 +134,10 @@ def _needed(corpus: SpeechCorpus) -> np.ndarray:
 # --------------------------------------------------------------------------------- on the disk
 
 
-def prepare_speech(options: SpeechOptions) -> None:
+def prepare_speech(options: SpeechOptions, device: str = "cpu") -> None:
     """Make the symbols and the features of all audio, unless the directory is ready.
 
-    A call that was stopped goes on where it was.
+    A call that was stopped goes on where it was. `device` is where a frozen encoder runs.
 
     Raises TrainError if a text is missing or cannot be spelled or aligned, or the directory was
     prepared with other settings; AudioError, FormatError and ModelError as their readers do.
@@ -159,10 +160,20 @@ def prepare_speech(options: SpeechOptions) -> None:
             settings,
             {name: [utterance for utterance, _ in part] for name, part in parts.items()},
         )
-        _encode(train, symbols, options, directory / "train", options.speeds)
-        _encode(valid, symbols, options, directory / "valid", (1.0,))
+        _encode(train, symbols, options, directory / "train", device)
+        plain = replace(options, speeds=(1.0,))
+        _encode(valid, symbols, plain, directory / "valid", device)
         replace_file(ready, (json.dumps(settings) + "\n").encode())
         forget_progress(directory, parts)
+
+
+def with_states(options: SpeechOptions, model: str) -> SpeechOptions:
+    """The same speech with the states of an encoder of Hugging Face as features.
+
+    Raises ModelError if it cannot be loaded.
+    """
+    frozen = open_frozen_encoder(model)
+    return replace(options, frozen=frozen, bins=frozen.width, sampling_rate=frozen.sampling_rate)
 
 
 def prepared_speech(directory: Path) -> SpeechOptions:
@@ -231,43 +242,73 @@ def _encode(
     symbols: Symbols,
     options: SpeechOptions,
     directory: Path,
-    speeds: tuple[float, ...],
+    device: str,
 ) -> None:
     targets = [symbols.encode(text, utterance.place()) for utterance, text in spoken]
 
     def features_of(utterance: Utterance) -> list[np.ndarray]:
-        audio, rate = read_audio(utterance, options.sampling_rate), options.sampling_rate
-        return [fbank(resample(audio, speed, 1.0), rate, options.bins) for speed in speeds]
+        audio = read_audio(utterance, options.sampling_rate)
+        return [
+            _features(resample(audio, speed, 1.0), utterance, options, device)
+            for speed in options.speeds
+        ]
 
     lengths = write_features(
         directory,
         [utterance for utterance, _ in spoken],
         features_of,
-        (len(speeds), options.bins),
+        (len(options.speeds), options.bins),
     )
     np.save(directory / "offsets.npy", _offsets(lengths))
     np.save(directory / "targets.npy", np.concatenate(targets).astype(np.int32))
     np.save(directory / "target_offsets.npy", _offsets([len(target) for target in targets]))
-    corpus = open_speech(directory, options.bins, len(speeds), len(symbols))
-    _refuse_too_short(corpus, spoken)
+    corpus = open_speech(
+        directory, options.bins, len(options.speeds), len(symbols), options.subsampling
+    )
+    _refuse_too_short(corpus, spoken, 1000 * options.subsampling / options.frames_a_second)
+
+
+def _features(
+    audio: np.ndarray, utterance: Utterance, options: SpeechOptions, device: str
+) -> np.ndarray:
+    """(T, bins). Raises AudioError for audio that a frozen encoder cannot hear, TrainError for
+    states that float16 cannot hold.
+    """
+    if options.frozen is None:
+        return fbank(audio, options.sampling_rate, options.bins)
+    options.frozen.check(len(audio), utterance.place())
+    if len(audio) < options.frozen.min_samples:
+        raise AudioError(
+            f"{utterance.place()}: {len(audio)} samples are too few for one frame; leave it out"
+        )
+    [states] = options.frozen.states([audio], device)
+    largest = np.finfo(np.float16).max
+    if not (np.abs(states) <= largest).all():
+        raise TrainError(
+            f"{utterance.place()}: the states of {options.frozen.model} are beyond {largest:g} or "
+            "not finite; take another encoder"
+        )
+    return states
 
 
 def _offsets(lengths: list[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
 
 
-def _refuse_too_short(corpus: SpeechCorpus, spoken: list[tuple[Utterance, str]]) -> None:
+def _refuse_too_short(
+    corpus: SpeechCorpus, spoken: list[tuple[Utterance, str]], milliseconds: float
+) -> None:
     """Raise TrainError for utterances with more symbols than frames at every speed."""
-    needed, most = _needed(corpus), _outputs(corpus.frames).max(1)
+    needed, most = _needed(corpus), corpus.outputs(corpus.frames).max(1)
     short = np.flatnonzero(needed > most)
     if len(short):
         first = int(short[0])
         utterance, text = spoken[first]
         more = f", and {len(short) - 1} more like it" if len(short) > 1 else ""
         raise TrainError(
-            f"{utterance.place()}: {text!r} needs {needed[first]} frames of 40 ms, its audio has "
-            f"{most[first]}{more}; correct the text, leave it out, or use --vocab-size for longer "
-            "symbols"
+            f"{utterance.place()}: {text!r} needs {needed[first]} frames of {milliseconds:.0f} ms, "
+            f"its audio has {most[first]}{more}; correct the text, leave it out, or use "
+            "--vocab-size for longer symbols"
         )
 
 
@@ -279,12 +320,14 @@ def open_parts(
     Raises TrainError as `open_speech`.
     """
     train, valid = (speech.directory / name for name in ("train", "valid"))
-    training = open_speech(train, speech.bins, len(speech.speeds), symbols)
-    batches = SpeechBatches(training, round(batch_seconds * _FRAMES_A_SECOND))
-    return batches, open_speech(valid, speech.bins, 1, symbols)
+    training = open_speech(train, speech.bins, len(speech.speeds), symbols, speech.subsampling)
+    batches = SpeechBatches(training, round(batch_seconds * speech.frames_a_second))
+    return batches, open_speech(valid, speech.bins, 1, symbols, speech.subsampling)
 
 
-def open_speech(directory: Path, bins: int, versions: int, symbols: int) -> SpeechCorpus:
+def open_speech(
+    directory: Path, bins: int, versions: int, symbols: int, subsampling: int = SUBSAMPLING
+) -> SpeechCorpus:
     """The corpus that `prepare_speech` wrote, memory-mapped; its targets are below `symbols`.
 
     Raises TrainError if a file is missing or damaged.
@@ -300,6 +343,7 @@ def open_speech(directory: Path, bins: int, versions: int, symbols: int) -> Spee
             np.load(directory / "targets.npy"),
             np.load(directory / "target_offsets.npy"),
             versions,
+            subsampling,
         )
         is_whole = (
             are_offsets(corpus.offsets, len(corpus.features))

@@ -42,6 +42,7 @@ __all__ = [
     "load_masked",
     "load_parts",
     "load_tokenizer",
+    "tensors_digest",
     "weights_digest",
 ]
 
@@ -233,11 +234,17 @@ def _with_attention(kind: Any, model: str, settings: dict[str, bool]) -> Any:
 
 def weights_digest(network: torch.nn.Module, tokenizer: Any) -> str:
     """16 hex digits over the weights and the vocabulary."""
+    digest = tensors_digest(network)
+    digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
+    return digest.hexdigest()
+
+
+def tensors_digest(network: torch.nn.Module) -> hashlib.blake2b:
+    """A digest of 16 hex digits over the names and weights of a network."""
     digest = hashlib.blake2b(digest_size=8)
     for name, weight in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(
             weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         )
-    digest.update(repr(sorted(tokenizer.get_vocab().items())).encode())
-    return digest.hexdigest()
+    return digest
