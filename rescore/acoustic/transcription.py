@@ -57,8 +57,9 @@ def greedy(network: AudioNetwork, heard: Heard, margin: int = 8) -> list[list[in
     """The symbols of each utterance by the greedy path of a causal decoder."""
     rows, device = network.rows, heard.places.device
     tokens = torch.full((len(heard.lengths), 1), rows.bos, device=device)
+    past = network.decoder.no_past(len(tokens))
     for _ in range(int(canvas_sizes(heard, margin).max())):
-        hidden = network.decoder.encode(tokens, heard.memory)[:, -1]
+        hidden, past = network.decoder.extend(tokens[:, -1], heard.memory, past)
         logits = network.decoder.readout(hidden).masked_fill(impossible(rows, device), -torch.inf)
         tokens = torch.cat((tokens, logits.argmax(-1, keepdim=True)), dim=1)
         if bool((tokens == rows.eos).any(1).all()):

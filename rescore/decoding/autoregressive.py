@@ -1,6 +1,7 @@
 """Beam search with a causal decoder that listens: the autoregressive twin of MDM-ASR.
 
-A beam of 1 is greedy. All utterances of a chunk advance together. Scores are log-probabilities of
+A beam of 1 is greedy. All utterances of a chunk advance together, and the keys and values of what
+is written are kept, so that a step costs one position a prefix. Scores are log-probabilities of
 whole texts, EOS included, without a bonus for length, so a search ends exactly: when no open prefix
 is better than the best text that has ended.
 """
@@ -46,21 +47,20 @@ def beam_search(
     search = _Search(network, stacked([one.memory for one in heard]), beam)
     results = [BeamResult() for _ in heard]
     active = list(range(len(heard)))
-    tokens = torch.full((len(heard), 1, 1), network.rows.bos)
-    scores = torch.zeros(len(heard), 1, dtype=torch.float64)
     while active:
-        evaluated = torch.isfinite(scores).sum(1).tolist()
+        evaluated = torch.isfinite(search.scores).sum(1).tolist()
         for row, count in zip(active, evaluated, strict=True):
             results[row].evaluations += count
-        tokens, scores, ended = search.step(torch.tensor(active), tokens, scores)
-        for row, texts in zip(active, ended, strict=True):
+        for row, texts in zip(active, search.step(), strict=True):
             results[row].texts += texts
-        kept = []
-        for place, row in enumerate(active):
-            if not _is_done(results[row], scores[place], tokens.shape[-1] - 1, longest[row], beam):
-                kept.append(place)
+        length = search.tokens.shape[-1] - 1
+        kept = [
+            place
+            for place, row in enumerate(active)
+            if not _is_done(results[row], search.scores[place], length, longest[row], beam)
+        ]
         active = [active[place] for place in kept]
-        tokens, scores = tokens[kept], scores[kept]
+        search.keep(kept)
     for result in results:
         result.texts = sorted(result.texts, key=lambda text: -text.log_prob)[:beam]
     return results
@@ -75,32 +75,56 @@ def _is_done(result: BeamResult, scores: Tensor, length: int, longest: int, beam
 
 
 class _Search:
+    """Prefixes of A utterances: tokens (A, n, L) and their scores (A, n), on the CPU.
+
+    `_past` holds keys and values of A n prefixes but for their last token, `_heard` their memories.
+    """
+
     def __init__(self, network: AudioNetwork, memory: Memory, beam: int) -> None:
         self._network, self._memory, self._beam = network, memory, beam
         self._device = memory.seen.device
         self._impossible = impossible(network.rows, self._device)
+        count = len(memory.seen)
+        self.tokens = torch.full((count, 1, 1), network.rows.bos)
+        self.scores = torch.zeros(count, 1, dtype=torch.float64)
+        self._utterances = torch.arange(count)
+        self._heard, self._past = memory, network.decoder.no_past(count)
 
-    def step(
-        self, rows: Tensor, tokens: Tensor, scores: Tensor
-    ) -> tuple[Tensor, Tensor, list[list[_Text]]]:
-        """One symbol more: tokens (A, n, L) and scores (A, n) of A utterances, and texts that end.
+    def step(self) -> list[list[_Text]]:
+        """One symbol more on every prefix; returns the texts of each utterance that end.
 
         At most `beam` texts of an utterance end in a step, and as many prefixes stay.
         """
-        count = tokens.shape[1]
-        every = rows.repeat_interleave(count).to(self._device)
-        hidden = self._network.decoder.encode(
-            tokens.flatten(0, 1).to(self._device), self._memory.rows(every)
-        )[:, -1]
+        tokens, (rows, count) = self.tokens, self.scores.shape
+        last = tokens[..., -1].flatten().to(self._device)
+        hidden, self._past = self._network.decoder.extend(last, self._heard, self._past)
         logits = self._network.decoder.readout(hidden).double()
         log_probs = logits.masked_fill(self._impossible, -torch.inf).log_softmax(-1).cpu()
-        totals = scores[..., None] + log_probs.view(len(rows), count, -1)  # (A, n, V)
+        totals = self.scores[..., None] + log_probs.view(rows, count, -1)  # (A, n, V)
         ended = self._ended(tokens, totals[..., self._network.rows.eos])
         totals[..., self._network.rows.eos] = -torch.inf
-        best, place = totals.flatten(1).topk(min(self._beam, totals[0].numel()))
+        self.scores, place = totals.flatten(1).topk(min(self._beam, totals[0].numel()))
         parent, symbol = place // totals.shape[-1], place % totals.shape[-1]
         prefixes = tokens.gather(1, parent[..., None].expand(-1, -1, tokens.shape[-1]))
-        return torch.cat((prefixes, symbol[..., None]), dim=-1), best, ended
+        self.tokens = torch.cat((prefixes, symbol[..., None]), dim=-1)
+        self._reorder((parent + count * torch.arange(rows)[:, None]).flatten())
+        return ended
+
+    def keep(self, places: list[int]) -> None:
+        """Go on with these of the utterances alone."""
+        rows, count = self.scores.shape
+        self.tokens, self.scores = self.tokens[places], self.scores[places]
+        if len(places) < rows:
+            self._reorder(torch.arange(rows * count).view(rows, count)[places].flatten())
+
+    def _reorder(self, index: Tensor) -> None:
+        """Take the prefixes `index`; memories are copied only where the utterances change."""
+        if not torch.equal(index, torch.arange(len(self._utterances))):
+            self._past = self._past.index_select(2, index.to(self._device))
+        utterances = self._utterances[index]
+        if not torch.equal(utterances, self._utterances):
+            self._utterances = utterances
+            self._heard = self._memory.rows(utterances.to(self._device))
 
     def _ended(self, tokens: Tensor, totals: Tensor) -> list[list[_Text]]:
         """The texts that end here, of tokens (A, n, L) and their totals (A, n)."""

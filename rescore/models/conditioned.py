@@ -158,6 +158,16 @@ class ConditionedBlock(nn.Module):
         out: Tensor = self.block.feed(x)
         return out
 
+    def extend(
+        self, x: Tensor, angles: tuple[Tensor, Tensor], past: Tensor, states: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One position more, (B, 1, D) -> (B, 1, D), and `past` (2, B, H, L, K) with it."""
+        q, k, v = self.block.project(self.block.attention_norm(x), angles)
+        past = torch.cat((past, torch.stack((k, v))), dim=3)
+        x = x + self.block.merge(attend(q, past[0], past[1], None, causal=False))
+        x = x + self._listen(self.cross_norm(x), angles, states, seen)
+        return self.block.feed(x), past
+
     def _listen(
         self, x: Tensor, angles: tuple[Tensor, Tensor], states: Tensor, seen: Tensor
     ) -> Tensor:
@@ -226,6 +236,27 @@ class ConditionedNetwork(nn.Module):
             x = block(x, angles, mask, memory.states[layer], memory.seen)
         hidden: Tensor = self.final_norm(x)
         return hidden
+
+    def no_past(self, batch: int) -> Tensor:
+        """Keys and values of no position yet: (layers, 2, batch, H, 0, K)."""
+        config = self.config
+        shape = (config.layers, 2, batch, config.heads, 0, config.width // config.heads)
+        return self.null.new_zeros(shape)
+
+    def extend(self, tokens: Tensor, memory: Memory, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, D) of one position more of a causal decoder, and `past` with it.
+
+        tokens (B,) int64 follow the positions whose keys and values `past` holds.
+        Exact check: tests/models/test_conditioned.py::
+        test_a_decoder_with_cached_keys_has_the_states_of_one_without.
+        """
+        x = self.embedding(tokens[:, None])
+        angles = self._rotation(torch.full((1,), past.shape[4], device=x.device), x)
+        extended = []
+        for layer, block in enumerate(self.blocks):
+            x, more = block.extend(x, angles, past[layer], memory.states[layer], memory.seen)
+            extended.append(more)
+        return self.final_norm(x[:, 0]), torch.stack(extended)
 
     def readout(self, hidden: Tensor) -> Tensor:
         """Raw logits (..., V) of hidden states (..., D), by the tied embedding."""

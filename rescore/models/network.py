@@ -232,20 +232,21 @@ class Block(nn.Module):
     def _attention(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None, keys: Tensor | None
     ) -> Tensor:
-        batch, length, width = x.shape
-        qkv = (
-            self.qkv(x)
-            .view(batch, length, 3, self.heads, width // self.heads)
-            .permute(2, 0, 3, 1, 4)
-        )  # (3, B, H, L, K)
+        q, k, v = self.project(x, rotation)
+        if keys is not None:
+            return self.merge(_attend_forest(q, k, v, mask, keys))
+        return self.merge(attend(q, k, v, mask, self.causal))
+
+    def project(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys, both rotated, and values, (B, H, L, K) each, of x (B, L, D)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         (q, k), v = rotate(qkv[:2], *rotation).to(qkv.dtype), qkv[2]
-        out = (
-            attend(q, k, v, mask, self.causal)
-            if keys is None
-            else _attend_forest(q, k, v, mask, keys)
-        )
-        mixed: Tensor = self.attention_out(out.transpose(1, 2).reshape(batch, length, width))
-        return mixed
+        return q, k, v
+
+    def merge(self, out: Tensor) -> Tensor:
+        """What the heads attended to, (B, H, L, K), as (B, L, D)."""
+        merged: Tensor = self.attention_out(out.transpose(1, 2).flatten(2))
+        return merged
 
 
 class Network(nn.Module):

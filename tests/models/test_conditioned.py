@@ -85,3 +85,17 @@ def test_sizes_that_do_not_fit_are_refused():
         ConditionedConfig(9, 16, 1, 2, 24, dropout=1.0)
     with pytest.raises(ModelError, match="time input"):
         ConditionedConfig(9, 16, 1, 2, 24, time_input=True)
+
+
+@torch.no_grad()
+def test_a_decoder_with_cached_keys_has_the_states_of_one_without():
+    network = small_transcriber(causal=True).network.double()
+    features = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1)).double()
+    memory = network.hear(features, torch.tensor([60, 41])).memory
+    tokens = torch.tensor([[network.rows.bos, 1, 3, 2, 2], [network.rows.bos, 3, 3, 1, 2]])
+    whole = network.decoder.encode(tokens, memory)
+    past = network.decoder.no_past(2)
+    for place in range(tokens.shape[1]):
+        state, past = network.decoder.extend(tokens[:, place], memory, past)
+        assert past.shape[4] == place + 1
+        torch.testing.assert_close(state, whole[:, place], rtol=1e-12, atol=1e-12)
