@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 from curve_log import PATTERN_FOLDS, subset
+from matplotlib.figure import Figure
 
 from rescore import NBest
 from rescore.fusion.descent import Optimum, SearchSettings, minimize_errors
 from rescore.fusion.table import ScoreTable
 from rescore.fusion.totals import totals, winners
 from rescore.fusion.tuning import cross_validation
-from rescore.report.figures import BLUE, DARK, GREY, ORANGE, new_figure, save_figure
+from rescore.report.figures import BLUE, DARK, GREY, ORANGE, save_figure
 from rescore.wer.counts import list_errors
 from rescore.wer.significance import probability_of_improvement
 
@@ -261,24 +262,37 @@ CURVES = {
 }
 
 
-def plot(rows: Sequence[dict[str, Any]], base: float, path: Path) -> None:
-    """Dev WER against evaluations a hypothesis."""
-    figure, axes = new_figure(7, 4.2)
-    for name, (color, marker, label) in CURVES.items():
-        points = [row for row in rows if re.fullmatch(rf"{re.escape(name)}\d*", row["estimator"])]
-        points.sort(key=lambda row: float(row["evaluations"]))
-        x, y = ([row[key] for row in points] for key in ("evaluations", "dev_wer"))
-        axes.plot(x, y, color=color, marker=marker, markersize=5, label=label)
-    axes.axhline(base, color=GREY, linestyle=":", label="recogniser, retuned")
-    axes.set(
-        xscale="log", xlabel="network evaluations a hypothesis", ylabel="dev WER %, weights tuned"
-    )
-    ticks = [2**power for power in range(7)]
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncol=3)
+def plot(rows: Sequence[dict[str, Any]], base: dict[str, float], path: Path) -> None:
+    """Dev and, where it is logged, test WER against evaluations a hypothesis."""
+    parts = [part for part in ("dev", "test") if f"{part}_wer" in base]
+    figure = Figure(figsize=(4.5 * len(parts), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(parts), squeeze=False)[0]
+    for part, axes in zip(parts, panels, strict=True):
+        for name, (color, marker, label) in CURVES.items():
+            x, y = points(rows, name, f"{part}_wer")
+            axes.plot(x, y, color=color, marker=marker, markersize=5, label=label)
+        axes.axhline(base[f"{part}_wer"], color=GREY, linestyle=":", label="recogniser, retuned")
+        axes.set(xscale="log", xlabel="network evaluations a hypothesis", ylabel=f"{part} WER %")
+        ticks = [4**power for power in range(5)]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=8, ncol=3)
     save_figure(figure, path)
+
+
+def points(
+    rows: Sequence[dict[str, Any]], name: str, column: str
+) -> tuple[list[float], list[float]]:
+    """Evaluations and error rates of a curve, by evaluations."""
+    pairs = [
+        (float(row["evaluations"]), float(row[column]))
+        for row in rows
+        if re.fullmatch(rf"{re.escape(name)}\d*", row["estimator"]) and row.get(column)
+    ]
+    return [x for x, _ in sorted(pairs)], [y for _, y in sorted(pairs)]
 
 
 def arguments() -> argparse.Namespace:
@@ -315,7 +329,7 @@ def main() -> None:
             writer = csv.DictWriter(file, max((list(row) for row in rows), key=len))
             writer.writeheader()
             writer.writerows(rows)
-        plot(rows, base["dev_wer"], options.output.with_suffix(".png"))
+        plot(rows, base, options.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":
