@@ -6,7 +6,7 @@ One process, one thread of a CPU unless --device says otherwise. Each system tra
 manifest once, in chunks of 16; --limit utterances are timed one by one (batch 1). Seconds are CPU
 seconds, on a GPU those of the clock, audio and encoder included, loading not. Lists of several
 candidates are judged by their first hypothesis, by MBR (all alike), by the network's own NELBO and
-by their best hypothesis. Writes OUTPUT.csv and OUTPUT.json (with the calibration).
+by their best hypothesis. Writes OUTPUT.csv, OUTPUT.json (with the calibration) and OUTPUT.png.
 """
 
 from __future__ import annotations
@@ -207,6 +207,33 @@ def guesses(
     return np.array([len(hidden), float(best.values.exp().sum()), hits.sum()])
 
 
+def plot(rows: list[dict[str, Any]], output: Path) -> None:
+    """Draw WER over evaluations: a line for each rule, a point for every other system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - heavy
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for rule in RULES:
+        line = [one for one in rows if re.fullmatch(rf"mdm {rule} \d+", one["system"])]
+        if line:
+            places = [one["evaluations"] for one in line]
+            axes.plot(places, [one["wer"] for one in line], marker=".", label=f"MDM, {rule}")
+    for one in rows:
+        name = one["system"]
+        if re.match(r"twin|mask-ctc", name):
+            axes.plot(one["evaluations"], one["wer"], "x", color="black")
+            axes.annotate(name, (one["evaluations"], one["wer"]), fontsize=7)
+        elif name == "ctc greedy, jointly trained":
+            axes.axhline(one["wer"], color="grey", linewidth=0.8, label="CTC greedy")
+    axes.set_xscale("log", base=2)
+    axes.set_xlabel("evaluations of the decoder, an utterance")
+    axes.set_ylabel("WER %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    FigureCanvasAgg(figure).print_figure(output, format="png", dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("audio", help="manifest with texts")
@@ -244,6 +271,7 @@ def main() -> None:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+    plot(rows, Path(f"{given.output}.png"))
     result = {"rows": rows, "calibration": calibration(given)}
     Path(f"{given.output}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 

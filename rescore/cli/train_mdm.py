@@ -14,6 +14,7 @@ from rescore.cli.train_options import (
     run_options,
     training_options,
 )
+from rescore.cli.train_results import evaluation_interval, say_result
 from rescore.train.options import MdmOptions
 
 __all__ = ["mdm_command"]
@@ -129,15 +130,14 @@ def mdm_command(
     fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
     if not is_recogniser(start_from):
         fields = {**sizes_of_decoder(start_from), **fields}
-    options = MdmOptions(
-        **fields, start_from=str(start_from), evaluate_every=training["save_every"]
-    )
+    interval = evaluation_interval(training["steps"], training["save_every"])
+    options = MdmOptions(**fields, start_from=str(start_from), evaluate_every=interval)
     transcriber = train_mdm(prepared_speech(corpus), output, options, card)
     plot_curves({output.name: output / "log.csv"}, output / "log.png")
     result = transcriber.card["training"]
-    click.echo(
+    say_result(
         f"{result['valid_nats_per_token']:.3f} nats a token, "
         f"WER {100 * result['valid_wer']:.1f} % (decoder), "
         f"{100 * result['valid_ctc_wer']:.1f} % (CTC) on the validation speech",
-        err=True,
+        f"dlmrescore decode AUDIO --method mdm --model {output} -o lists.jsonl",
     )

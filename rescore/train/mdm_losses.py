@@ -74,7 +74,7 @@ class CausalText:
         where = (~padding[:, 1:]).flatten().nonzero().squeeze(1)
         # A causal network needs no mask of the padding, which follows the text.
         hidden = network.decoder.encode(to_device(tokens[:, :-1], device), memory)
-        hidden = hidden.flatten(0, 1)[to_device(where, device)]
+        hidden = hidden.flatten(0, 1).index_select(0, to_device(where, device))
         clean = to_device(tokens[:, 1:].flatten()[where], device)
         weight = network.decoder.embedding.weight[: rows.predicted]
         return cross_entropy(hidden, weight, clean), len(where)
@@ -154,8 +154,8 @@ class _Canvases:
         where = to_device(is_hidden.flatten().nonzero().squeeze(1), self.device)
         noisy = tokens.masked_fill(to_device(is_hidden, self.device), self.rows.mask)
         hidden = self.decoder.encode(noisy, self.memory, self._mask, embedded)
-        hidden = hidden.flatten(0, 1)[where]
-        targets = self.clean.flatten()[where]
+        hidden = hidden.flatten(0, 1).index_select(0, where)
+        targets = self.clean.flatten().index_select(0, where)
         return (
             cross_entropy(hidden, self.weight, targets, to_device(scale, self.device)),
             hidden,

@@ -251,6 +251,11 @@ def test_the_command_trains_both_kinds_and_a_last_stage(speech, recogniser, tmp_
         ran = runner.invoke(mdm_command, [*start, *sizes, *more, "-o", str(tmp_path / name)])
         assert ran.exit_code == 0, ran.output
         assert load_transcriber(tmp_path / name).is_causal == (name == "ar")
+        assert ran.output.splitlines()[-1] == (
+            f"use it: dlmrescore decode AUDIO --method mdm --model {tmp_path / name} -o lists.jsonl"
+        )
+        log = (tmp_path / name / "log.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in log[1:]] == ["1", "2"]
     last = ["--corpus", str(speech.directory), "--start-from", str(tmp_path / "mdm"), "--float32"]
     last += ["--lowest-mask", "0.7", "--steps", "1", "-o", str(tmp_path / "last")]
     ran = runner.invoke(mdm_command, last)
