@@ -254,7 +254,8 @@ class ConditionedNetwork(nn.Module):
         angles = self._rotation(torch.full((1,), past.shape[4], device=x.device), x)
         extended = []
         for layer, block in enumerate(self.blocks):
-            x, more = block.extend(x, angles, past[layer], memory.states[layer], memory.seen)
+            states, seen = memory.states[layer], memory.seen
+            x, more = block.extend(x, angles, past[layer], states, seen)  # type: ignore[operator]
             extended.append(more)
         return self.final_norm(x[:, 0]), torch.stack(extended)
 
