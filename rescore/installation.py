@@ -9,7 +9,7 @@ from typing import Literal
 
 __all__ = ["Extra", "install_hint"]
 
-Extra = Literal["asr", "hf", "kenlm", "plot", "ray", "whisper"]
+Extra = Literal["asr", "hf", "kenlm", "peft", "plot", "ray", "whisper"]
 
 
 def install_hint(extra: Extra) -> str:

@@ -94,6 +94,7 @@ DECODERS: dict[str, str] = {
     "joint": "rescore.decoding.joint_method:JOINT",
     "joint_mdlm": "rescore.decoding.joint_method:JOINT_MDLM",
     "mdm": "rescore.decoding.mdm_method:MDM",
+    "prior_guided": "rescore.decoding.prior_guided_method:PRIOR_GUIDED",
     "deliberate": "rescore.decoding.deliberate_method:DELIBERATE",
 }
 

@@ -26,7 +26,7 @@ from rescore.interfaces import Condition, Prediction
 from rescore.models.audio_network import Heard
 from rescore.models.conditioned import Memory, stacked
 
-__all__ = ["AudioDenoiser", "HeardUtterance", "Listened", "hear_all"]
+__all__ = ["AudioDenoiser", "HeardUtterance", "Listened", "features_of", "hear_all"]
 
 #: Audio of a batch that the encoder hears together, padding included.
 _BATCH_SECONDS = 120
@@ -143,6 +143,15 @@ class AudioDenoiser:
 
 def _key(condition: Condition | None) -> str:
     return "" if condition is None else condition.key
+
+
+def features_of(condition: Listened, recogniser: Recogniser) -> Tensor:
+    """The features (T, F) of an utterance, as a recogniser's network takes them.
+
+    Raises AudioError for audio that cannot be read or has no frame.
+    """
+    [features] = recogniser.features([_audio(recogniser, condition.utterance)])
+    return torch.from_numpy(features)
 
 
 @torch.no_grad()

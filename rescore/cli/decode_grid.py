@@ -39,7 +39,9 @@ def _parse(
     return grid
 
 
-_SEARCHED = frozenset(DecoderOptions.__dataclass_fields__) - FIXED - {"seen_words"}
+_SEARCHED = (
+    frozenset(DecoderOptions.__dataclass_fields__) - FIXED - {"agree", "revoke_draft", "seen_words"}
+)
 
 grid_option = click.option(
     "--grid",

@@ -17,6 +17,8 @@ from rescore.decoding.deliberation import Opening
 from rescore.decoding.edits import GATE
 from rescore.decoding.joint import Final, Frame, JointScales, Start, UniformSteps, Update
 from rescore.decoding.joint_method import COMMIT, COMMIT_VALUE, HIDE_BELOW
+from rescore.decoding.prior_guided_method import GATE as DRAFT_GATE
+from rescore.decoding.prior_guided_method import MARGIN, TAU
 from rescore.formats.references import REFERENCE_IDS, read_references
 from rescore.pipeline import Shard
 from rescore.pipeline.decoding import MakeDecoderEvaluator, decoder_pool
@@ -31,6 +33,7 @@ HEADINGS = {
     "--ngram": "N-gram model",
     "--model": "Joint decoding and deliberation",
     "--position-decay": "Decoders that listen (mdm)",
+    "--draft": "Prior-guided denoising",
     "--open": "Deliberation",
     "--grid": "Search for settings",
     "--refs": "Output",
@@ -182,7 +185,8 @@ _JOINT = [
     click.option(
         "--gate",
         type=click.FloatRange(0),
-        help=f"Edits touch only what CTC gives less; default: {GATE:g}.",
+        help=f"Edits touch only what CTC gives less; default: {GATE:g}. prior_guided keeps tokens "
+        f"of a draft that it gives at least that; default: {DRAFT_GATE:g}.",
     ),
     click.option(
         "--commit",
@@ -221,6 +225,49 @@ _MDM = [
     ),
 ]
 
+_PRIOR_GUIDED = [
+    click.option(
+        "--draft",
+        type=click.Choice(["ctc", "nbest", "mask"]),
+        help="What the canvas begins with: the greedy CTC transcript, the first hypothesis of "
+        "--lists, or masks; default: ctc.",
+    ),
+    click.option("--lists", type=click.Path(), help="The lists of --draft nbest."),
+    click.option(
+        "--margin",
+        type=click.IntRange(0),
+        help=f"Places beyond the draft and EOS; default: {MARGIN}.",
+    ),
+    click.option(
+        "--tau",
+        type=click.FloatRange(0, 1),
+        help=f"Probability from which a position is decided and leaves the loop; default: {TAU:g}.",
+    ),
+    click.option(
+        "--agree",
+        is_flag=True,
+        help="Decide only what the round before would have put there, too.",
+    ),
+    click.option(
+        "--prune/--no-prune",
+        default=None,
+        help="Whether decided ends drop from the canvas; default: they do.",
+    ),
+    click.option(
+        "--revoke",
+        type=click.FloatRange(0, 1),
+        help="Decided tokens that become less likely than this open again, once each; default: "
+        "none.",
+    ),
+    click.option("--revoke-draft", is_flag=True, help="Those that the draft brought, too."),
+    click.option(
+        "--refresh",
+        type=click.IntRange(0),
+        help="Rounds from one full computation of the canvas to the next; 1: every round, exact; "
+        "default: 0, only the first.",
+    ),
+]
+
 _DELIBERATE = [
     click.option(
         "--open",
@@ -239,7 +286,7 @@ _DELIBERATE = [
 
 #: Add the options of a method; the command gets them as `settings`, `DecoderOptions`.
 decoder_options = collected(
-    DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT, *_MDM, *_DELIBERATE]
+    DecoderOptions, "settings", [*_SEARCH, *_NGRAM, *_JOINT, *_MDM, *_PRIOR_GUIDED, *_DELIBERATE]
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import click
 
 from rescore.cli.train_ctc import ctc_command
+from rescore.cli.train_dllm import dllm_command
 from rescore.cli.train_mdm import mdm_command
 from rescore.cli.train_network import network_command
 from rescore.cli.train_ngram import ngram_command
@@ -51,3 +52,4 @@ for _name, _objective in OBJECTIVES.items():
 command.add_command(ngram_command)
 command.add_command(ctc_command)
 command.add_command(mdm_command)
+command.add_command(dllm_command)

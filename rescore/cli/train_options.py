@@ -17,6 +17,7 @@ __all__ = [
     "card_option",
     "network_options",
     "run_options",
+    "schedule_options",
     "text_options",
     "training_options",
 ]
@@ -213,6 +214,11 @@ def network_options(command: _F) -> _F:
 def training_options(command: _F) -> _F:
     """Add how long and by which optimiser any network is trained, and its sizes."""
     return _decorated(command, *_TRAINING, *_SIZES)
+
+
+def schedule_options(command: _F) -> _F:
+    """Add how long and by which optimiser a network of given sizes is trained."""
+    return _decorated(command, *_TRAINING)
 
 
 def card_option(command: _F) -> _F:

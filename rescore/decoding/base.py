@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from rescore.acoustic.prefix_ngram import NgramUnit
 from rescore.decoding.commit import CommitName, PositionIndex
@@ -86,8 +86,16 @@ class DecoderOptions:
     position_decay, position_index: of the rule `position_biased`.
     guidance: how far the network is led away from what it says without audio.
     canvas: places for text and EOS (None: what CTC expects, and some more).
+    draft: what a canvas begins with: the greedy CTC transcript, the first hypothesis of `lists`, or
+        masks; `margin`: places beyond it.
+    tau: probability from which a position is decided; agree: and its choice is that of the round
+        before.
+    prune: drop decided ends of the canvas; None: yes.
+    revoke: decided tokens that become less likely open again; revoke_draft: those of the draft too.
+    refresh: rounds from one full computation of the canvas to the next; 0: only the first.
     edits: deletions and insertions of a transcript, at most (`rescore.decoding.edits`).
-    gate: only labels and frames that CTC gives less are edited.
+    gate: only labels and frames that CTC gives less are edited; tokens of a draft that it gives at
+        least that are kept.
     """
 
     count: int | None = None
@@ -125,6 +133,15 @@ class DecoderOptions:
     canvas: int | None = None
     edits: int | None = None
     gate: float | None = None
+    draft: Literal["ctc", "nbest", "mask"] | None = None
+    lists: str | None = None
+    margin: int | None = None
+    tau: float | None = None
+    agree: bool = False
+    prune: bool | None = None
+    revoke: float | None = None
+    revoke_draft: bool = False
+    refresh: int | None = None
 
     def absolute(self) -> DecoderOptions:
         """These options with absolute paths, for a process in another working directory."""
@@ -134,6 +151,7 @@ class DecoderOptions:
             bpe=absolute_path(self.bpe),
             model=absolute_path(self.model),
             posteriors=absolute_path(self.posteriors),
+            lists=absolute_path(self.lists),
         )
 
     @property

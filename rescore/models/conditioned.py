@@ -154,7 +154,7 @@ class ConditionedBlock(nn.Module):
     ) -> Tensor:
         """(B, L, D) -> (B, L, D); states (2, B, H, 1 + M, K) and `seen` of a Memory."""
         x = self.block.mix(x, angles, mask)
-        x = x + self._listen(self.cross_norm(x), angles, states, seen)
+        x = x + self.listen(self.cross_norm(x), angles, states, seen)
         out: Tensor = self.block.feed(x)
         return out
 
@@ -165,12 +165,13 @@ class ConditionedBlock(nn.Module):
         q, k, v = self.block.project(self.block.attention_norm(x), angles)
         past = torch.cat((past, torch.stack((k, v))), dim=3)
         x = x + self.block.merge(attend(q, past[0], past[1], None, causal=False))
-        x = x + self._listen(self.cross_norm(x), angles, states, seen)
+        x = x + self.listen(self.cross_norm(x), angles, states, seen)
         return self.block.feed(x), past
 
-    def _listen(
+    def listen(
         self, x: Tensor, angles: tuple[Tensor, Tensor], states: Tensor, seen: Tensor
     ) -> Tensor:
+        """Cross-attention of normed states (B, L, D) to a memory: (B, L, D)."""
         batch, length, width = x.shape
         q = self.query(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
         q = rotate(q, *angles).to(q.dtype)  # (B, H, L, K)

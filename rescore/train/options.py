@@ -13,7 +13,9 @@ __all__ = [
     "NETWORK_SIZES",
     "CorpusOptions",
     "CtcOptions",
+    "DllmOptions",
     "EncoderStart",
+    "Learned",
     "MdmOptions",
     "OptimizerName",
     "RunOptions",
@@ -29,6 +31,9 @@ EncoderStart = Literal["frozen", "warm", "fresh"]
 
 #: How the prediction that is filled in and masked again is made; off: one pass alone.
 SelfCorrection = Literal["off", "argmax", "sample", "gradient"]
+
+#: What learns of a language model behind a speech prompt.
+Learned = Literal["projector", "whole", "low_rank"]
 
 #: The fields of TrainOptions, and of NetworkConfig, that are sizes of the network.
 NETWORK_SIZES = ("width", "layers", "heads", "feed_forward")
@@ -141,6 +146,34 @@ class MdmOptions(RunOptions):
     canvas: int | None = None
     audio_dropout: float = 0.1
     dropout: float = 0.1
+    frequency_masks: int = 2
+    frequency_width: int = 27
+    time_masks: int = 5
+    time_share: float = 0.05
+
+
+@dataclass(frozen=True)
+class DllmOptions(RunOptions):
+    """What decides a run on speech: a language model behind a speech prompt.
+
+    `start_from` is a recogniser, whose encoder and symbols are taken, or a model of such a run, of
+    which all is; the encoder never learns. `language_model` is a text model, with which a run that
+    starts from a recogniser begins; `from_scratch` draws its weights anew. `learn`: the projector
+    alone, the language model too, or low-rank adapters (`rank`) in it. `stride`, `positions` as in
+    PromptConfig. `fully_masked`: share of texts that are hidden whole. `ctc_weight`: the share of
+    the loss of CTC on the prompt. The sizes are those of the language model.
+    """
+
+    language_model: str | None = None
+    from_scratch: bool = False
+    learn: Learned = "whole"
+    rank: int = 16
+    stride: int = 2
+    positions: Literal["emitted", "sequence"] = "emitted"
+    batch_seconds: float = 60.0
+    ctc_weight: float = 0.3
+    fully_masked: float = 0.2
+    margin: int = 8
     frequency_masks: int = 2
     frequency_width: int = 27
     time_masks: int = 5

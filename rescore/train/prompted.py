@@ -1,0 +1,318 @@
+"""Training language models that listen by a speech prompt, masked or AR (arXiv:2601.17902).
+
+The main loop, its optimisers, averaging and resuming are those of the text trainer
+(`rescore.train.run`), the features those of `train ctc`, whose recogniser is the encoder. It is
+frozen. A first run teaches the projector alone, a second one that starts from it the language model
+too, whole or by low-rank adapters, which are merged into its weights when the run ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rescore.acoustic.prompted import (
+    PromptedModel,
+    is_prompted,
+    load_prompted,
+    save_prompted,
+    text_network,
+    word_starts,
+)
+from rescore.acoustic.recogniser import load_recogniser, read_symbols
+from rescore.acoustic.symbols import Symbols
+from rescore.decoding.prompted_search import search_texts
+from rescore.errors import ModelError
+from rescore.models.checkpoint import Checkpoint, load
+from rescore.models.network import Network
+from rescore.models.prompted import HeardPrompt, PromptConfig, PromptedNetwork
+from rescore.text import normalizer
+from rescore.train.ctc import SpecAugment, check_run_directory
+from rescore.train.learner import Batch, Learner
+from rescore.train.low_rank import add_adapters, merge_adapters
+from rescore.train.options import DllmOptions, SpeechOptions
+from rescore.train.prompted_losses import PromptedLoss
+from rescore.train.run import Run
+from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
+from rescore.train.speed import step_flops
+from rescore.train.start import find_start
+from rescore.train.state import writing_to
+from rescore.types import ErrorCounts
+from rescore.wer.counts import count_errors
+
+__all__ = ["TokenBatches", "dllm_learner", "start_model", "train_dllm"]
+
+#: Validation while training reads the first batches of this size; the last one reads all.
+_FEW_BATCHES, _BATCH_FRAMES = 4, 24_000
+
+#: Places of a canvas beyond what CTC expects, when training validates.
+_MARGIN = 4
+
+
+def train_dllm(
+    speech: SpeechOptions, directory: Path, options: DllmOptions, card: dict[str, Any]
+) -> PromptedModel:
+    """Train on prepared speech and write the model into `directory`.
+
+    A run that was stopped is resumed from `directory/state.pt`. Raises TrainError as `train` does.
+    """
+    check_run_directory(directory)
+    symbols = read_symbols(speech.directory)
+    training, held_out = open_parts(speech, len(symbols), options.batch_seconds)
+    model = start_model(options, symbols, training.corpus)
+    validator = _Validator(held_out, model)
+    examples = TokenBatches(training, model)
+    run = Run(options, dllm_learner(options, model), examples, directory)
+    run.resume()
+    run.main_loop(validator)
+    run.learner.keep_average()
+    validation = validator.whole(run.learner)
+    model.network = run.learner.network.to("cpu").eval()  # type: ignore[assignment]
+    if options.learn == "low_rank":
+        merge_adapters(model.network.language_model)  # type: ignore[arg-type]
+    model.card = {
+        **card,
+        "parameters": sum(weight.numel() for weight in model.network.parameters()),
+        "training": {
+            **asdict(options),
+            "speeds": list(speech.speeds),
+            "tokens": run.progress.tokens,
+            **validation.summary(),
+        },
+    }
+    with writing_to(directory):
+        save_prompted(model, directory, torch.float16)
+    return model
+
+
+def dllm_learner(options: DllmOptions, model: PromptedModel) -> Learner:
+    """The learner that the options ask for. Raises ModelError where peft is missing."""
+    network = model.network.train()
+    network.encoder.requires_grad_(False)
+    language_model: nn.Module = network.language_model  # type: ignore[assignment]
+    language_model.requires_grad_(options.learn == "whole")
+    if options.learn == "low_rank":
+        torch.manual_seed(options.seed)
+        add_adapters(language_model, options.rank)
+    masks = SpecAugment(
+        options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
+    )
+    loss = PromptedLoss(options.ctc_weight, options.fully_masked, options.margin, masks)
+    return Learner(options, network, loss, PromptedLoss(), _flops)
+
+
+def start_model(options: DllmOptions, symbols: Symbols, corpus: SpeechCorpus) -> PromptedModel:
+    """The model that a run begins with. Raises ModelError for an unusable start."""
+    if options.start_from is None:
+        raise ModelError("--start-from is missing; give the recogniser whose encoder is taken")
+    torch.manual_seed(options.seed)
+    directory = Path(options.start_from)
+    if is_prompted(directory):
+        if options.language_model is not None or options.from_scratch:
+            raise ModelError(
+                f"{directory}: has its language model; leave --language-model and --from-scratch "
+                "out, or start from a recogniser"
+            )
+        model = load_prompted(directory)
+    else:
+        model = _new_model(options, directory, corpus)
+    if model.symbols.digest != symbols.digest:
+        raise ModelError(
+            f"{directory}: its symbols are not those of the corpus; give the corpus folder that it "
+            "was trained on"
+        )
+    return model
+
+
+def _new_model(options: DllmOptions, directory: Path, corpus: SpeechCorpus) -> PromptedModel:
+    """A fresh projector between a recogniser and a text model."""
+    recogniser = load_recogniser(directory)
+    if recogniser.frozen is not None:
+        raise ModelError(
+            f"{directory}: stands on an encoder of Hugging Face, which takes no prompt yet; start "
+            "from a recogniser that `train ctc` made of features"
+        )
+    checkpoint = load(find_start(options.language_model or "mdlm"))
+    if checkpoint.prediction not in ("masked", "causal"):
+        raise ModelError(
+            f"--language-model {options.language_model}: its objective is "
+            f"{checkpoint.objective!r}, expected mdlm or ar"
+        )
+    if options.from_scratch:
+        checkpoint.network = Network(checkpoint.network.config)
+    starts, first = word_starts(recogniser.symbols)
+    encoder = recogniser.network
+    network = PromptedNetwork(
+        encoder,
+        PromptConfig(
+            encoder.config.width,
+            checkpoint.network.config.width,
+            options.stride,
+            positions=options.positions,
+            tokens_per_start=_tokens_per_start(corpus, recogniser.symbols, checkpoint),
+        ),
+        text_network(checkpoint.network, checkpoint.tokenizer),
+        starts,
+        first,
+    )
+    return PromptedModel(
+        network,
+        recogniser.symbols,
+        checkpoint.tokenizer,
+        recogniser.sampling_rate,
+        recogniser.normalizer,
+        checkpoint.normalizer,
+    )
+
+
+def _tokens_per_start(corpus: SpeechCorpus, symbols: Symbols, checkpoint: Checkpoint) -> float:
+    """Tokens of the training texts over the symbols that begin their words."""
+    normalize = normalizer(checkpoint.normalizer)
+    tokens = checkpoint.tokenizer.encode([normalize(text) for text in _texts(corpus, symbols)])
+    starts, first = word_starts(symbols)
+    begun = int(np.isin(corpus.targets, starts).sum()) + first * len(corpus)
+    return sum(map(len, tokens)) / max(1, begun)
+
+
+def _texts(corpus: SpeechCorpus, symbols: Symbols) -> list[str]:
+    rows = np.split(corpus.targets, corpus.target_offsets[1:-1])
+    return [symbols.decode(row.tolist()) for row in rows]
+
+
+def _flops(network: nn.Module, batch: int, frames: int, read_out: int) -> float:
+    """FLOPs of a step: a third of the encoder's, which has no gradient, and the language model's.
+
+    Its text counts as if half of it were read out, the mean share of masked positions.
+    """
+    encoder: Any = network.encoder
+    config: Any = network.config
+    model: Any = network.language_model
+    positions = read_out if model.is_causal else 2 * read_out
+    length = frames // config.stride + positions // batch
+    heard = step_flops(encoder, batch, frames, 0) / 3
+    return heard + step_flops(model.network, batch, length, read_out)
+
+
+class TokenBatches:
+    """`Examples` of speech whose texts are tokens of the language model."""
+
+    def __init__(self, speech: SpeechBatches, model: PromptedModel) -> None:
+        self._speech = speech
+        normalize = normalizer(model.text_normalizer)
+        texts = [normalize(text) for text in _texts(speech.corpus, model.symbols)]
+        self.texts = texts
+        self._tokens = [np.array(tokens) for tokens in model.tokenizer.encode(texts)]
+
+    def epoch(self, seed: int) -> list[np.ndarray]:
+        """See Examples."""
+        return self._speech.epoch(seed)
+
+    def plain(self) -> list[np.ndarray]:
+        """All utterances in their first version."""
+        return self._speech.plain()
+
+    def utterances(self, rows: np.ndarray) -> np.ndarray:
+        """The numbers of the utterances of these rows."""
+        return rows // self._speech.corpus.versions
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Features (B, T, F), frames (B,), tokens (B, S) and their numbers (B,); see Examples."""
+        batch = self._speech.batch(rows)
+        tokens = [self._tokens[number] for number in self.utterances(rows)]
+        sizes = np.array([len(row) for row in tokens])
+        targets = np.zeros((len(rows), max(1, sizes.max())), np.int64)
+        for target, row in zip(targets, tokens, strict=True):
+            target[: len(row)] = row
+        features, frames, _, _ = batch.inputs
+        inputs = (features, frames, torch.from_numpy(targets), torch.from_numpy(sizes))
+        return Batch(inputs, int(sizes.sum()) + len(rows), batch.shape)
+
+
+# ----------------------------------------------------------------------------------- validation
+
+
+@dataclass(frozen=True)
+class _Validation:
+    """Sums over validation speech: `nats` of the texts, their `tokens` with EOS, word errors.
+
+    `nats` are a bound for a masked model; `errors` those of one evaluation of masks, or of the
+    greedy path of a causal one.
+    """
+
+    nats: float
+    tokens: int
+    errors: ErrorCounts
+
+    def summary(self) -> dict[str, float]:
+        """What the card keeps."""
+        return {"valid_nats_per_token": self.nats / self.tokens, "valid_wer": self.errors.wer}
+
+    def figures(self) -> dict[str, str]:
+        """Its columns of the log."""
+        return {name: f"{value:.4f}" for name, value in self.summary().items()}
+
+
+class _Validator:
+    """Evaluates a learner on the same utterances every time, with the same masks."""
+
+    def __init__(self, corpus: SpeechCorpus, model: PromptedModel) -> None:
+        self._speech = TokenBatches(SpeechBatches(corpus, _BATCH_FRAMES), model)
+        self._model, self._batches = model, self._speech.plain()
+
+    def quick(self, learner: Learner) -> _Validation:
+        """Loss and word errors on the first few batches."""
+        return self._evaluate(learner, _FEW_BATCHES)
+
+    def whole(self, learner: Learner) -> _Validation:
+        """Loss and word errors on all utterances."""
+        return self._evaluate(learner, len(self._batches))
+
+    @torch.no_grad()
+    def _evaluate(self, learner: Learner, count: int) -> _Validation:
+        network: PromptedNetwork = learner.network.eval()  # type: ignore[assignment]
+        nats, tokens, errors = 0.0, 0, ErrorCounts()
+        for number, rows in enumerate(self._batches[:count]):
+            batch = self._speech.batch(rows)
+            generator = torch.Generator().manual_seed(number)
+            nats += float(learner.evaluate(learner.bound, batch, generator)[0])
+            tokens += batch.scored
+            features, frames = batch.inputs[:2]
+            heard = network.hear(features.to(network.encoder.head.weight.device), frames)
+            spell = self._greedy if self._model.is_causal else self._one_pass
+            for row, text in zip(self._speech.utterances(rows), spell(heard), strict=True):
+                errors += count_errors(self._speech.texts[row], text)
+        network.train()
+        return _Validation(nats, tokens, errors)
+
+    def _one_pass(self, heard: HeardPrompt) -> list[str]:
+        """The likeliest tokens of a canvas of masks, all at once."""
+        network, rows = self._model.network, self._model.network.rows
+        sizes = heard.tokens.round().long().cpu() + 1 + _MARGIN
+        places = torch.arange(1 + int(sizes.max()))[None]
+        padding = places > sizes[:, None]
+        tokens = torch.full(padding.shape, rows.mask).masked_fill(padding, rows.padding)
+        tokens[:, 0] = rows.bos
+        device = heard.prompt.device
+        hidden = network.encode(tokens.to(device), heard, padding.to(device))
+        logits = network.language_model.readout(hidden[:, 1:])
+        never = self._model.impossible(logits.shape[-1]).to(device)
+        best = logits.masked_fill(never, -torch.inf).argmax(-1).cpu()
+        best = best.masked_fill(padding[:, 1:], rows.eos)
+        return [self._model.decode(row) for row in best.tolist()]
+
+    def _greedy(self, heard: HeardPrompt) -> list[str]:
+        """The greedy path of a causal model, one utterance after the other."""
+        network = self._model.network
+        never = self._model.impossible(len(network.language_model.output_weight))
+        texts = []
+        for row, expected in enumerate(heard.tokens.tolist()):
+            one = HeardPrompt(*(part[row : row + 1] for part in heard))
+            longest = 2 * round(expected) + _MARGIN
+            best = search_texts(network, one, 1, longest, never).texts[0]
+            texts.append(self._model.decode(best[1]))
+        return texts
