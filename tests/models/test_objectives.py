@@ -43,7 +43,7 @@ def test_an_unknown_objective_names_the_known_ones():
 
 
 def test_train_has_a_command_for_every_objective_that_text_alone_trains():
-    assert list(command.commands) == [*OBJECTIVES, "ngram", "ctc", "mdm"]
+    assert list(command.commands) == [*OBJECTIVES, "ngram", "ctc", "mdm", "dllm"]
     parameters = {name: {p.name for p in command.commands[name].params} for name in OBJECTIVES}
     assert [name for name in OBJECTIVES if "prediction" in parameters[name]] == ["usdm"]
     assert [name for name in OBJECTIVES if "time_input" in parameters[name]] == ["mdlm", "usdm"]
