@@ -66,6 +66,10 @@ _NETWORK = (
     f"{_TRAINED} --vocab-size 64 --steps 6 --batch-tokens 128 --warmup 2 --width 16 --layers 1 "
     "--heads 2 --feed-forward 24 --save-every 2 --float32"
 )
+_DLLM = (
+    "--corpus in/corpus --start-from in/ctc --language-model in/mdlm --stride 1 --batch-seconds 3"
+    " --float32"
+)
 _TINY = (
     "--batch-seconds 2 --warmup 2 --width 16 --layers 1 --heads 2 --feed-forward 24 --save-every 2 "
     "--float32"
@@ -143,6 +147,10 @@ CASES = {
         f"train mdm --corpus in/corpus --start-from in/ctc -o run --steps 4 {_TINY}",
         "run",
         is_folder=True,
+    ),
+    "train dllm": _case(f"train dllm {_DLLM} -o run --steps 4", "run", is_folder=True),
+    "decode prior_guided": _case(
+        "decode in/speech.tsv --method prior_guided --model in/dllm -o out.jsonl", "out.jsonl"
     ),
     "decode mdm": _case(
         "decode in/speech.tsv --method mdm --model in/mdm --candidates 2 -o out.jsonl", "out.jsonl"
@@ -226,11 +234,13 @@ def make_audio(folder: Path) -> None:
     (folder / "speech.tsv").write_text("".join(rows))
     posteriors, speech = folder / "posteriors.safetensors", folder / "speech.tsv"
     corpus, ctc, once = folder / "corpus", folder / "ctc", f"{_TINY} --steps 1"
+    prompted = _DLLM.replace("in/", f"{folder}/")
     for line in (
         f"posteriors {folder}/wav.scp --model {folder}/wav2vec2 -o {posteriors}",
         f"decode {posteriors} -n 4 -o {folder}/decoded.jsonl",
         f"train ctc --audio {speech} --valid {speech} --speeds 1 --corpus {corpus} {once} -o {ctc}",
         f"train mdm --corpus {corpus} --start-from {ctc} {once} -o {folder}/mdm",
+        f"train dllm {prompted} --steps 1 -o {folder}/dllm",
         f"decode {folder}/speech.tsv --method mdm --model {folder}/mdm -o {folder}/heard.jsonl",
     ):
         cli.main(line.split(), standalone_mode=False)

@@ -269,6 +269,15 @@ VALUES = {
     "canvas": 20,
     "edits": 2,
     "gate": 0.5,
+    "draft": "mask",
+    "lists": "lists.jsonl",
+    "margin": 2,
+    "tau": 0.5,
+    "agree": True,
+    "prune": False,
+    "revoke": 0.1,
+    "revoke_draft": True,
+    "refresh": 1,
 }
 
 
