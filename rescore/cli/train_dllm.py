@@ -14,6 +14,7 @@ from rescore.cli.train_options import (
     run_options,
     schedule_options,
 )
+from rescore.cli.train_results import evaluation_interval, say_result
 from rescore.train.options import DllmOptions
 
 __all__ = ["dllm_command"]
@@ -122,14 +123,13 @@ def dllm_command(
 
     fields = {name: value for name, value in training.items() if value is not None}
     fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
-    options = DllmOptions(
-        **fields, start_from=str(start_from), evaluate_every=training["save_every"]
-    )
+    interval = evaluation_interval(training["steps"], training["save_every"])
+    options = DllmOptions(**fields, start_from=str(start_from), evaluate_every=interval)
     model = train_dllm(prepared_speech(corpus), output, options, card)
     plot_curves({output.name: output / "log.csv"}, output / "log.png")
     result = model.card["training"]
-    click.echo(
+    say_result(
         f"{result['valid_nats_per_token']:.3f} nats a token, "
         f"WER {100 * result['valid_wer']:.1f} % on the validation speech",
-        err=True,
+        f"dlmrescore decode AUDIO --method prior_guided --model {output} -o lists.jsonl",
     )

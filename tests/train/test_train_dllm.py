@@ -153,6 +153,8 @@ def test_the_commands_train_both_stages(speech, folder, tmp_path):
         command = [*common, *start, "--learn", learn, "-o", str(tmp_path / name)]
         ran = runner.invoke(dllm_command, command)
         assert ran.exit_code == 0, ran.output
+        use = f"decode AUDIO --method prior_guided --model {tmp_path / name} -o lists.jsonl"
+        assert ran.output.endswith(f"use it: dlmrescore {use}\n")
     one, two = (load_prompted(tmp_path / name) for name in ("one", "two"))
     weights = [model.network.language_model.network.blocks[0].qkv.weight for model in (one, two)]
     assert not torch.equal(*weights)
