@@ -287,12 +287,12 @@ def points(
     rows: Sequence[dict[str, Any]], name: str, column: str
 ) -> tuple[list[float], list[float]]:
     """Evaluations and error rates of a curve, by evaluations."""
-    pairs = [
+    pairs = sorted(
         (float(row["evaluations"]), float(row[column]))
         for row in rows
         if re.fullmatch(rf"{re.escape(name)}\d*", row["estimator"]) and row.get(column)
-    ]
-    return [x for x, _ in sorted(pairs)], [y for _, y in sorted(pairs)]
+    )
+    return [x for x, _ in pairs], [y for _, y in pairs]
 
 
 def arguments() -> argparse.Namespace:

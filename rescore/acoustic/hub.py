@@ -35,7 +35,7 @@ def load_hub_encoder(
         return HubEncoder(*parts, model=model, device=device, dtype=dtype)
 
 
-class HubEncoder:
+class HubEncoder(HubNetwork):
     """An `Encoder` on a loaded CTC model of transformers.
 
     Raises ModelError if the parts do not fit together.
@@ -56,32 +56,10 @@ class HubEncoder:
         self.symbols = hub_symbols(
             tokenizer, network.config.vocab_size, network.config.pad_token_id, model
         )
-        self.network = HubNetwork(
-            network, extractor, "logits", model=model, device=device, dtype=dtype
-        )
+        super().__init__(network, extractor, "logits", model=model, device=device, dtype=dtype)
         dtype_name = str(dtype).removeprefix("torch.")
         self.signature = f"hub-ctc {digest} dtype={dtype_name} v1"
 
-    @property
-    def sampling_rate(self) -> int:
-        """See Encoder."""
-        return self.network.sampling_rate
-
-    @property
-    def frame_samples(self) -> int:
-        """See Encoder."""
-        return self.network.frame_samples
-
-    @property
-    def min_samples(self) -> int:
-        """See Encoder."""
-        return self.network.min_samples
-
-    @property
-    def device(self) -> str:
-        """See Encoder."""
-        return self.network.device
-
     def log_probs(self, audios: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See Encoder."""
-        return [rows.log_softmax(-1).numpy() for rows in self.network.rows(audios)]
+        return [rows.log_softmax(-1).numpy() for rows in self.rows(audios)]

@@ -36,6 +36,7 @@ from rescore.acoustic.recogniser import (
     write_symbols,
 )
 from rescore.acoustic.symbols import WORD_START, Symbols
+from rescore.acoustic.transcription import until_end
 from rescore.errors import ModelError
 from rescore.formats.files import make_folder, replace_file
 from rescore.models.checkpoint import build_network, serialized_weights
@@ -108,9 +109,8 @@ class PromptedModel:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens before the first EOS."""
-        eos = self.network.rows.eos
-        until = list(tokens).index(eos) if eos in tokens else len(tokens)
-        return " ".join(self.tokenizer.decode(list(tokens)[:until]).split())
+        text = self.tokenizer.decode(until_end(list(tokens), self.network.rows))
+        return " ".join(text.split())
 
 
 def word_starts(symbols: Symbols) -> tuple[list[int], int]:

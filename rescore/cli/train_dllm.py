@@ -10,7 +10,7 @@ import click
 from rescore.cli.options import Sections
 from rescore.cli.train_options import (
     batch_seconds_option,
-    card_option,
+    listening_options,
     run_options,
     schedule_options,
 )
@@ -19,7 +19,6 @@ from rescore.train.options import DllmOptions
 
 __all__ = ["dllm_command"]
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _HEADINGS = {
     "--corpus": "Speech and output",
     "--start-from": "Start",
@@ -30,23 +29,7 @@ _HEADINGS = {
 
 
 @click.command("dllm", cls=Sections, headings=_HEADINGS)
-@click.option(
-    "--corpus",
-    required=True,
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Speech that `train ctc` prepared: its --corpus folder.",
-)
-@click.option(
-    "-o", "--output", required=True, type=_FOLDER, help="Directory that becomes the model."
-)
-@card_option
-@click.option(
-    "--start-from",
-    required=True,
-    metavar="MODEL",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="A recogniser of `train ctc`, whose encoder is taken; or a model of `train dllm`.",
-)
+@listening_options("dllm")
 @click.option(
     "--language-model",
     metavar="MODEL",

@@ -15,6 +15,7 @@ from rescore.cli.options import SEED_RANGE
 __all__ = [
     "batch_seconds_option",
     "card_option",
+    "listening_options",
     "network_options",
     "run_options",
     "schedule_options",
@@ -46,6 +47,10 @@ _CARD = click.option(
     help="JSON object kept in config.json: text, licence, remarks.",
 )
 
+_OUTPUT = click.option(
+    "-o", "--output", required=True, type=_FOLDER, help="Directory that becomes the model."
+)
+
 _TEXT = [
     click.option(
         "--text",
@@ -55,9 +60,7 @@ _TEXT = [
         help="Training text, one sentence a line; may be repeated.",
     ),
     click.option("--valid", multiple=True, required=True, type=_FILE, help="Validation text."),
-    click.option(
-        "-o", "--output", required=True, type=_FOLDER, help="Directory that becomes the model."
-    ),
+    _OUTPUT,
     click.option(
         "--join",
         type=click.FloatRange(0, 1),
@@ -224,6 +227,30 @@ def schedule_options(command: _F) -> _F:
 def card_option(command: _F) -> _F:
     """Add what is kept in config.json beside the figures of the run."""
     return _decorated(command, _CARD)
+
+
+def listening_options(name: str) -> Callable[[_F], _F]:
+    """Add corpus, output, card and start of `train NAME`, which needs a recogniser."""
+    folder = click.Path(path_type=Path, exists=True, file_okay=False)
+    options = (
+        click.option(
+            "--corpus",
+            required=True,
+            type=folder,
+            help="Speech that `train ctc` prepared: its --corpus folder.",
+        ),
+        _OUTPUT,
+        _CARD,
+        click.option(
+            "--start-from",
+            required=True,
+            metavar="MODEL",
+            type=folder,
+            help="A recogniser of `train ctc`, whose encoder is taken; or a model of "
+            f"`train {name}`.",
+        ),
+    )
+    return lambda command: _decorated(command, *options)
 
 
 def batch_seconds_option(command: _F) -> _F:

@@ -20,13 +20,11 @@ from rescore.acoustic.ctc import collapse
 from rescore.acoustic.recogniser import (
     Recogniser,
     load_recogniser,
-    read_frozen,
     read_symbols,
     save_recogniser,
 )
 from rescore.acoustic.symbols import Symbols
-from rescore.errors import ModelError, TrainError
-from rescore.formats.files import make_folder
+from rescore.errors import ModelError
 from rescore.models.speech_network import (
     SUBSAMPLING,
     SpeechConfig,
@@ -37,6 +35,7 @@ from rescore.train.learner import Learner
 from rescore.train.options import NETWORK_SIZES, CtcOptions, SpeechOptions
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
+from rescore.train.speech_run import card_of_run, check_features, check_run_directory
 from rescore.train.state import writing_to
 from rescore.train.transfer import to_device
 from rescore.types import ErrorCounts
@@ -47,11 +46,10 @@ __all__ = [
     "SpecAugment",
     "SpeechValidation",
     "SpeechValidator",
-    "check_features",
-    "check_run_directory",
     "copy_recogniser",
     "ctc_learner",
     "greedy_texts",
+    "network_input",
     "reference_texts",
     "sizes_of_recogniser",
     "train_ctc",
@@ -84,16 +82,6 @@ def train_ctc(
     return recogniser
 
 
-def check_run_directory(directory: Path) -> None:
-    """Make the run directory. Raises TrainError if it holds a model without its run."""
-    make_folder(directory)
-    if (directory / "config.json").exists() and not (directory / "state.pt").exists():
-        raise TrainError(
-            f"{directory}: holds a model but no run to continue; give another --output, "
-            "or start from it with --start-from"
-        )
-
-
 def _recogniser(
     run: Run,
     options: CtcOptions,
@@ -103,35 +91,15 @@ def _recogniser(
 ) -> Recogniser:
     """The current weights, on the CPU, with a card that says how they were trained."""
     network = run.learner.network.to("cpu").eval()
-    training = {
-        **asdict(options),
-        "speeds": list(speech.speeds),
-        "tokens": run.progress.tokens,
-        "valid_nats_per_token": validation.nats_per_token,
-        "valid_wer": validation.wer,
-    }
-    parameters = sum(weight.numel() for weight in network.parameters())
+    figures = {"valid_nats_per_token": validation.nats_per_token, "valid_wer": validation.wer}
     return Recogniser(
         network,  # type: ignore[arg-type]
         read_symbols(speech.directory),
         speech.sampling_rate,
         speech.normalizer,
-        {**card, "parameters": parameters, "training": training},
+        card_of_run(card, run, options, speech, figures),
         speech.frozen,
     )
-
-
-def check_features(start_from: str | None, speech: SpeechOptions) -> None:
-    """Raise ModelError if the model that a run starts from hears other features than the corpus."""
-    if start_from is None:
-        return
-    frozen, expected = read_frozen(Path(start_from)), speech.frozen
-    if (frozen and frozen.digest) != (expected and expected.digest):
-        named = [one.model if one else "log-Mel bins" for one in (frozen, expected)]
-        raise ModelError(
-            f"{start_from}: it was trained on {named[0]}, the corpus {speech.directory} has "
-            f"{named[1]}; give the corpus folder that it was trained on"
-        )
 
 
 def ctc_learner(
@@ -219,6 +187,18 @@ class SpecAugment:
         return features.masked_fill(to_device(is_hidden, features.device), 0.0)
 
 
+def network_input(
+    features: Tensor,
+    frames: Tensor,
+    masks: SpecAugment | None,
+    device: torch.device,
+    generator: torch.Generator,
+) -> Tensor:
+    """Normalised features (B, T, F) on a device; `masks` hides parts of them."""
+    x = normalised(to_device(features, device), frames)
+    return x if masks is None else masks.hide(x, frames, generator)
+
+
 def _spans(
     sizes: Tensor,
     widest: Tensor,
@@ -262,9 +242,7 @@ class CtcLoss:
         """Nats, and output frames; features (B, T, F), frames (B,), targets (B, S), sizes (B,)."""
         device = network.head.weight.device
         torch.manual_seed(generator.initial_seed())  # of dropout: a resumed run draws the same
-        x = normalised(to_device(features, device), frames)
-        if self.masks is not None:
-            x = self.masks.hide(x, frames, generator)
+        x = network_input(features, frames, self.masks, device, generator)
         log_probs, lengths = network.encode(x, frames)
         nats = functional.ctc_loss(
             log_probs.transpose(0, 1),

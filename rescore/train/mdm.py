@@ -7,7 +7,7 @@ starts with.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,13 @@ from rescore.models.audio_network import SPECIAL_ROWS, AudioNetwork
 from rescore.models.checkpoint import load
 from rescore.models.conditioned import ConditionedConfig, ConditionedNetwork
 from rescore.models.speech_network import SpeechNetwork
-from rescore.train.ctc import (
-    SpecAugment,
-    check_features,
-    check_run_directory,
-    greedy_texts,
-    reference_texts,
-)
+from rescore.train.ctc import SpecAugment, greedy_texts, reference_texts
 from rescore.train.learner import Learner
 from rescore.train.mdm_losses import CausalText, ListeningLoss, MaskedText
 from rescore.train.options import NETWORK_SIZES, MdmOptions, SpeechOptions
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
+from rescore.train.speech_run import card_of_run, check_features, check_run_directory, check_symbols
 from rescore.train.speed import step_flops
 from rescore.train.start import find_start
 from rescore.train.state import writing_to
@@ -71,19 +66,12 @@ def train_mdm(
     run.learner.keep_average()
     validation = validator.whole(run.learner)
     network = run.learner.network.to("cpu").eval()
-    training_card = {
-        **asdict(options),
-        "speeds": list(speech.speeds),
-        "tokens": run.progress.tokens,
-        **validation.summary(),
-    }
-    parameters = sum(weight.numel() for weight in network.parameters())
     transcriber = Transcriber(
         network,  # type: ignore[arg-type]
         symbols,
         speech.sampling_rate,
         speech.normalizer,
-        {**card, "parameters": parameters, "training": training_card},
+        card_of_run(card, run, options, speech, validation.summary()),
         speech.frozen,
     )
     with writing_to(directory):
@@ -125,11 +113,7 @@ def _network(options: MdmOptions, symbols: Symbols) -> AudioNetwork:
         raise ModelError("--start-from is missing; give the recogniser whose encoder is taken")
     from_recogniser = is_recogniser(directory)
     start = load_recogniser(directory) if from_recogniser else load_transcriber(directory)
-    if start.symbols.digest != symbols.digest:
-        raise ModelError(
-            f"{directory}: its symbols are not those of the corpus; give the corpus folder that it "
-            "was trained on"
-        )
+    check_symbols(directory, start.symbols, symbols)
     encoder = start.network if isinstance(start.network, SpeechNetwork) else start.network.encoder
     if options.encoder == "fresh":
         encoder = SpeechNetwork(encoder.config)

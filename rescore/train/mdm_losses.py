@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from rescore.models.audio_network import AudioNetwork, Heard, SpecialRows
 from rescore.models.conditioned import ConditionedNetwork, Memory
-from rescore.models.speech_network import normalised
-from rescore.train.ctc import SpecAugment
+from rescore.train.ctc import SpecAugment, network_input
 from rescore.train.masking import draw_masks, scored_positions
 from rescore.train.options import SelfCorrection
 from rescore.train.readout import cross_entropy
@@ -215,9 +214,7 @@ class ListeningLoss:
         """Nats, and positions read out; features (B, T, F), frames (B,), targets (B, S)."""
         device = network.decoder.embedding.weight.device
         torch.manual_seed(generator.initial_seed())  # of dropout: a resumed run draws the same
-        x = normalised(to_device(features, device), frames)
-        if self.masks is not None:
-            x = self.masks.hide(x, frames, generator)
+        x = network_input(features, frames, self.masks, device, generator)
         heard = self._hear(network, x, frames)
         memory = heard.memory
         if self.audio_dropout:

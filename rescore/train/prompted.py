@@ -8,7 +8,7 @@ too, whole or by low-rank adapters, which are merged into its weights when the r
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,21 @@ from rescore.acoustic.prompted import (
 )
 from rescore.acoustic.recogniser import load_recogniser, read_symbols
 from rescore.acoustic.symbols import Symbols
+from rescore.acoustic.transcription import masked_canvas
 from rescore.decoding.prompted_search import search_texts
 from rescore.errors import ModelError
 from rescore.models.checkpoint import Checkpoint, load
 from rescore.models.network import Network
 from rescore.models.prompted import HeardPrompt, PromptConfig, PromptedNetwork
 from rescore.text import normalizer
-from rescore.train.ctc import SpecAugment, check_run_directory
+from rescore.train.ctc import SpecAugment
 from rescore.train.learner import Batch, Learner
 from rescore.train.low_rank import add_adapters, merge_adapters
 from rescore.train.options import DllmOptions, SpeechOptions
 from rescore.train.prompted_losses import PromptedLoss
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
+from rescore.train.speech_run import card_of_run, check_run_directory, check_symbols
 from rescore.train.speed import step_flops
 from rescore.train.start import find_start
 from rescore.train.state import writing_to
@@ -75,16 +77,7 @@ def train_dllm(
     model.network = run.learner.network.to("cpu").eval()  # type: ignore[assignment]
     if options.learn == "low_rank":
         merge_adapters(model.network.language_model)  # type: ignore[arg-type]
-    model.card = {
-        **card,
-        "parameters": sum(weight.numel() for weight in model.network.parameters()),
-        "training": {
-            **asdict(options),
-            "speeds": list(speech.speeds),
-            "tokens": run.progress.tokens,
-            **validation.summary(),
-        },
-    }
+    model.card = card_of_run(card, run, options, speech, validation.summary())
     with writing_to(directory):
         save_prompted(model, directory, torch.float16)
     return model
@@ -121,11 +114,7 @@ def start_model(options: DllmOptions, symbols: Symbols, corpus: SpeechCorpus) ->
         model = load_prompted(directory)
     else:
         model = _new_model(options, directory, corpus)
-    if model.symbols.digest != symbols.digest:
-        raise ModelError(
-            f"{directory}: its symbols are not those of the corpus; give the corpus folder that it "
-            "was trained on"
-        )
+    check_symbols(directory, model.symbols, symbols)
     return model
 
 
@@ -293,10 +282,7 @@ class _Validator:
         """The likeliest tokens of a canvas of masks, all at once."""
         network, rows = self._model.network, self._model.network.rows
         sizes = heard.tokens.round().long().cpu() + 1 + _MARGIN
-        places = torch.arange(1 + int(sizes.max()))[None]
-        padding = places > sizes[:, None]
-        tokens = torch.full(padding.shape, rows.mask).masked_fill(padding, rows.padding)
-        tokens[:, 0] = rows.bos
+        tokens, padding = masked_canvas(sizes, rows)
         device = heard.prompt.device
         hidden = network.encode(tokens.to(device), heard, padding.to(device))
         logits = network.language_model.readout(hidden[:, 1:])

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rescore.models.prompted import HeardPrompt, PromptedNetwork
-from rescore.models.speech_network import normalised
-from rescore.train.ctc import SpecAugment
+from rescore.train.ctc import SpecAugment, network_input
 from rescore.train.masking import Masks, draw_masks, scored_positions
 from rescore.train.mdm_losses import canvases
 from rescore.train.readout import cross_entropy
@@ -52,9 +51,7 @@ class PromptedLoss:
     ) -> tuple[Tensor, int]:
         """Nats, and positions read out; features (B, T, F), frames (B,), targets (B, S)."""
         device = network.encoder.head.weight.device
-        x = normalised(to_device(features, device), frames)
-        if self.masks is not None:
-            x = self.masks.hide(x, frames, generator)
+        x = network_input(features, frames, self.masks, device, generator)
         network.encoder.eval()
         with torch.no_grad():
             hidden, lengths = network.encoder.hidden(x, frames)

@@ -69,7 +69,7 @@ def test_the_company_in_a_batch_changes_nothing(name, encoders):
 
 
 def test_only_group_normalisation_keeps_audio_out_of_batches(encoders):
-    assert {name for name, encoder in encoders.items() if not encoder.network.is_batched} == {
+    assert {name for name, encoder in encoders.items() if not encoder.is_batched} == {
         "wav2vec2-base",
         "wavlm-base",
     }
@@ -77,7 +77,7 @@ def test_only_group_normalisation_keeps_audio_out_of_batches(encoders):
 
 def test_padding_would_change_what_a_group_normalised_network_says(encoders):
     """Why those are evaluated one by one."""
-    padded = encoders["wav2vec2-base"].network._batch([noise(16000), noise(5000, 2)])[1]
+    padded = encoders["wav2vec2-base"]._batch([noise(16000), noise(5000, 2)])[1]
     padded = padded.log_softmax(-1).numpy()
     [alone] = encoders["wav2vec2-base"].log_probs([noise(5000, 2)])
     assert np.abs(padded - alone).max() > 100 * ROUNDING

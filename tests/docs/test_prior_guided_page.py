@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from page_commands import console_commands
 from small_speech import TEXTS, manifest
 
 from rescore.cli import cli
@@ -17,16 +17,11 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "prior_guided.md"
 SIZES = ["--width=16", "--layers=1", "--heads=2", "--feed-forward=24"]
 
 
-def commands() -> list[list[str]]:
-    [block] = re.findall(r"^```console\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    return [shlex.split(line)[1:] for line in block.splitlines() if line]
-
-
 def test_the_commands_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("train", "dev"):
         manifest(tmp_path, name, TEXTS[:3])
-    for command in commands():
+    for command in console_commands(PAGE):
         less = ["--steps=1", "--float32"] if command[0] == "train" else []
         less += SIZES if command[:2] == ["train", "ctc"] else []
         done = CliRunner().invoke(cli, [*command, *less])
