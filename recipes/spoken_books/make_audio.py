@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from audio_folder import Piece, ensure, fill, one_line_errors
 from manifest import Utterance, read
-from speakers import require, speak
+from speakers import VOICES, require, speak
 
 from rescore.errors import RescoreError
 
@@ -30,18 +30,38 @@ def make_clean(utterance: Utterance, folder: Path) -> Piece:
         raise RescoreError(f"utterance {utterance.id}: {error}") from error
 
 
+def voice_of(engine: str, utterance: Utterance) -> str:
+    """Return the voice of one engine that an utterance has: its own, or one by its seed."""
+    if utterance.voice.startswith(f"{engine}/"):
+        return utterance.voice
+    voices = [voice for voice in VOICES if voice.startswith(f"{engine}/")]
+    return voices[utterance.seed % len(voices)]
+
+
 @click.command(context_settings={"show_default": True})
 @click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Only the first ones.")
 @click.option("--voice", help="Speak everything with this voice, such as festival/ked_diphone.")
+@click.option(
+    "--engine", type=click.Choice(["flite", "espeak"]), help="Only voices of this synthesiser."
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, help="Processes.")
-def main(manifest: Path, folder: Path, hours: float | None, voice: str | None, jobs: int) -> None:
+def main(
+    manifest: Path,
+    folder: Path,
+    hours: float | None,
+    voice: str | None,
+    engine: str | None,
+    jobs: int,
+) -> None:
     """Speak the sentences of a manifest; the list is FOLDER.tsv."""
     with one_line_errors():
         utterances = read(manifest)
         if voice is not None:
             utterances = [replace(utterance, voice=voice) for utterance in utterances]
+        elif engine is not None:
+            utterances = [replace(one, voice=voice_of(engine, one)) for one in utterances]
         require({utterance.voice for utterance in utterances})
         fill(folder, partial(make_clean, folder=folder), utterances, jobs, hours)
 
