@@ -12,6 +12,7 @@ from rescore.cli.train_options import (
     batch_seconds_option,
     card_option,
     run_options,
+    spec_augment_options,
     training_options,
 )
 from rescore.cli.train_results import evaluation_interval, say_result
@@ -82,20 +83,7 @@ def _speeds(_context: click.Context, _parameter: click.Parameter, value: str) ->
     help="Factors of speed perturbation; 1: none.",
 )
 @batch_seconds_option
-@click.option(
-    "--time-masks",
-    type=click.IntRange(0),
-    default=5,
-    show_default=True,
-    help="Stretches of time that SpecAugment hides, each up to 5 % of the utterance.",
-)
-@click.option(
-    "--frequency-masks",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Bands that SpecAugment hides, each up to 27 of 80 bins.",
-)
+@spec_augment_options
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 1, max_open=True),

@@ -12,6 +12,7 @@ from rescore.cli.train_options import (
     batch_seconds_option,
     listening_options,
     run_options,
+    spec_augment_options,
     training_options,
 )
 from rescore.cli.train_results import evaluation_interval, say_result
@@ -37,6 +38,14 @@ _HEADINGS = {
     default="warm",
     show_default=True,
     help="frozen: it learns nothing; warm: it learns on; fresh: it is drawn anew.",
+)
+@click.option(
+    "--state-draws",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="With --encoder frozen: make its states once, for this many draws of SpecAugment of every "
+    "utterance and speed, and keep them in the corpus; 0: make them at every step.",
 )
 @click.option(
     "--decoder-from",
@@ -85,6 +94,7 @@ _HEADINGS = {
     help="Share of utterances without audio; for guidance while decoding.",
 )
 @batch_seconds_option
+@spec_augment_options
 @click.option(
     "--dropout",
     type=click.FloatRange(0, 1, max_open=True),
@@ -102,6 +112,7 @@ def mdm_command(
     \b
     Example: dlmrescore train mdm --corpus runs/ctc/corpus --start-from runs/ctc -o runs/mdm
     The autoregressive twin: add --causal. A last stage: --start-from runs/mdm --lowest-mask 0.7
+    The decoder alone, without the time of the encoder: --encoder frozen --state-draws 4
     """
     from rescore.acoustic.recogniser import is_recogniser  # noqa: PLC0415 - torch
     from rescore.train.curve import plot_curves  # noqa: PLC0415
@@ -109,6 +120,11 @@ def mdm_command(
     from rescore.train.speech_corpus import prepared_speech  # noqa: PLC0415
     from rescore.train.speed import multiplies_bfloat16  # noqa: PLC0415
 
+    if training["state_draws"] and training["encoder"] != "frozen":
+        raise click.UsageError(
+            f"--state-draws needs --encoder frozen, got {training['encoder']}: the states of an "
+            "encoder that learns change; leave it out"
+        )
     fields = {name: value for name, value in training.items() if value is not None}
     fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
     if not is_recogniser(start_from):

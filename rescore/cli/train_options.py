@@ -19,6 +19,7 @@ __all__ = [
     "network_options",
     "run_options",
     "schedule_options",
+    "spec_augment_options",
     "text_options",
     "training_options",
 ]
@@ -263,6 +264,27 @@ def batch_seconds_option(command: _F) -> _F:
             default=60.0,
             show_default=True,
             help="Audio in a batch, padding included.",
+        ),
+    )
+
+
+def spec_augment_options(command: _F) -> _F:
+    """Add what SpecAugment hides, of everything that trains on speech."""
+    return _decorated(
+        command,
+        click.option(
+            "--time-masks",
+            type=click.IntRange(0),
+            default=5,
+            show_default=True,
+            help="Stretches of time that SpecAugment hides, each up to 5 % of the utterance.",
+        ),
+        click.option(
+            "--frequency-masks",
+            type=click.IntRange(0),
+            default=2,
+            show_default=True,
+            help="Bands that SpecAugment hides, each up to 27 of 80 bins.",
         ),
     )
 

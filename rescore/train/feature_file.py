@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from rescore.formats.bounded import check_regular
 from rescore.formats.files import make_folder, read_bytes, replace_file
 from rescore.progress import progress_bar
 
-__all__ = ["continue_from", "forget_progress", "write_features"]
+__all__ = ["continue_from", "forget_progress", "offsets_of", "write_features"]
+
+_U = TypeVar("_U")
 
 _STARTED, _COUNTS = "started.json", "frames.bin"
 
@@ -56,8 +58,8 @@ def forget_progress(directory: Path, parts: Iterable[str]) -> None:
 
 def write_features(
     directory: Path,
-    utterances: Sequence[Utterance],
-    features_of: Callable[[Utterance], Sequence[np.ndarray]],
+    utterances: Sequence[_U],
+    features_of: Callable[[_U], Sequence[np.ndarray]],
     shape: tuple[int, int],
 ) -> list[int]:
     """Write the features of utterances, `shape` (versions, bins); returns the frames of every row.
@@ -91,6 +93,11 @@ def write_features(
             lengths.write(np.array([len(version) for version in versions]).tobytes())
             lengths.flush()
     return rows
+
+
+def offsets_of(lengths: Sequence[int]) -> np.ndarray:
+    """Where rows of these lengths begin and end, one after the other: (rows + 1,) int64."""
+    return np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
 
 
 def _finished(data: Path, counts: Path, shape: tuple[int, int]) -> np.ndarray:

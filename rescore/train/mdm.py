@@ -24,8 +24,16 @@ from rescore.models.checkpoint import load
 from rescore.models.conditioned import ConditionedConfig, ConditionedNetwork
 from rescore.models.speech_network import SpeechNetwork
 from rescore.train.ctc import SpecAugment, greedy_texts, reference_texts
+from rescore.train.encoder_states import Augmentation, open_states
 from rescore.train.learner import Learner
-from rescore.train.mdm_losses import CausalText, ListeningLoss, MaskedText
+from rescore.train.mdm_losses import (
+    CausalText,
+    Hearing,
+    ListeningLoss,
+    MaskedText,
+    hear_features,
+    hear_states,
+)
 from rescore.train.options import NETWORK_SIZES, MdmOptions, SpeechOptions
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
@@ -45,7 +53,7 @@ __all__ = [
 ]
 
 #: Validation while training reads the first batches of this size; the last one reads all.
-_FEW_BATCHES, _BATCH_FRAMES = 4, 24_000
+_FEW_BATCHES, _BATCH_OUTPUTS = 4, 6000
 
 
 def train_mdm(
@@ -57,10 +65,11 @@ def train_mdm(
     """
     check_run_directory(directory)
     symbols = read_symbols(speech.directory)
-    examples, held_out = open_parts(speech, len(symbols), options.batch_seconds)
-    validator = MdmValidator(held_out, symbols)
     check_features(options.start_from, speech)
-    run = Run(options, mdm_learner(options, symbols), examples, directory)
+    learner = mdm_learner(options, symbols)
+    examples, held_out = _examples(speech, options, len(symbols), learner)
+    validator = MdmValidator(held_out, symbols, _hearing(options))
+    run = Run(options, learner, examples, directory)
     run.resume()
     run.main_loop(validator)
     run.learner.keep_average()
@@ -87,17 +96,39 @@ def mdm_learner(options: MdmOptions, symbols: Symbols) -> Learner:
         copy_blocks(network.decoder, symbols, find_start(options.decoder_from))
     is_frozen = options.encoder == "frozen"
     network.encoder.requires_grad_(not is_frozen)
-    masks = SpecAugment(
-        options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
-    )
     bound: CausalText | MaskedText = CausalText() if options.causal else MaskedText()
     text: CausalText | MaskedText = bound
     if not options.causal:
         text = MaskedText(
             options.margin, options.canvas, options.lowest_mask, options.self_correction
         )
-    loss = ListeningLoss(text, options.ctc_weight, masks, options.audio_dropout, is_frozen)
-    return Learner(options, network, loss, ListeningLoss(bound), _flops)
+    hearing, ctc_weight = _hearing(options), 0.0 if is_frozen else options.ctc_weight
+    loss = ListeningLoss(text, ctc_weight, _masks(options), options.audio_dropout, hearing)
+    flops = _decoder_flops if options.state_draws else _flops
+    return Learner(options, network, loss, ListeningLoss(bound, hearing=hearing), flops)
+
+
+def _examples(
+    speech: SpeechOptions, options: MdmOptions, symbols: int, learner: Learner
+) -> tuple[SpeechBatches, SpeechCorpus]:
+    """What is learnt from, and the held-out speech: features, or states of the frozen encoder."""
+    if not options.state_draws:
+        return open_parts(speech, symbols, options.batch_seconds)
+    augmentation = Augmentation(_masks(options), options.state_draws, options.seed)
+    encoder: SpeechNetwork = learner.network.encoder  # type: ignore[assignment]
+    return open_states(
+        speech, symbols, options.batch_seconds, encoder, augmentation, options.device
+    )
+
+
+def _masks(options: MdmOptions) -> SpecAugment:
+    return SpecAugment(
+        options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
+    )
+
+
+def _hearing(options: MdmOptions) -> Hearing:
+    return hear_states if options.state_draws else hear_features
 
 
 def sizes_of_decoder(directory: Path) -> dict[str, int]:
@@ -136,10 +167,16 @@ def _flops(network: nn.Module, batch: int, frames: int, read_out: int) -> float:
 
     That is the mean share of masked positions; a causal decoder reads out all.
     """
-    encoder, decoder = network.encoder, network.decoder
+    heard = step_flops(network.encoder, batch, frames, 0)  # type: ignore[arg-type]
+    return heard + _decoder_flops(network, batch, frames, read_out)
+
+
+def _decoder_flops(network: nn.Module, batch: int, frames: int, read_out: int) -> float:
+    """The same without the encoder."""
+    del frames
+    decoder = network.decoder
     positions = read_out if decoder.config.causal else 2 * read_out  # type: ignore[union-attr]
-    heard = step_flops(encoder, batch, frames, 0)  # type: ignore[arg-type]
-    return heard + step_flops(decoder, batch, positions // batch, read_out)  # type: ignore[arg-type]
+    return step_flops(decoder, batch, positions // batch, read_out)  # type: ignore[arg-type]
 
 
 def _copy_decoder(decoder: ConditionedNetwork, start: Transcriber, directory: Path) -> None:
@@ -217,8 +254,11 @@ class MdmValidation:
 class MdmValidator:
     """Evaluates a learner on the same utterances every time, with the same masks."""
 
-    def __init__(self, corpus: SpeechCorpus, symbols: Symbols) -> None:
-        self._speech, self._symbols = SpeechBatches(corpus, _BATCH_FRAMES), symbols
+    def __init__(
+        self, corpus: SpeechCorpus, symbols: Symbols, hearing: Hearing = hear_features
+    ) -> None:
+        frames = corpus.subsampling * _BATCH_OUTPUTS
+        self._speech, self._symbols, self._hearing = SpeechBatches(corpus, frames), symbols, hearing
         self._batches = self._speech.plain()
 
     def quick(self, learner: Learner) -> MdmValidation:
@@ -248,7 +288,7 @@ class MdmValidator:
     ) -> tuple[ErrorCounts, ErrorCounts]:
         """Word errors of CTC's greedy path and of the decoder."""
         features, frames, targets, sizes = inputs
-        heard = network.hear(features.to(network.decoder.null.device), frames)
+        heard = self._hearing(network, features, frames, None, torch.Generator())
         spell = greedy if network.decoder.config.causal else one_pass
         references = reference_texts(self._symbols, targets, sizes)
         paths = greedy_texts(self._symbols, heard.log_probs, heard.lengths)

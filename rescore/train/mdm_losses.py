@@ -23,7 +23,16 @@ from rescore.train.options import SelfCorrection
 from rescore.train.readout import cross_entropy
 from rescore.train.transfer import to_device
 
-__all__ = ["CausalText", "ListeningLoss", "MaskedText", "TextLoss", "canvases"]
+__all__ = [
+    "CausalText",
+    "Hearing",
+    "ListeningLoss",
+    "MaskedText",
+    "TextLoss",
+    "canvases",
+    "hear_features",
+    "hear_states",
+]
 
 
 class TextLoss(Protocol):
@@ -188,19 +197,64 @@ class _Canvases:
         return placed
 
 
+class Hearing(Protocol):
+    """What the network hears of a batch of a corpus; `masks` hide parts of features."""
+
+    def __call__(
+        self,
+        network: AudioNetwork,
+        features: Tensor,
+        frames: Tensor,
+        masks: SpecAugment | None,
+        generator: torch.Generator,
+        /,
+    ) -> Heard:
+        """features (B, T, F), frames (B,)."""
+
+
+def hear_features(
+    network: AudioNetwork,
+    features: Tensor,
+    frames: Tensor,
+    masks: SpecAugment | None,
+    generator: torch.Generator,
+) -> Heard:
+    """The encoder hears features; one without gradients is frozen, and hears without dropout."""
+    device = network.decoder.embedding.weight.device
+    x = network_input(features, frames, masks, device, generator)
+    if network.encoder.head.weight.requires_grad:
+        return network.hear(x, frames, is_normalised=True)
+    network.encoder.eval()
+    with torch.no_grad():
+        hidden, lengths = network.encoder.hidden(x, frames)
+    return network.remember(hidden, lengths)
+
+
+def hear_states(
+    network: AudioNetwork,
+    states: Tensor,
+    frames: Tensor,
+    masks: SpecAugment | None,
+    generator: torch.Generator,
+) -> Heard:
+    """The states of a frozen encoder, which were masked when they were made (`encoder_states`)."""
+    del masks, generator
+    return network.remember(to_device(states, network.decoder.embedding.weight.device), frames)
+
+
 @dataclass(frozen=True)
 class ListeningLoss:
     """The loss of the texts, and `ctc_weight` times CTC's on the encoder.
 
     `masks` hides parts of the features, `audio_dropout` all of the audio of a share of the
-    utterances; a frozen encoder learns nothing.
+    utterances.
     """
 
     text: TextLoss
     ctc_weight: float = 0.0
     masks: SpecAugment | None = None
     audio_dropout: float = 0.0
-    is_frozen: bool = False
+    hearing: Hearing = hear_features
 
     def __call__(
         self,
@@ -214,24 +268,15 @@ class ListeningLoss:
         """Nats, and positions read out; features (B, T, F), frames (B,), targets (B, S)."""
         device = network.decoder.embedding.weight.device
         torch.manual_seed(generator.initial_seed())  # of dropout: a resumed run draws the same
-        x = network_input(features, frames, self.masks, device, generator)
-        heard = self._hear(network, x, frames)
+        heard = self.hearing(network, features, frames, self.masks, generator)
         memory = heard.memory
         if self.audio_dropout:
             is_deaf = torch.rand(len(frames), generator=generator) < self.audio_dropout
             memory = memory.without_audio(to_device(is_deaf, device))
         nats, read_out = self.text(network, memory, targets, sizes, generator)
-        if self.ctc_weight and not self.is_frozen:
+        if self.ctc_weight:
             nats = nats + self.ctc_weight * ctc_nats(heard, targets, sizes, network.blank)
         return nats, read_out
-
-    def _hear(self, network: AudioNetwork, x: Tensor, frames: Tensor) -> Heard:
-        if not self.is_frozen:
-            return network.hear(x, frames, is_normalised=True)
-        network.encoder.eval()
-        with torch.no_grad():
-            hidden, lengths = network.encoder.hidden(x, frames)
-        return network.remember(hidden, lengths)
 
 
 def ctc_nats(heard: Heard, targets: Tensor, sizes: Tensor, blank: int) -> Tensor:

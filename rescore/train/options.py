@@ -131,12 +131,15 @@ class MdmOptions(RunOptions):
 
     The sizes are the decoder's. `start_from` is a recogniser, whose encoder and symbols are taken,
     or a model of such a run, of which all is. `encoder`: "frozen" learns nothing, "warm" learns on,
-    "fresh" is drawn anew. `decoder_from` is a text model whose blocks the decoder starts with.
-    `ctc_weight`: the share of CTC's loss. The masked loss: see `rescore.train.mdm_losses`.
+    "fresh" is drawn anew. `state_draws`: a frozen encoder's states are made once, for that many
+    draws of SpecAugment each; 0: at every step. `decoder_from` is a text model whose blocks the
+    decoder starts with. `ctc_weight`: the share of CTC's loss, which a frozen encoder has not. The
+    masked loss: see `rescore.train.mdm_losses`.
     """
 
     causal: bool = False
     encoder: EncoderStart = "warm"
+    state_draws: int = 0
     decoder_from: str | None = None
     batch_seconds: float = 60.0
     ctc_weight: float = 0.3

@@ -37,7 +37,7 @@ from rescore.models.speech_network import SUBSAMPLING, output_frames
 from rescore.models.tokenizer import read_tokenizer, train_tokenizer
 from rescore.text import normalizer
 from rescore.train.corpus import are_offsets, bucketed
-from rescore.train.feature_file import continue_from, forget_progress, write_features
+from rescore.train.feature_file import continue_from, forget_progress, offsets_of, write_features
 from rescore.train.learner import Batch
 from rescore.train.options import SpeechOptions
 from rescore.train.overlap import Overlap
@@ -259,9 +259,9 @@ def _encode(
         features_of,
         (len(options.speeds), options.bins),
     )
-    np.save(directory / "offsets.npy", _offsets(lengths))
+    np.save(directory / "offsets.npy", offsets_of(lengths))
     np.save(directory / "targets.npy", np.concatenate(targets).astype(np.int32))
-    np.save(directory / "target_offsets.npy", _offsets([len(target) for target in targets]))
+    np.save(directory / "target_offsets.npy", offsets_of([len(target) for target in targets]))
     corpus = open_speech(
         directory, options.bins, len(options.speeds), len(symbols), options.subsampling
     )
@@ -289,10 +289,6 @@ def _features(
             "not finite; take another encoder"
         )
     return states
-
-
-def _offsets(lengths: list[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.array(lengths, dtype=np.int64))])
 
 
 def _refuse_too_short(
