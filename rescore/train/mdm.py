@@ -7,6 +7,7 @@ starts with.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from rescore.acoustic.symbols import Symbols
 from rescore.acoustic.transcriber import Transcriber, load_transcriber, save_transcriber
 from rescore.acoustic.transcription import greedy, one_pass
 from rescore.errors import ModelError
-from rescore.models.audio_network import SPECIAL_ROWS, AudioNetwork
-from rescore.models.checkpoint import load
+from rescore.models.audio_network import SPECIAL_ROWS, AudioNetwork, SpecialRows
+from rescore.models.checkpoint import Checkpoint, load
 from rescore.models.conditioned import ConditionedConfig, ConditionedNetwork
 from rescore.models.speech_network import SpeechNetwork
 from rescore.train.ctc import SpecAugment, greedy_texts, reference_texts
@@ -188,8 +189,8 @@ def _copy_decoder(decoder: ConditionedNetwork, start: Transcriber, directory: Pa
 def copy_blocks(decoder: ConditionedNetwork, symbols: Symbols, directory: Path) -> None:
     """Copy the blocks of a text model into a decoder of the same sizes.
 
-    So are the embeddings where both have the same SentencePiece vocabulary. What listens stays
-    fresh. Raises ModelError if the sizes differ.
+    So are the embeddings of the pieces that both have, of BOS, EOS and the mask symbol. What
+    listens stays fresh. Raises ModelError if the sizes differ.
     """
     checkpoint = load(directory)
     _check_sizes(decoder.config, checkpoint.network.config, directory)
@@ -200,16 +201,26 @@ def copy_blocks(decoder: ConditionedNetwork, symbols: Symbols, directory: Path) 
         copied = f"blocks.{layer}.block.{part}" if rest else name
         if copied in weights and copied != "embedding.weight":
             weights[copied] = weight
-    tokenizer, segmenter = checkpoint.tokenizer, symbols.segmenter
-    if segmenter is not None and segmenter.serialized == tokenizer.serialized:
-        embedding = text["embedding.weight"]
-        rows = weights["embedding.weight"]
-        rows[: len(symbols)] = embedding[: len(symbols)]
-        rows[len(symbols)] = embedding[tokenizer.eos_id]
-        rows[len(symbols) + 1] = embedding[tokenizer.bos_id]
-        if checkpoint.mask_id is not None:
-            rows[len(symbols) + 2] = embedding[checkpoint.mask_id]
+    embedding, rows = text["embedding.weight"], weights["embedding.weight"]
+    for row, token in _rows_of_tokens(symbols, checkpoint):
+        rows[row] = embedding[token]
     decoder.load_state_dict(weights)
+
+
+def _rows_of_tokens(symbols: Symbols, checkpoint: Checkpoint) -> Iterator[tuple[int, int]]:
+    """(row of a decoder, row of a text model) of everything that means the same in both."""
+    tokenizer = checkpoint.tokenizer
+    tokens = [token for token in range(tokenizer.size) if token not in tokenizer.special]
+    token_of = dict(zip(tokenizer.pieces(tokens), tokens, strict=True))
+    for symbol, column in symbols.columns.items():
+        piece = symbols.text_piece(symbol)
+        if piece in token_of:
+            yield column, token_of[piece]
+    rows = SpecialRows.of(len(symbols), symbols.blank)
+    yield rows.eos, tokenizer.eos_id
+    yield rows.bos, tokenizer.bos_id
+    if checkpoint.mask_id is not None:
+        yield rows.mask, checkpoint.mask_id
 
 
 def _check_sizes(config: Any, start: Any, directory: Path) -> None:

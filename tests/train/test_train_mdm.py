@@ -20,6 +20,7 @@ from rescore.cli.train_mdm import mdm_command
 from rescore.errors import ModelError, TrainError
 from rescore.models.checkpoint import Checkpoint, save
 from rescore.models.network import Network, NetworkConfig
+from rescore.models.tokenizer import character_tokenizer
 from rescore.train.ctc import train_ctc
 from rescore.train.mdm import mdm_learner, train_mdm
 from rescore.train.mdm_losses import CausalText, MaskedText, canvases
@@ -205,6 +206,24 @@ def test_the_decoder_starts_with_the_blocks_of_a_text_model(speech, recogniser, 
     assert torch.equal(copied, text.blocks[0].qkv.weight)
     with pytest.raises(ModelError, match="width is 16, expected 32"):
         mdm_learner(replace(options, width=32), symbols)
+
+
+def test_the_decoder_starts_with_the_embeddings_of_the_same_characters(
+    speech, recogniser, tmp_path
+):
+    tokenizer = character_tokenizer("\u2581azb")  # z is no symbol of the recogniser
+    text = Network(NetworkConfig(tokenizer.size + 1, 16, 1, 2, 24))
+    save(Checkpoint(text, tokenizer, "mdlm", "masked"), tmp_path / "text")
+    symbols = read_symbols(speech.directory)
+    options = replace(TINY, start_from=str(recogniser), decoder_from=str(tmp_path / "text"))
+    network = mdm_learner(options, symbols).network
+    rows, source = network.decoder.embedding.weight, text.embedding.weight
+    for symbol, piece in ((" ", "\u2581"), ("a", "a"), ("b", "b")):
+        [token] = [k for k in range(tokenizer.size) if tokenizer.pieces([k]) == [piece]]
+        assert torch.equal(rows[symbols.columns[symbol]], source[token])
+    assert torch.equal(rows[network.rows.eos], source[tokenizer.eos_id])
+    assert torch.equal(rows[network.rows.bos], source[tokenizer.bos_id])
+    assert torch.equal(rows[network.rows.mask], source[tokenizer.size])
 
 
 # --------------------------------------------------------------------------------------- runs
