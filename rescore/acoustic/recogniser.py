@@ -34,6 +34,7 @@ from rescore.formats.files import make_folder, replace_file
 from rescore.formats.strict_json import decode, short
 from rescore.models.checkpoint import build_network, serialized_weights
 from rescore.models.opening import (
+    PROMPTED_FORMAT,
     RECOGNISER_FORMAT,
     TRANSCRIBER_FORMAT,
     VERSION,
@@ -220,12 +221,13 @@ def read_speech_config(path: Path, advice: str, kind: str) -> dict[str, Any]:
 
 
 def read_frozen(directory: Path) -> FrozenEncoder | None:
-    """The frozen encoder of a model of audio, a recogniser or one with a decoder.
+    """The frozen encoder of a model of audio: a recogniser, or one with a decoder or a prompt.
 
     Raises ModelError.
     """
     path = directory / "config.json"
-    kind = RECOGNISER_FORMAT if is_recogniser(directory) else TRANSCRIBER_FORMAT
+    kinds = (RECOGNISER_FORMAT, PROMPTED_FORMAT, TRANSCRIBER_FORMAT)
+    kind = next((kind for kind in kinds if has_format(directory, kind)), TRANSCRIBER_FORMAT)
     frozen: FrozenEncoder | None = read_speech_config(path, _ADVICE, kind)["frozen"]
     return frozen
 

@@ -9,7 +9,14 @@ import click
 
 from rescore.acoustic.prefix_beam import BeamOptions
 from rescore.acoustic.prefix_ngram import UNITS
-from rescore.cli.options import RAY_OPTIONS, SEED_RANGE, collected, shard_option, uses_ray
+from rescore.cli.options import (
+    RAY_OPTIONS,
+    SEED_RANGE,
+    collected,
+    remote_code_option,
+    shard_option,
+    uses_ray,
+)
 from rescore.decoding.base import DecoderOptions
 from rescore.decoding.commit import POSITION_DECAY, CommitName, PositionIndex
 from rescore.decoding.ctc import BEAM_PER_COUNT, COUNT
@@ -266,6 +273,7 @@ _PRIOR_GUIDED = [
         help="Rounds from one full computation of the canvas to the next; 1: every round, exact; "
         "default: 0, only the first.",
     ),
+    remote_code_option,
 ]
 
 _DELIBERATE = [

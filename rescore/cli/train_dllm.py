@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rescore.cli.options import Sections
+from rescore.cli.options import Sections, remote_code_option
 from rescore.cli.train_options import (
     batch_seconds_option,
     listening_options,
@@ -34,8 +34,10 @@ _HEADINGS = {
     "--language-model",
     metavar="MODEL",
     help="Text model behind the prompt: a checkpoint directory or embedded model; mdlm (the "
-    "default), or ar, the autoregressive twin.",
+    "default), or ar, the autoregressive twin; or a masked diffusion LM of Hugging Face (LLaDA, "
+    "Dream), its id or directory.",
 )
+@remote_code_option
 @click.option(
     "--from-scratch",
     is_flag=True,
@@ -51,16 +53,14 @@ _HEADINGS = {
 @click.option(
     "--positions",
     type=click.Choice(["emitted", "sequence"]),
-    default="emitted",
-    show_default=True,
-    help="Where the prompt stands: at the tokens that CTC expects, or in front of the text.",
+    help="Where the prompt stands: at the tokens that CTC expects (the default), or in front of "
+    "the text (that of models of Hugging Face).",
 )
 @click.option(
     "--learn",
     type=click.Choice(["projector", "whole", "low_rank"]),
-    default="whole",
-    show_default=True,
-    help="The projector alone; the language model too; or low-rank adapters in it (peft).",
+    help="The projector alone (the default for models of Hugging Face); the language model too "
+    "(the default for others); or low-rank adapters in it (peft).",
 )
 @click.option(
     "--rank", type=click.IntRange(1), default=16, show_default=True, help="Rank of the adapters."

@@ -93,6 +93,7 @@ class DecoderOptions:
     prune: drop decided ends of the canvas; None: yes.
     revoke: decided tokens that become less likely open again; revoke_draft: those of the draft too.
     refresh: rounds from one full computation of the canvas to the next; 0: only the first.
+    remote_code: code that comes with a model of Hugging Face may run.
     edits: deletions and insertions of a transcript, at most (`rescore.decoding.edits`).
     gate: only labels and frames that CTC gives less are edited; tokens of a draft that it gives at
         least that are kept.
@@ -142,6 +143,7 @@ class DecoderOptions:
     revoke: float | None = None
     revoke_draft: bool = False
     refresh: int | None = None
+    remote_code: bool = False
 
     def absolute(self) -> DecoderOptions:
         """These options with absolute paths, for a process in another working directory."""

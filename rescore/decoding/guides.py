@@ -59,6 +59,9 @@ class Guide(Protocol):
     def text(self, tokens: Sequence[int]) -> str:
         """The text of tokens before the first EOS."""
 
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, without EOS. Raises ScoreError for what no symbol spells."""
+
 
 @dataclass
 class PromptGuide:
@@ -79,12 +82,7 @@ class PromptGuide:
     @cached_property
     def never(self) -> Tensor:
         """(V,) bool: rows of the output that are never proposed."""
-        embedding = self.model.network.language_model.embed(
-            torch.zeros(1, 1, dtype=torch.int64, device=self.device)
-        )
-        never = self.model.impossible(
-            self.model.network.language_model.readout(embedding).shape[-1]
-        )
+        never = self.model.impossible.clone()
         never[self.rows.eos] = not self.hides_end
         return never
 
@@ -117,6 +115,11 @@ class PromptGuide:
     def text(self, tokens: Sequence[int]) -> str:
         """See Guide."""
         return self.model.decode(tokens)
+
+    def tokens(self, text: str) -> list[int]:
+        """See Guide."""
+        [tokens] = self.model.tokenizer.encode([self._normalize(text)])
+        return tokens
 
 
 @dataclass
@@ -158,9 +161,18 @@ class ListeningGuide:
         """See Guide."""
         return self.symbols.decode(until_end(list(tokens), self.rows))
 
+    def tokens(self, text: str) -> list[int]:
+        """See Guide."""
+        return list(self.symbols.encode(text))
 
-def load_guide(directory: Path, device: str) -> PromptGuide | ListeningGuide:
-    """The model in a directory that `train dllm` or `train mdm` made. Raises ModelError."""
+
+def load_guide(
+    directory: Path, device: str, remote_code: bool = False
+) -> PromptGuide | ListeningGuide:
+    """The model in a directory that `train dllm` or `train mdm` made. Raises ModelError.
+
+    `remote_code`: code that comes with its language model may run.
+    """
     if is_prompted(directory):
-        return PromptGuide(load_prompted(directory), device)
+        return PromptGuide(load_prompted(directory, remote_code), device)
     return ListeningGuide(load_transcriber(directory), device)

@@ -221,7 +221,7 @@ def guided_decoder(path: str, options: DecoderOptions) -> PriorGuidedDecoder:
         raise ScoreError(
             "--method prior_guided needs --model: a directory that `train dllm` or `train mdm` made"
         )
-    guide = load_guide(Path(options.model), options.device)
+    guide = load_guide(Path(options.model), options.device, options.remote_code)
     _check_options(guide, options)
     transcribe: Callable[[Listened], Transcribed]
     if guide.is_causal and isinstance(guide, PromptGuide):
@@ -299,6 +299,6 @@ def _rule(options: DecoderOptions) -> CommitRule:
 PRIOR_GUIDED = DecoderFamily(
     "prior_guided",
     guided_decoder,
-    _MASKED | _CAUSAL | {"device", "model"},
+    _MASKED | _CAUSAL | {"device", "model", "remote_code"},
     needs=(("revoke_draft", "revoke"),),
 )

@@ -91,12 +91,12 @@ class _Search:
         self.states.advance(
             heard.prompt[:, :count], places, torch.arange(count, device=self.device)
         )
-        self._read = 0
+        self._read, self._readout = 0, model.width * model.output_rows
 
     @property
     def multiplications(self) -> int:
         """Of the prompt, all steps and their output layers."""
-        return self.states.products + self._read * self._model.output_weight.numel()
+        return self.states.products + self._read * self._readout
 
     def next_token(self, tokens: Tensor, position: int) -> Tensor:
         """Log-probabilities (n, V) after tokens (n,) at a position of the text."""

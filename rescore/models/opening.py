@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
+    "PROMPTED_FORMAT",
     "RECOGNISER_FORMAT",
     "TRANSCRIBER_FORMAT",
     "VERSION",
@@ -40,10 +41,10 @@ __all__ = [
     "tensor_shapes",
 ]
 
-#: What `config.json` of the models of this package begins with, of its recognisers, and of
-#: encoders with a decoder.
+#: What `config.json` of the models of this package begins with, of its recognisers, of encoders
+#: with a decoder, and of language models behind a speech prompt.
 FORMAT, RECOGNISER_FORMAT, VERSION = "dlmrescore-model", "dlmrescore-recogniser", 1
-TRANSCRIBER_FORMAT = "dlmrescore-transcriber"
+TRANSCRIBER_FORMAT, PROMPTED_FORMAT = "dlmrescore-transcriber", "dlmrescore-prompted"
 
 Sizes = TypeVar("Sizes", bound="DataclassInstance")
 

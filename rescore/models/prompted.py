@@ -81,11 +81,12 @@ class SequenceModel(Protocol):
 
     `shift`: the state at position i predicts the token at i + shift. `hides_end`: its EOS may be
     masked, so a canvas may have room to spare. `follows_places`: it takes positions and a mask;
-    else positions count from 0 and everything sees everything.
+    else positions count from 0 and everything sees everything. `output_rows` V.
     """
 
     rows: SpecialRows
     width: int
+    output_rows: int
     is_causal: bool
     shift: int
     hides_end: bool
@@ -108,8 +109,11 @@ class SequenceModel(Protocol):
         """Raw logits (..., V)."""
 
     @property
-    def output_weight(self) -> Tensor:
-        """Rows (V', D) of the output layer; of ours those of pieces alone."""
+    def output_weight(self) -> Tensor | None:
+        """Rows (V', D) of the output layer; of ours those of pieces alone.
+
+        None: hidden states are logits, as the output layer cannot be taken alone.
+        """
 
 
 class TextNetwork(nn.Module):
@@ -125,7 +129,7 @@ class TextNetwork(nn.Module):
         if network.config.time_input:
             raise ModelError("a language model with a time input takes no speech prompt")
         self.network, self.is_causal = network, network.config.causal
-        self.width = network.config.width
+        self.width, self.output_rows = network.config.width, network.config.vocab_size
         self.rows = SpecialRows(*special, mask=pieces)
 
     @property

@@ -161,18 +161,21 @@ class DllmOptions(RunOptions):
 
     `start_from` is a recogniser, whose encoder and symbols are taken, or a model of such a run, of
     which all is; the encoder never learns. `language_model` is a text model, with which a run that
-    starts from a recogniser begins; `from_scratch` draws its weights anew. `learn`: the projector
-    alone, the language model too, or low-rank adapters (`rank`) in it. `stride`, `positions` as in
-    PromptConfig. `fully_masked`: share of texts that are hidden whole. `ctc_weight`: the share of
-    the loss of CTC on the prompt. The sizes are those of the language model.
+    starts from a recogniser begins: ours, or one of Hugging Face (`remote_code`: its own code may
+    run); `from_scratch` draws its weights anew. `learn`: the projector alone, the language model
+    too, or low-rank adapters (`rank`) in it; None: all of ours, the projector of others. `stride`,
+    `positions` as in PromptConfig; None: emitted, sequence for models of Hugging Face.
+    `fully_masked`: share of texts that are hidden whole. `ctc_weight`: the share of the loss of CTC
+    on the prompt. The sizes are those of the language model.
     """
 
     language_model: str | None = None
     from_scratch: bool = False
-    learn: Learned = "whole"
+    remote_code: bool = False
+    learn: Learned | None = None
     rank: int = 16
     stride: int = 2
-    positions: Literal["emitted", "sequence"] = "emitted"
+    positions: Literal["emitted", "sequence"] | None = None
     batch_seconds: float = 60.0
     ctc_weight: float = 0.3
     fully_masked: float = 0.2

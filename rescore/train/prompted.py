@@ -3,7 +3,8 @@
 The main loop, its optimisers, averaging and resuming are those of the text trainer
 (`rescore.train.run`), the features those of `train ctc`, whose recogniser is the encoder. It is
 frozen. A first run teaches the projector alone, a second one that starts from it the language model
-too, whole or by low-rank adapters, which are merged into its weights when the run ends.
+too, whole or by low-rank adapters. Those in a model of ours are merged into its weights when the
+run ends; of a model of Hugging Face, only what was learned is saved.
 """
 
 from __future__ import annotations
@@ -16,38 +17,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from rescore.acoustic.prompted import (
-    PromptedModel,
-    is_prompted,
-    load_prompted,
-    save_prompted,
-    text_network,
-    word_starts,
-)
-from rescore.acoustic.recogniser import load_recogniser, read_symbols
-from rescore.acoustic.symbols import Symbols
+from rescore.acoustic.prompted import PromptedModel, save_prompted
+from rescore.acoustic.recogniser import read_symbols
 from rescore.acoustic.transcription import masked_canvas
 from rescore.decoding.prompted_search import search_texts
 from rescore.errors import ModelError
-from rescore.models.checkpoint import Checkpoint, load
-from rescore.models.network import Network
-from rescore.models.prompted import HeardPrompt, PromptConfig, PromptedNetwork
+from rescore.models.hub.text_model import HubTextModel
+from rescore.models.low_rank import add_adapters, merge_adapters
+from rescore.models.prompted import HeardPrompt, PromptedNetwork, SequenceModel, TextNetwork
 from rescore.text import normalizer
 from rescore.train.ctc import SpecAugment
 from rescore.train.learner import Batch, Learner
-from rescore.train.low_rank import add_adapters, merge_adapters
 from rescore.train.options import DllmOptions, SpeechOptions
 from rescore.train.prompted_losses import PromptedLoss
+from rescore.train.prompted_start import corpus_texts, start_model
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
-from rescore.train.speech_run import card_of_run, check_run_directory, check_symbols
+from rescore.train.speech_run import card_of_run, check_features, check_run_directory
 from rescore.train.speed import step_flops
-from rescore.train.start import find_start
 from rescore.train.state import writing_to
 from rescore.types import ErrorCounts
 from rescore.wer.counts import count_errors
 
-__all__ = ["TokenBatches", "dllm_learner", "start_model", "train_dllm"]
+__all__ = ["TokenBatches", "dllm_learner", "train_dllm"]
 
 #: Validation while training reads the first batches of this size; the last one reads all.
 _FEW_BATCHES, _BATCH_FRAMES = 4, 24_000
@@ -69,14 +61,16 @@ def train_dllm(
     model = start_model(options, symbols, training.corpus)
     validator = _Validator(held_out, model)
     examples = TokenBatches(training, model)
+    check_features(options.start_from, speech)
     run = Run(options, dllm_learner(options, model), examples, directory)
     run.resume()
     run.main_loop(validator)
     run.learner.keep_average()
     validation = validator.whole(run.learner)
     model.network = run.learner.network.to("cpu").eval()  # type: ignore[assignment]
-    if options.learn == "low_rank":
-        merge_adapters(model.network.language_model)  # type: ignore[arg-type]
+    language_model = model.network.language_model
+    if options.learn == "low_rank" and isinstance(language_model, TextNetwork):
+        merge_adapters(language_model)
     model.card = card_of_run(card, run, options, speech, validation.summary())
     with writing_to(directory):
         save_prompted(model, directory, torch.float16)
@@ -85,92 +79,30 @@ def train_dllm(
 
 def dllm_learner(options: DllmOptions, model: PromptedModel) -> Learner:
     """The learner that the options ask for. Raises ModelError where peft is missing."""
-    network = model.network.train()
+    network = model.network
     network.encoder.requires_grad_(False)
-    language_model: nn.Module = network.language_model  # type: ignore[assignment]
-    language_model.requires_grad_(options.learn == "whole")
-    if options.learn == "low_rank":
-        torch.manual_seed(options.seed)
-        add_adapters(language_model, options.rank)
+    _choose_what_learns(options, network.language_model)
     masks = SpecAugment(
         options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
     )
     loss = PromptedLoss(options.ctc_weight, options.fully_masked, options.margin, masks)
-    return Learner(options, network, loss, PromptedLoss(), _flops)
+    return Learner(options, network.train(), loss, PromptedLoss(), _flops)
 
 
-def start_model(options: DllmOptions, symbols: Symbols, corpus: SpeechCorpus) -> PromptedModel:
-    """The model that a run begins with. Raises ModelError for an unusable start."""
-    if options.start_from is None:
-        raise ModelError("--start-from is missing; give the recogniser whose encoder is taken")
+def _choose_what_learns(options: DllmOptions, language_model: SequenceModel) -> None:
     torch.manual_seed(options.seed)
-    directory = Path(options.start_from)
-    if is_prompted(directory):
-        if options.language_model is not None or options.from_scratch:
+    if isinstance(language_model, HubTextModel):
+        if options.ctc_weight and language_model.output_weight is None:
             raise ModelError(
-                f"{directory}: has its language model; leave --language-model and --from-scratch "
-                "out, or start from a recogniser"
+                f"{language_model.model}: its output layer cannot be taken alone, so it reads no "
+                "CTC on the prompt; give --ctc-weight 0"
             )
-        model = load_prompted(directory)
-    else:
-        model = _new_model(options, directory, corpus)
-    check_symbols(directory, model.symbols, symbols)
-    return model
-
-
-def _new_model(options: DllmOptions, directory: Path, corpus: SpeechCorpus) -> PromptedModel:
-    """A fresh projector between a recogniser and a text model."""
-    recogniser = load_recogniser(directory)
-    if recogniser.frozen is not None:
-        raise ModelError(
-            f"{directory}: stands on an encoder of Hugging Face, which takes no prompt yet; start "
-            "from a recogniser that `train ctc` made of features"
-        )
-    checkpoint = load(find_start(options.language_model or "mdlm"))
-    if checkpoint.prediction not in ("masked", "causal"):
-        raise ModelError(
-            f"--language-model {options.language_model}: its objective is "
-            f"{checkpoint.objective!r}, expected mdlm or ar"
-        )
-    if options.from_scratch:
-        checkpoint.network = Network(checkpoint.network.config)
-    starts, first = word_starts(recogniser.symbols)
-    encoder = recogniser.network
-    network = PromptedNetwork(
-        encoder,
-        PromptConfig(
-            encoder.config.width,
-            checkpoint.network.config.width,
-            options.stride,
-            positions=options.positions,
-            tokens_per_start=_tokens_per_start(corpus, recogniser.symbols, checkpoint),
-        ),
-        text_network(checkpoint.network, checkpoint.tokenizer),
-        starts,
-        first,
-    )
-    return PromptedModel(
-        network,
-        recogniser.symbols,
-        checkpoint.tokenizer,
-        recogniser.sampling_rate,
-        recogniser.normalizer,
-        checkpoint.normalizer,
-    )
-
-
-def _tokens_per_start(corpus: SpeechCorpus, symbols: Symbols, checkpoint: Checkpoint) -> float:
-    """Tokens of the training texts over the symbols that begin their words."""
-    normalize = normalizer(checkpoint.normalizer)
-    tokens = checkpoint.tokenizer.encode([normalize(text) for text in _texts(corpus, symbols)])
-    starts, first = word_starts(symbols)
-    begun = int(np.isin(corpus.targets, starts).sum()) + first * len(corpus)
-    return sum(map(len, tokens)) / max(1, begun)
-
-
-def _texts(corpus: SpeechCorpus, symbols: Symbols) -> list[str]:
-    rows = np.split(corpus.targets, corpus.target_offsets[1:-1])
-    return [symbols.decode(row.tolist()) for row in rows]
+        language_model.learn(options.learn or "projector", options.rank)
+        return
+    network: nn.Module = language_model  # type: ignore[assignment]
+    network.requires_grad_((options.learn or "whole") == "whole")
+    if options.learn == "low_rank":
+        add_adapters(network, options.rank)
 
 
 def _flops(network: nn.Module, batch: int, frames: int, read_out: int) -> float:
@@ -184,6 +116,9 @@ def _flops(network: nn.Module, batch: int, frames: int, read_out: int) -> float:
     positions = read_out if model.is_causal else 2 * read_out
     length = frames // config.stride + positions // batch
     heard = step_flops(encoder, batch, frames, 0) / 3
+    if isinstance(model, HubTextModel):  # two products forward, two back, two for what learns
+        parameters = sum(weight.numel() for weight in model.network.parameters())
+        return heard + float((6 if model.learned else 4) * parameters * batch * length)
     return heard + step_flops(model.network, batch, length, read_out)
 
 
@@ -193,8 +128,9 @@ class TokenBatches:
     def __init__(self, speech: SpeechBatches, model: PromptedModel) -> None:
         self._speech = speech
         normalize = normalizer(model.text_normalizer)
-        texts = [normalize(text) for text in _texts(speech.corpus, model.symbols)]
+        texts = [normalize(text) for text in corpus_texts(speech.corpus, model.symbols)]
         self.texts = texts
+        self._ends = model.is_causal or model.network.language_model.hides_end
         self._tokens = [np.array(tokens) for tokens in model.tokenizer.encode(texts)]
 
     def epoch(self, seed: int) -> list[np.ndarray]:
@@ -219,7 +155,8 @@ class TokenBatches:
             target[: len(row)] = row
         features, frames, _, _ = batch.inputs
         inputs = (features, frames, torch.from_numpy(targets), torch.from_numpy(sizes))
-        return Batch(inputs, int(sizes.sum()) + len(rows), batch.shape)
+        scored = int(sizes.sum()) + self._ends * len(rows)
+        return Batch(inputs, max(1, scored), batch.shape)
 
 
 # ----------------------------------------------------------------------------------- validation
@@ -281,24 +218,27 @@ class _Validator:
     def _one_pass(self, heard: HeardPrompt) -> list[str]:
         """The likeliest tokens of a canvas of masks, all at once."""
         network, rows = self._model.network, self._model.network.rows
-        sizes = heard.tokens.round().long().cpu() + 1 + _MARGIN
+        hides_end = network.language_model.hides_end
+        sizes = heard.tokens.round().long().cpu() + 1 + _MARGIN * hides_end
         tokens, padding = masked_canvas(sizes, rows)
+        never = self._model.impossible.clone()
+        if not hides_end:
+            tokens[torch.arange(len(sizes)), sizes] = rows.eos
+            never[rows.eos] = True
         device = heard.prompt.device
         hidden = network.encode(tokens.to(device), heard, padding.to(device))
         logits = network.language_model.readout(hidden[:, 1:])
-        never = self._model.impossible(logits.shape[-1]).to(device)
-        best = logits.masked_fill(never, -torch.inf).argmax(-1).cpu()
-        best = best.masked_fill(padding[:, 1:], rows.eos)
+        best = logits.masked_fill(never.to(device), -torch.inf).argmax(-1).cpu()
+        best = torch.where(tokens[:, 1:] == rows.mask, best, rows.eos)
         return [self._model.decode(row) for row in best.tolist()]
 
     def _greedy(self, heard: HeardPrompt) -> list[str]:
         """The greedy path of a causal model, one utterance after the other."""
         network = self._model.network
-        never = self._model.impossible(len(network.language_model.output_weight))
         texts = []
         for row, expected in enumerate(heard.tokens.tolist()):
             one = HeardPrompt(*(part[row : row + 1] for part in heard))
             longest = 2 * round(expected) + _MARGIN
-            best = search_texts(network, one, 1, longest, never).texts[0]
+            best = search_texts(network, one, 1, longest, self._model.impossible).texts[0]
             texts.append(self._model.decode(best[1]))
         return texts

@@ -121,8 +121,13 @@ def _read(
     device = heard.prompt.device
     tokens, padding = (to_device(part, device) for part in text)
     hidden = network.encode(tokens, heard, padding).flatten(0, 1)[to_device(where, device)]
-    weight = network.language_model.output_weight
-    return cross_entropy(hidden, weight, to_device(clean, device), scale), len(where)
+    weight, clean = network.language_model.output_weight, to_device(clean, device)
+    if weight is not None:
+        return cross_entropy(hidden, weight, clean, scale), len(where)
+    logits = network.language_model.readout(hidden)
+    kind = torch.promote_types(logits.dtype, torch.float32)
+    nats = functional.cross_entropy(logits.to(kind), clean, reduction="none")
+    return (nats if scale is None else nats * scale).sum(), len(where)
 
 
 def prompt_ctc_nats(

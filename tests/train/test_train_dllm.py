@@ -20,7 +20,8 @@ from rescore.models.checkpoint import Checkpoint, save
 from rescore.models.network import Network, NetworkConfig
 from rescore.train.ctc import train_ctc
 from rescore.train.options import DllmOptions
-from rescore.train.prompted import TokenBatches, dllm_learner, start_model, train_dllm
+from rescore.train.prompted import TokenBatches, dllm_learner, train_dllm
+from rescore.train.prompted_start import start_model
 from rescore.train.prompted_losses import PromptedLoss
 from rescore.train.run import Run
 from rescore.train.speech_corpus import open_parts

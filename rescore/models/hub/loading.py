@@ -167,6 +167,13 @@ def load_parts(
                     f"and the Hugging Face Hub cannot be reached ({offline}); {_advice(model)}"
                 ) from error
             raise
+        except ValueError as error:
+            if "trust_remote_code" in str(error):
+                raise ModelError(
+                    f"{model}: brings code of its own, which runs only if you ask for it; add "
+                    "--remote-code if you trust it"
+                ) from error
+            raise
     return network, *loaded
 
 

@@ -137,6 +137,28 @@ class HubTokenizer:
             names,
         )
 
+    @property
+    def special(self) -> frozenset[int]:
+        """The ids of special tokens, with and without a role, the unknown one included."""
+        added = getattr(self._tokenizer, "added_tokens_decoder", {}).items()
+        marked = {number for number, token in added if token.special}
+        return frozenset({*self._special, *marked, self.unk_id} - {None})
+
+    @property
+    def size(self) -> int:
+        """One more than the highest id of the vocabulary."""
+        return int(max(self._tokenizer.get_vocab().values())) + 1
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens; special ones leave nothing."""
+        return str(
+            self._tokenizer.decode(
+                [int(token) for token in tokens],
+                skip_special_tokens=True,
+                clean_up_tokenization_spaces=False,
+            )
+        )
+
     def words(self, tokens: Sequence[int]) -> np.ndarray:
         """The word index of every token, (L,) int64, by the vocabulary's own mark of words.
 

@@ -15,16 +15,16 @@ __all__ = ["add_adapters", "merge_adapters"]
 def add_adapters(network: nn.Module, rank: int) -> None:
     """Put adapters of this rank beside all linear layers of the blocks, which alone learn.
 
-    Raises ModelError where peft is not installed.
+    Blocks are what a list numbers. Raises ModelError where peft is not installed.
     """
     try:
         import peft  # noqa: PLC0415 - heavy and optional
     except ImportError as error:
-        raise ModelError(f"--learn low_rank needs peft; {install_hint('peft')}") from error
+        raise ModelError(f"low-rank adapters need peft; {install_hint('peft')}") from error
     targets = [
         name
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) and "blocks." in name
+        if isinstance(module, nn.Linear) and any(map(str.isdigit, name.split(".")))
     ]
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets)
     peft.inject_adapter_in_model(config, network)
