@@ -28,7 +28,7 @@ ROLES = {
 #: Rows beyond the vocabulary, as both have some.
 ROWS = 16
 
-ATTENTION = '''
+ATTENTION = """
 import torch
 from torch import nn
 
@@ -49,9 +49,11 @@ def attend(q, k, v, heads):
         rotated(parts[0]), rotated(parts[1]), parts[2]
     )
     return mixed.transpose(1, 2).flatten(2)
-'''
+"""
 
-LLADA = ATTENTION + '''
+LLADA = (
+    ATTENTION
+    + """
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
@@ -119,9 +121,12 @@ class LLaDAModelLM(PreTrainedModel):
 
     def get_output_embeddings(self):
         return self.model.transformer.ff_out
-'''
+"""
+)
 
-DREAM = ATTENTION + '''
+DREAM = (
+    ATTENTION
+    + """
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import MaskedLMOutput
 
@@ -203,7 +208,8 @@ class DreamModel(PreTrainedModel):
 
     def get_output_embeddings(self):
         return self.lm_head
-'''
+"""
+)
 
 CONFIGURATION = """
 from transformers import PretrainedConfig

@@ -174,7 +174,8 @@ class Comparison:
                 source = self.candidates(system, part)
                 for name, options in self.scorers(part):
                     output = self.lists(f"{system.name}_{name}", part)
-                    self.make(output, "score", source, *options)
+                    cache = self.folder / "cache"  # pooled lists have the beam's texts again
+                    self.make(output, "score", source, *options, "--cache", cache)
                     source = output
             tuned = self.folder / f"{system.name}.fusion.json"
             scored = [self.lists(f"{system.name}_usdm_pll", part) for part in PARTS]

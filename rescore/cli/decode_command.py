@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rescore.cli.decode_calibration import calibrate_file, calibration_options
 from rescore.cli.decode_grid import command_line, grid_option, grid_table
 from rescore.cli.decode_options import HEADINGS, RunOptions, decoder_options, run_options
 from rescore.cli.journals import journal_beside, resumable
@@ -37,6 +38,7 @@ __all__ = ["command"]
 @output_option
 @decoder_options
 @grid_option
+@calibration_options
 @run_options
 def command(
     path: str,
@@ -44,6 +46,7 @@ def command(
     output: str,
     settings: DecoderOptions,
     grid: dict[str, list[Any]],
+    bound: float | None,
     run: RunOptions,
 ) -> None:
     """Make lists of hypotheses of the posteriors (deliberate: the lists) in FILE.
@@ -63,8 +66,13 @@ def command(
     for source in (path, settings.ngram, settings.bpe, settings.model, run.refs):
         if source is not None:
             refuse_same_file(source, output)
+    if grid and bound is not None:
+        raise click.UsageError("--grid and --calibrate are two runs; leave one of them out")
     if grid:
         _search(path, method, output, settings, grid, run)
+        return
+    if bound is not None:
+        calibrate_file(path, method, output, settings, bound, run)
         return
     decoder = load_decoder(method, path, settings)
     references = run.references()

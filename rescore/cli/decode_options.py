@@ -43,6 +43,7 @@ HEADINGS = {
     "--draft": "Prior-guided denoising",
     "--open": "Deliberation",
     "--grid": "Search for settings",
+    "--calibrate": "Calibration",
     "--refs": "Output",
     "--shard": "Large runs",
 }

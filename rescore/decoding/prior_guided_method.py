@@ -8,10 +8,10 @@ searches with a beam.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
@@ -20,10 +20,11 @@ from rescore.acoustic.ctc_paths import LabelledPath, align, greedy_path
 from rescore.acoustic.listening import Listened
 from rescore.acoustic.manifests import read_utterances
 from rescore.decoding.base import DecoderFamily, DecoderInput, DecoderOptions
-from rescore.decoding.commit import CommitRule, commit_rule, threshold
+from rescore.decoding.calibration import Trace
+from rescore.decoding.commit import Choices, CommitRule, commit_rule, threshold, top_k
 from rescore.decoding.drafts import draft_canvas, masked_canvas
 from rescore.decoding.guides import Guide, PromptGuide, load_guide
-from rescore.decoding.prior_guided import PriorGuided, Watch, denoise
+from rescore.decoding.prior_guided import PriorGuided, denoise
 from rescore.decoding.prompted_search import search_texts
 from rescore.errors import ScoreError
 from rescore.formats.reading import read_lists
@@ -31,7 +32,7 @@ from rescore.interfaces import Cost
 from rescore.scorers.signature import signature
 from rescore.types import Hypothesis, NBest
 
-__all__ = ["PRIOR_GUIDED", "Drafting", "PriorGuidedDecoder", "guided_decoder"]
+__all__ = ["PRIOR_GUIDED", "Denoising", "Drafting", "PriorGuidedDecoder", "guided_decoder"]
 
 #: Raised whenever a list changes for equal settings.
 _VERSION = 1
@@ -61,6 +62,16 @@ _MASKED = frozenset(
 
 #: The texts of an utterance, best first, and what the record says of the work.
 Transcribed: TypeAlias = "tuple[list[str], dict[str, Any]]"
+
+
+class Transcribing(Protocol):
+    """How the texts of an utterance are found."""
+
+    def __call__(self, condition: Listened, /) -> Transcribed:
+        """The texts and the work. Raises AudioError, ScoreError."""
+
+    def read_besides(self, utterance: str, /) -> str | None:
+        """What is read of an utterance besides its audio; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -107,19 +118,40 @@ class Drafting:
 
 
 @dataclass(frozen=True)
-class _Denoising:
+class Denoising:
     """Denoises an utterance's canvas."""
 
     guide: Guide
     drafting: Drafting
     settings: PriorGuided
 
-    def __call__(self, condition: Listened, watch: Watch | None = None) -> Transcribed:
+    def read_besides(self, utterance: str) -> str | None:
+        """The first hypothesis of its list, where there are lists."""
+        return None if self.drafting.texts is None else self.drafting.texts.get(utterance)
+
+    def decided_last(self, condition: Listened) -> Trace:
+        """One position a round is decided, and what the others would be is noted."""
+        heard = self.guide.hear(condition)
+        draft = self.drafting(self.guide, heard, condition)
+        rounds: list[Choices] = []
+        slowest = replace(
+            self.settings,
+            rule=top_k(1),
+            rounds=len(draft) + 1,
+            agrees=False,
+            prunes=False,
+            revoke=None,
+        )
+        network = self.guide.canvas(heard, len(draft))
+        result = denoise(network, draft, slowest, lambda _, choices: rounds.append(choices))
+        return Trace(draft, result.tokens, rounds)
+
+    def __call__(self, condition: Listened) -> Transcribed:
         """The text, and the work."""
         heard = self.guide.hear(condition)
         draft = self.drafting(self.guide, heard, condition)
         network = self.guide.canvas(heard, len(draft))
-        result = denoise(network, draft, self.settings, watch)
+        result = denoise(network, draft, self.settings)
         work = network.work
         raw = {
             "evaluations": work.evaluations,
@@ -139,6 +171,9 @@ class _Searching:
 
     guide: PromptGuide
     beam: int
+
+    def read_besides(self, utterance: str) -> None:
+        """Nothing."""
 
     def __call__(self, condition: Listened) -> Transcribed:
         """The texts, best first, and the work."""
@@ -160,7 +195,7 @@ class PriorGuidedDecoder:
 
     path: str
     guide: Guide
-    transcribe: Callable[[Listened], Transcribed]
+    transcribe: Transcribing
     settings: Mapping[str, object]
     audio: Mapping[str, Listened]
     device: str = "cpu"
@@ -180,10 +215,8 @@ class PriorGuidedDecoder:
 
     def condition(self, utterance: str, /) -> str:
         """A digest of the utterance's samples, and of its first hypothesis where that is read."""
-        drafting = getattr(self.transcribe, "drafting", None)
-        texts = None if drafting is None else drafting.texts
-        key = self.audio[utterance].key
-        return key if texts is None else f"{key} {texts.get(utterance)}"
+        key, text = self.audio[utterance].key, self.transcribe.read_besides(utterance)
+        return key if text is None else f"{key} {text}"
 
     def evaluations(self, item: DecoderInput, /) -> int:
         """Encoder frames of 40 ms, which a chunk is measured in."""
@@ -223,14 +256,14 @@ def guided_decoder(path: str, options: DecoderOptions) -> PriorGuidedDecoder:
         )
     guide = load_guide(Path(options.model), options.device, options.remote_code)
     _check_options(guide, options)
-    transcribe: Callable[[Listened], Transcribed]
+    transcribe: Transcribing
     if guide.is_causal and isinstance(guide, PromptGuide):
         settings: dict[str, object] = {"beam": options.beam or 1}
         transcribe = _Searching(guide, options.beam or 1)
     else:
         settings = {name: getattr(options, name) for name in sorted(_MASKED & options.changed)}
         settings.pop("lists", None)  # a list's text is in the condition of its utterance
-        transcribe = _Denoising(guide, _drafting(options), _settings(guide, options))
+        transcribe = Denoising(guide, _drafting(options), _settings(guide, options))
     audio = {
         utterance.id: Listened(utterance, guide.sampling_rate)
         for utterance in read_utterances(path)

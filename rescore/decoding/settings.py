@@ -26,7 +26,9 @@ from rescore.wer.counts import count_errors, list_errors
 __all__ = ["FIXED", "SettingResult", "SettingSearch", "search_settings"]
 
 #: Options that name files and devices: decoders that share their models cannot differ in them.
-FIXED = frozenset({"bpe", "device", "lists", "model", "ngram", "posteriors", "spans"})
+FIXED = frozenset(
+    {"bpe", "device", "lists", "model", "ngram", "posteriors", "remote_code", "spans"}
+)
 
 #: Utterances that all settings decode together.
 _TOGETHER = 16

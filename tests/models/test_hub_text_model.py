@@ -104,7 +104,9 @@ def test_a_checkpoint_has_what_was_learned_and_the_name_of_the_rest(
     again = load_prompted(tmp_path, remote_code=True)
     assert again.signature == model.signature
     tokens = torch.full((2, 4), model.network.rows.mask)
-    states = [one.network.encode(tokens, one.network.hear(features, FRAMES)) for one in (model, again)]
+    states = [
+        one.network.encode(tokens, one.network.hear(features, FRAMES)) for one in (model, again)
+    ]
     assert torch.equal(*states)
     plain = prompted(folder / kind).network
     is_same = torch.equal(states[0], plain.encode(tokens, plain.hear(features, FRAMES)))

@@ -21,8 +21,8 @@ from rescore.models.network import Network, NetworkConfig
 from rescore.train.ctc import train_ctc
 from rescore.train.options import DllmOptions
 from rescore.train.prompted import TokenBatches, dllm_learner, train_dllm
-from rescore.train.prompted_start import start_model
 from rescore.train.prompted_losses import PromptedLoss
+from rescore.train.prompted_start import start_model
 from rescore.train.run import Run
 from rescore.train.speech_corpus import open_parts
 
