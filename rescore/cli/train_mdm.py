@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from rescore.cli.options import Sections
 from rescore.cli.train_options import (
@@ -28,6 +29,29 @@ _HEADINGS = {
     "--width": "Decoder",
     "--bf16": "Run",
 }
+
+#: What the loss of masks alone reads.
+_MASKED = ("self_correction", "lowest_mask", "margin", "canvas")
+
+
+def _refuse_unread(training: dict[str, Any]) -> None:
+    """Raise UsageError for an option that nothing would read."""
+    source = click.get_current_context().get_parameter_source
+    typed = [name for name in training if source(name) is ParameterSource.COMMANDLINE]
+    is_frozen = training["encoder"] == "frozen"
+    for name in typed:
+        option = "--" + name.replace("_", "-")
+        if training["causal"] and name in _MASKED:
+            raise click.UsageError(f"{option} is not read with --causal; leave it out")
+        if is_frozen and name == "ctc_weight":
+            raise click.UsageError(
+                f"{option} is not read with --encoder frozen, which learns nothing; leave it out"
+            )
+    if training["state_draws"] and not is_frozen:
+        raise click.UsageError(
+            f"--state-draws needs --encoder frozen, got {training['encoder']}: the states of an "
+            "encoder that learns change; leave it out"
+        )
 
 
 @click.command("mdm", cls=Sections, headings=_HEADINGS)
@@ -120,11 +144,7 @@ def mdm_command(
     from rescore.train.speech_corpus import prepared_speech  # noqa: PLC0415
     from rescore.train.speed import multiplies_bfloat16  # noqa: PLC0415
 
-    if training["state_draws"] and training["encoder"] != "frozen":
-        raise click.UsageError(
-            f"--state-draws needs --encoder frozen, got {training['encoder']}: the states of an "
-            "encoder that learns change; leave it out"
-        )
+    _refuse_unread(training)
     fields = {name: value for name, value in training.items() if value is not None}
     fields.setdefault("bf16", multiplies_bfloat16(training["device"]))
     if not is_recogniser(start_from):

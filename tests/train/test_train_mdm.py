@@ -282,6 +282,22 @@ def test_the_command_trains_both_kinds_and_a_last_stage(speech, recogniser, tmp_
     assert load_transcriber(tmp_path / "last").network.decoder.config.width == 16
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--causal", "--self-correction=off"], "--self-correction is not read with --causal"),
+        (["--causal", "--margin=3"], "--margin is not read with --causal"),
+        (["--encoder=frozen", "--ctc-weight=0.1"], "--ctc-weight is not read with --encoder froz"),
+        (["--state-draws=2"], "--state-draws needs --encoder frozen, got warm"),
+    ],
+)
+def test_options_that_nothing_reads_are_refused(options, message, speech, recogniser, tmp_path):
+    start = [f"--corpus={speech.directory}", f"--start-from={recogniser}", "-o", str(tmp_path)]
+    ran = CliRunner().invoke(mdm_command, [*start, *options])
+    assert ran.exit_code == 2
+    assert message in ran.output
+
+
 def test_what_was_prepared_is_read_back(speech, tmp_path):
     assert prepared_speech(speech.directory) == speech
     with pytest.raises(TrainError, match="no prepared speech"):
