@@ -6,8 +6,9 @@
 #   EXP=exp/spoken STAGES="noise" SNR="2 12" recipes/spoken_books/run.sh
 #
 # TEXT and VALID are for the n-gram model alone (stage ngram), or name one with NGRAM. Further
-# variables: HOURS (of training speech), SNR and TRAIN_SNR (dB, from and to), TRAIN (options of
-# `train ctc`), MODEL (a recogniser in place of EXP/ctc), COUNT (hypotheses of a list), JOBS.
+# variables: HOURS (of training speech), SNR and TRAIN_SNR (dB, from and to), ENGINE (flite or
+# espeak: one synthesiser speaks all), TRAIN (options of `train ctc`), MODEL (a recogniser in place
+# of EXP/ctc), COUNT (hypotheses of a list), JOBS.
 set -euo pipefail
 EXP=${EXP:-exp/spoken} MODEL=${MODEL:-${EXP:-exp/spoken}/ctc} COUNT=${COUNT:-100}
 NGRAM=${NGRAM:-$EXP/ngram} HOURS=${HOURS:-10} JOBS=${JOBS:-2} SNR=${SNR:-"5 20"}
@@ -20,7 +21,7 @@ HERE=$(dirname "$0")
 speech() {
   for part in train.tsv.gz dev.tsv test.tsv; do
     python "$HERE/make_audio.py" "$HERE/manifest/$part" --hours "$HOURS" --jobs "$JOBS" \
-      -o "$EXP/clean/${part%%.*}"
+      ${ENGINE:+--engine "$ENGINE"} -o "$EXP/clean/${part%%.*}"
   done
 }
 

@@ -27,6 +27,9 @@ __all__ = ["audio_blocks", "read_audio", "resample", "seconds_of"]
 #: How much an utterance may outlast its file: manifests round times to hundredths of a second.
 _ROUNDING = 0.01
 
+#: Larger samples are no sound: integers of 32 bits that nobody scaled are below.
+_LOUDEST = 2.0**32
+
 _BLOCK_SECONDS = 30.0
 _UNKNOWN_FRAMES = 1 << 62
 #: Sizes in headers of WAV files that were written into a pipe, before their length was known.
@@ -37,7 +40,7 @@ def read_audio(utterance: Utterance, rate: int) -> np.ndarray:
     """Return the samples (n,) float32 in [-1, 1] of an utterance, at `rate` Hz.
 
     Raises AudioError, naming utterance and file, where the file is missing, damaged or cut off, has
-    several channels and none is chosen, ends before the utterance, or holds only zeros.
+    several channels and none is chosen, ends before the utterance, or holds one value only.
     """
     return np.concatenate(list(audio_blocks(utterance, rate)))
 
@@ -47,21 +50,12 @@ def audio_blocks(
 ) -> Iterator[np.ndarray]:
     """Yield the samples of `read_audio` in blocks of about `seconds`.
 
-    Raises AudioError as `read_audio` does; that there are only zeros is known after the last block.
+    Raises AudioError as `read_audio` does; that there is only silence is known after the last
+    block.
     """
-    is_silent, count = True, 0
     with _opened(utterance) as file:
         blocks = _blocks(file, utterance, max(1, round(seconds * file.samplerate)))
-        for block in _resampled(blocks, file.samplerate, rate):
-            is_silent = is_silent and not block.any()
-            count += len(block)
-            yield block
-    if not count:
-        raise AudioError(f"{_place(utterance)}: no audio, 0 samples; leave it out of the manifest")
-    if is_silent:
-        raise AudioError(
-            f"{_place(utterance)}: silence, every sample is 0; leave it out of the manifest"
-        )
+        yield from _resampled(_with_sound(blocks, utterance), file.samplerate, rate)
 
 
 def seconds_of(utterance: Utterance) -> float:
@@ -120,15 +114,38 @@ def _blocks(
             break
         count += len(block)
         samples = block[:, utterance.channel or 0]
-        if not np.isfinite(samples).all():
-            raise AudioError(
-                f"{_place(utterance)}: holds samples that are not numbers; get it again"
-            )
+        _refuse_what_is_no_sound(samples, utterance)
         yield np.ascontiguousarray(samples)
     expected = file.frames - round(utterance.start * file.samplerate) if frames is None else frames
     if file.frames < _UNKNOWN_FRAMES and count < expected - _ROUNDING * file.samplerate:
         raise AudioError(
             f"{_place(utterance)}: cut off, {count} samples of {expected}; get it again"
+        )
+
+
+def _refuse_what_is_no_sound(samples: np.ndarray, utterance: Utterance) -> None:
+    """Raise AudioError for samples of which features would be infinite, or no numbers."""
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{_place(utterance)}: holds samples that are not numbers; get it again")
+    largest = float(np.abs(samples).max())
+    if largest > _LOUDEST:
+        raise AudioError(
+            f"{_place(utterance)}: holds samples of {largest:.3g}, expected -1 to 1; get it again"
+        )
+
+
+def _with_sound(blocks: Iterator[np.ndarray], utterance: Utterance) -> Iterator[np.ndarray]:
+    """The same blocks. Raises AudioError after them if they hold nothing, or one value."""
+    values: set[float] = set()
+    for block in blocks:
+        values |= {float(block.min()), float(block.max())}
+        yield block
+    if not values:
+        raise AudioError(f"{_place(utterance)}: no audio, 0 samples; leave it out of the manifest")
+    if len(values) == 1:
+        raise AudioError(
+            f"{_place(utterance)}: silence, every sample is {values.pop():g}; "
+            "leave it out of the manifest"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rescore.acoustic.encoder import Encoder
 from rescore.acoustic.windows import Windows
 from rescore.errors import ModelError
+from rescore.models.opening import check_device
 
 if TYPE_CHECKING:
     import torch
@@ -32,13 +33,14 @@ class EncoderOptions:
 
 
 def load_encoder(options: EncoderOptions) -> Encoder:
-    """Load a recogniser. Raises ModelError."""
+    """Load a recogniser. Raises ModelError, also for a device that cannot be used."""
     from rescore.acoustic.recogniser import (  # noqa: PLC0415 - torch takes seconds
         is_recogniser,
         load_recogniser,
     )
     from rescore.acoustic.transcriber import is_transcriber, load_transcriber  # noqa: PLC0415
 
+    check_device(options.device)
     directory = Path(options.model)
     if is_recogniser(directory) or is_transcriber(directory):
         if options.dtype == "bfloat16":

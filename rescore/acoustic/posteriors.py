@@ -95,7 +95,8 @@ def _check_rows(posteriors: Posteriors) -> None:
         column = int(np.flatnonzero(~np.isfinite(rows[frame]))[0])
         raise FormatError(
             f"{posteriors.place(frame)}: symbol {posteriors.symbols.pieces[column]!r} has "
-            f"{rows[frame, column]}, expected a finite log-probability"
+            f"{rows[frame, column]}, expected a finite log-probability; make them again, from "
+            "logits if probabilities underflow"
         )
     totals = _log_sum(rows)
     off = np.flatnonzero(np.abs(totals) > tolerance(posteriors.log_probs.dtype, rows.shape[1]))

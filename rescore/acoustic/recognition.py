@@ -46,11 +46,12 @@ class PosteriorTask:
     """A `ChunkTask` from utterances to `Recognised`.
 
     Audio that cannot be read becomes a problem of its utterance. `evaluations` are seconds of
-    audio.
+    audio. Raises RescoreError if the windows are too short for the recogniser.
     """
 
     def __init__(self, encoder: Encoder, windows: Windows | None = None) -> None:
         self.encoder, self.windows = encoder, windows or Windows()
+        self.windows.check(encoder.sampling_rate, encoder.frame_samples, encoder.min_samples)
         self._cut = 0
         self.budget = _budget(encoder)
 

@@ -12,20 +12,36 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rescore.errors import FormatError, ModelError, ScoreError
+from rescore.formats.files import PathLike, read_bytes
 from rescore.installation import install_hint
 from rescore.models.opening import one_line
 
-__all__ = ["WORD_START", "Segmenter", "SegmenterKind", "Symbols", "WordRule", "WordSpan"]
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+__all__ = [
+    "WORD_START",
+    "Segmenter",
+    "SegmenterKind",
+    "Symbols",
+    "WordRule",
+    "WordSpan",
+    "with_segmenter",
+]
 
 WordRule = Literal["boundary", "mark"]
 SegmenterKind = Literal["sentencepiece", "tokenizers"]
 
 WORD_START = "\u2581"
+
+#: The least share of a SentencePiece model's pieces that are symbols (a recogniser may leave out
+#: the rare ones), and of the symbols that are its pieces.
+_USED_PIECES, _SPELLED_SYMBOLS = 0.5, 0.9
 
 
 @dataclass(frozen=True)
@@ -180,17 +196,74 @@ class Symbols:
         return self.segmenter.pieces(" ".join(words))
 
 
+def with_segmenter(symbols: Symbols, path: PathLike | None) -> Symbols:
+    """The symbols, with the SentencePiece model of a file (None: their own) to cut texts.
+
+    Raises ModelError for a file that cannot be read or does not belong to these symbols.
+    """
+    if path is None:
+        return symbols
+    if symbols.word_rule != "mark":
+        raise ModelError(
+            f"{path}: the recogniser's symbols are characters, which need no SentencePiece model; "
+            "leave --bpe out"
+        )
+    try:
+        segmenter = Segmenter("sentencepiece", read_bytes(path), str(path))
+        processor = _processor(segmenter.serialized)
+    except FormatError as error:
+        raise ModelError(str(error)) from error
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    _check_pieces(symbols, processor, f"{path}")
+    return replace(symbols, segmenter=segmenter)
+
+
+def _check_pieces(symbols: Symbols, processor: SentencePieceProcessor, path: str) -> None:
+    """Raise ModelError unless the model's pieces are the symbols, but for a few."""
+    pieces = {processor.id_to_piece(k): k for k in range(processor.get_piece_size())}
+    spoken = [piece for piece, k in pieces.items() if not _is_unspoken(processor, k)]
+    used = sum(piece in symbols.columns for piece in spoken)
+    if used < _USED_PIECES * len(spoken):
+        raise ModelError(
+            f"{path}: {used} of its {len(spoken)} pieces are symbols of the recogniser; give the "
+            "recogniser's own SentencePiece model"
+        )
+    strange = [piece for piece in symbols.columns if piece not in pieces]
+    if len(strange) > (1 - _SPELLED_SYMBOLS) * len(symbols.columns):
+        raise ModelError(
+            f"{path}: lacks {len(strange)} of the recogniser's {len(symbols.columns)} symbols, "
+            f"such as {strange[0]!r}; give the recogniser's own SentencePiece model"
+        )
+
+
+def _is_unspoken(processor: SentencePieceProcessor, piece: int) -> bool:
+    return any(
+        (
+            processor.is_control(piece),
+            processor.is_unknown(piece),
+            processor.is_unused(piece),
+            processor.is_byte(piece),
+        )
+    )
+
+
+def _processor(serialized: bytes) -> SentencePieceProcessor:
+    """Raises ModelError if the model cannot be read."""
+    import sentencepiece  # noqa: PLC0415 - slow to import
+
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=serialized)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"not a SentencePiece model ({one_line(error)}); give another file"
+        ) from error
+
+
 @lru_cache(maxsize=4)
 def _segment(kind: SegmenterKind, serialized: bytes) -> Callable[[str], list[str]]:
     if kind == "sentencepiece":
-        import sentencepiece  # noqa: PLC0415 - slow to import
-
-        try:
-            processor = sentencepiece.SentencePieceProcessor(model_proto=serialized)
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"not a SentencePiece model ({one_line(error)}); give another file"
-            ) from error
+        processor = _processor(serialized)
         return lambda text: list(processor.encode(text, out_type=str))
     try:
         import tokenizers  # noqa: PLC0415 - comes with transformers

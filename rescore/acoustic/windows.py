@@ -46,6 +46,25 @@ class Windows:
         """The seconds that neighbours share."""
         return self.length / 6 if self.overlap is None else self.overlap
 
+    def check(self, rate: int, frame_samples: int, min_samples: int) -> None:
+        """Raise RescoreError if a recogniser would leave frames out between these windows.
+
+        `min_samples` make its first frame, so at the end of a window it lacks the frames that need
+        more audio than there is; the next window must begin before them.
+        """
+        lost = -(-(min_samples - frame_samples) // frame_samples)
+        least = (max(2, lost + 2) * frame_samples, max(0, lost) * frame_samples)
+        length, shared = (
+            self._frames(seconds, rate, frame_samples) * frame_samples
+            for seconds in (self.length, self.shared)
+        )
+        if length < least[0] or shared < least[1]:
+            raise RescoreError(
+                f"windows of {self.length:g} s with an overlap of {self.shared:g} s lose frames: "
+                f"this recogniser needs windows of {least[0] / rate:g} s and an overlap of "
+                f"{least[1] / rate:g} s at least (--window, --overlap)"
+            )
+
     def cut(self, audio: np.ndarray, rate: int, frame_samples: int) -> list[np.ndarray]:
         """The windows of audio (samples,); views, no copies."""
         starts = self.first_frames(len(audio), rate, frame_samples)
@@ -68,8 +87,16 @@ class Windows:
 
 
 def join(first_frames: Sequence[int], rows: Sequence[np.ndarray]) -> np.ndarray:
-    """The rows of the whole audio, (T, V), from those of its windows, each (T_i, V)."""
+    """The rows of the whole audio, (T, V), from those of its windows, each (T_i, V).
+
+    Raises RescoreError if there are frames that no window has.
+    """
     ends = [first + len(part) for first, part in zip(first_frames, rows, strict=True)]
+    for end, begin in zip(ends[:-1], first_frames[1:], strict=True):
+        if end < begin:
+            raise RescoreError(
+                f"no window has the {begin - end} frames from frame {end} on; widen --overlap"
+            )
     cuts = [
         0,
         *(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,9 +26,11 @@ from rescore.pipeline import Journal, Progress, forecast, score
 from rescore.pipeline.scoring import selected
 from rescore.progress import announce, progress_bar
 from rescore.scorers import Scorer, ScorerOptions, Spec, command_of, load_scorer
-from rescore.types import Score
+from rescore.types import NBest, Score
 
 __all__ = ["command"]
+
+logger = logging.getLogger("rescore")
 
 
 @click.command("score", cls=Sections, headings=HEADINGS)
@@ -89,7 +92,27 @@ def _score(
             evaluator=evaluator,
             command=command,
         )
+        if run.shard is None and not run.stream:
+            scored = _tell_of_unused_posteriors(scored, scorer)
         (jsonl.write_live if run.stream else jsonl.write)(scored, output)
+
+
+def _tell_of_unused_posteriors(scored: Iterable[NBest], scorer: Scorer) -> Iterator[NBest]:
+    """The lists; after them it is logged how many utterances with posteriors have none."""
+    from rescore.scorers.ctc import CtcScorer  # noqa: PLC0415 - torch takes seconds
+
+    unused = set(scorer.posteriors) if isinstance(scorer, CtcScorer) else set()
+    for nbest in scored:
+        unused.discard(nbest.id)
+        yield nbest
+    if unused and isinstance(scorer, CtcScorer):
+        logger.warning(
+            "%d of the %d utterances of %s have no list, %s for one",
+            len(unused),
+            len(scorer.posteriors),
+            scorer.posteriors.name,
+            min(unused),
+        )
 
 
 @contextmanager

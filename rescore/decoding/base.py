@@ -16,6 +16,7 @@ from rescore.decoding.deliberation import Opening
 from rescore.decoding.joint import Final, Frame, Start, Update
 from rescore.errors import ScoreError
 from rescore.interfaces import ChunkTask
+from rescore.models.opening import check_device
 from rescore.registry import DECODERS, lookup
 from rescore.scorers.options import absolute_path
 from rescore.types import NBest
@@ -193,7 +194,10 @@ class DecoderFamily:
         return [self.build(path, options) for options in settings]
 
     def check(self, options: DecoderOptions) -> None:
-        """Raise ScoreError that names what is given and not read, if there is any."""
+        """Raise ScoreError that names what is given and not read, if there is any.
+
+        Raises ModelError for a device that cannot be used.
+        """
         unread = sorted(options.changed - self.options)
         if unread:
             raise ScoreError(
@@ -206,6 +210,7 @@ class DecoderFamily:
                 raise ScoreError(
                     f"{_flag(option)} belongs to {_flag(needed)}; give both, or neither"
                 )
+        check_device(options.device)
 
 
 def load_decoder(name: str, path: str, options: DecoderOptions | None = None) -> Decoder:

@@ -23,11 +23,12 @@ from rescore.acoustic.ctc_paths import LabelledPath, align
 from rescore.acoustic.posterior_file import read_posteriors
 from rescore.acoustic.posteriors import Posteriors
 from rescore.acoustic.prefix_ngram import NgramFusion, symbol_names
+from rescore.acoustic.symbols import with_segmenter
 from rescore.decoding.base import DecoderInput, DecoderOptions
 from rescore.errors import ScoreError
 from rescore.formats.record import with_score
 from rescore.interfaces import BatchBudget, Cost
-from rescore.scorers.ctc import CtcScorer, Spelling, with_segmenter
+from rescore.scorers.ctc import CtcScorer, Spelling
 from rescore.scorers.ngram import NgramScorer
 from rescore.scorers.signature import signature
 from rescore.text import identity, normalizer

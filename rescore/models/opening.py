@@ -31,6 +31,7 @@ __all__ = [
     "RECOGNISER_FORMAT",
     "TRANSCRIBER_FORMAT",
     "VERSION",
+    "check_device",
     "checked_field",
     "has_format",
     "network_config",
@@ -85,6 +86,19 @@ def opening(model: PathLike, advice: str, problem: str = "cannot be opened") -> 
         raise
     except BaseException as error:
         raise ModelError(f"{model}: {problem} ({one_line(error)}); {advice}") from error
+
+
+def check_device(device: str) -> None:
+    """Raise ModelError for a device that torch does not know or does not have."""
+    import torch  # noqa: PLC0415 - options are plain data until a model is opened
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]});"
+            " use cpu or a device that torch has"
+        ) from error
 
 
 def one_line(error: BaseException) -> str:

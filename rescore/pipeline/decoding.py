@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from rescore.pipeline.shards import Shard
 from rescore.types import NBest
 
 __all__ = ["Decoding", "MakeDecoderEvaluator", "decode", "decoder_pool"]
+
+logger = logging.getLogger("rescore")
 
 #: How `decode` makes the evaluator of its chunks.
 MakeDecoderEvaluator = Callable[[Decoder], Evaluator[DecoderInput, NBest]]
@@ -66,8 +69,10 @@ def decode(
     is decoded, and for the journal of another run; otherwise what the decoder raises.
     """
     progress = progress or Decoding()
-    items = [item for item in decoder.inputs() if shard is None or item.id in shard]
+    every = list(decoder.inputs())
+    items = [item for item in every if shard is None or item.id in shard]
     _check_references(items, references)
+    _count_others(every, references)
     with ExitStack() as stack:
         if journal is not None:
             journal.begin(_Codec(), {"signature": decoder.signature})
@@ -108,6 +113,17 @@ def _check_references(items: Iterable[DecoderInput], references: Mapping[str, st
                 f"{item.place()}: there is no reference with this id; give the references of this "
                 "very set"
             )
+
+
+def _count_others(items: Iterable[DecoderInput], references: Mapping[str, str] | None) -> None:
+    """Log how many references have nothing to decode: error rates will not count them."""
+    others = (references or {}).keys() - {item.id for item in items}
+    if others:
+        logger.warning(
+            "%d references have no utterance to decode, %s for one; error rates leave them out",
+            len(others),
+            min(others),
+        )
 
 
 class _Everything:

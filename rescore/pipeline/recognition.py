@@ -145,9 +145,14 @@ def _header(task: PosteriorTask, dtype: str) -> PosteriorHeader:
 
 
 def _content(utterance: Utterance) -> list[str]:
-    """What the posteriors of an utterance depend on."""
+    """What the posteriors of an utterance depend on; audio that changed is heard again."""
     stretch = (utterance.start, utterance.duration, utterance.channel)
-    return [utterance.id, str(utterance.path), repr(stretch)]
+    try:
+        status = os.stat(utterance.path)
+    except (OSError, ValueError):  # ValueError: a null byte in the path
+        return [utterance.id, str(utterance.path), repr(stretch)]
+    version = f"{status.st_size} {status.st_mtime_ns}"
+    return [utterance.id, str(utterance.path), repr(stretch), version]
 
 
 def _anywhere(utterance: Utterance) -> Utterance:

@@ -14,17 +14,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from rescore.acoustic.ctc import frames_needed, text_log_probs
 from rescore.acoustic.label_prior import label_prior
 from rescore.acoustic.posterior_file import PosteriorFile, read_posteriors
-from rescore.acoustic.symbols import Segmenter, Symbols
-from rescore.errors import FormatError, ModelError, ScoreError
-from rescore.formats.files import read_bytes
+from rescore.acoustic.symbols import Symbols, with_segmenter
+from rescore.errors import ScoreError
 from rescore.interfaces import Cost, Scope
 from rescore.scorers.chunks import score_lists
 from rescore.scorers.family import ScorerFamily
@@ -39,7 +38,6 @@ __all__ = [
     "CtcPriorScorer",
     "CtcScorer",
     "Spelling",
-    "with_segmenter",
 ]
 
 logger = logging.getLogger("rescore")
@@ -244,51 +242,6 @@ class CtcPriorScorer:
 
 class _ImpossibleError(ScoreError):
     """A text that CTC cannot emit."""
-
-
-def with_segmenter(symbols: Symbols, path: str | None) -> Symbols:
-    """The symbols, with the SentencePiece model of a file (None: their own) to cut texts.
-
-    Raises ModelError for a file that cannot be read or does not belong to these symbols.
-    """
-    if path is None:
-        return symbols
-    if symbols.word_rule != "mark":
-        raise ModelError(
-            f"{path}: the recogniser's symbols are characters, which need no SentencePiece model; "
-            "leave --bpe out"
-        )
-    import sentencepiece  # noqa: PLC0415 - slow to import
-
-    try:
-        segmenter = Segmenter("sentencepiece", read_bytes(path), str(path))
-        processor = sentencepiece.SentencePieceProcessor(model_proto=segmenter.serialized)
-    except FormatError as error:
-        raise ModelError(str(error)) from error
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(
-            f"{path}: not a SentencePiece model ({error}); give the recogniser's own"
-        ) from error
-    every = range(processor.get_piece_size())
-    pieces = [processor.id_to_piece(k) for k in every if not _is_unspoken(processor, k)]
-    known = sum(piece in symbols.columns for piece in pieces)
-    if 2 * known < len(pieces):
-        raise ModelError(
-            f"{path}: {known} of its {len(pieces)} pieces are symbols of the recogniser; give the "
-            "recogniser's own SentencePiece model"
-        )
-    return replace(symbols, segmenter=segmenter)
-
-
-def _is_unspoken(processor: Any, piece: int) -> bool:
-    return any(
-        (
-            processor.is_control(piece),
-            processor.is_unknown(piece),
-            processor.is_unused(piece),
-            processor.is_byte(piece),
-        )
-    )
 
 
 def _cost(prepared: Prepared) -> Cost:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rescore.arguments import kind_of
-from rescore.errors import ArgumentError, ModelError, ScoreError
+from rescore.errors import ArgumentError, ScoreError
 from rescore.interfaces import PlainScorer, Scorer
+from rescore.models.opening import check_device
 from rescore.registry import SCORERS, lookup
 from rescore.scorers.adapt import adapt
 from rescore.scorers.family import ScorerFamily, Vocabulary
@@ -28,7 +29,7 @@ def load_scorer(name: str, options: ScorerOptions | None = None) -> Scorer:
     """
     options = options or ScorerOptions()
     build = lookup(SCORERS, name, "scorer")
-    _check_device(options.device)
+    check_device(options.device)
     scorer = build(options)
     if not isinstance(scorer, PlainScorer):
         raise ScoreError(
@@ -117,16 +118,3 @@ def load_vocabulary(name: str, options: ScorerOptions | None = None) -> Vocabula
         )
     family.check(options)
     return family.vocabulary(options)
-
-
-def _check_device(device: str) -> None:
-    """Raise ModelError for a device that torch does not know or does not have."""
-    import torch  # noqa: PLC0415 - options are plain data until a scorer is built
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]});"
-            " use cpu or a device that torch has"
-        ) from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from rescore.models.opening import check_device
 from rescore.train.options import RunOptions
 
 __all__ = ["SpeedMeter", "matmul_peak", "multiplies_bfloat16", "step_flops"]
@@ -55,8 +56,10 @@ def matmul_peak(device: str, dtype: torch.dtype, seconds: float = 0.3) -> float:
 def multiplies_bfloat16(device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     """Whether bfloat16 products are fast on a device.
 
-    A CPU without instructions for them takes 10 to 100 times as long as for float32.
+    A CPU without instructions for them takes 10 to 100 times as long as for float32. Raises
+    ModelError for a device that cannot be used.
     """
+    check_device(device)
     if torch.device(device).type != "cpu":
         return not device.startswith("cuda") or torch.cuda.is_bf16_supported()
     flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.is_file() else []

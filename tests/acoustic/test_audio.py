@@ -98,6 +98,10 @@ def broken(folder, kind):
         soundfile.write(path, np.zeros(0), RATE)
     elif kind == "silence":
         soundfile.write(path, np.zeros(100), RATE)
+    elif kind == "constant":
+        soundfile.write(path, np.full(100, 0.25), RATE)
+    elif kind == "huge":
+        soundfile.write(path, noise(100) * np.float32(1e30), RATE, subtype="FLOAT")
     elif kind == "stereo":
         soundfile.write(path, noise(100, channels=2), RATE)
     elif kind == "nan":
@@ -120,6 +124,8 @@ def broken(folder, kind):
         ("text", r"cannot be read \(Format not recognised\)"),
         ("no samples", "no audio, 0 samples"),
         ("silence", "silence, every sample is 0"),
+        ("constant", r"silence, every sample is 0\.25"),
+        ("huge", r"holds samples of [\d.]+e\+29, expected -1 to 1"),
         ("stereo", "2 channels, expected one"),
         ("nan", "samples that are not numbers"),
         ("cut wav", "cut off, 19956 bytes of 32000"),

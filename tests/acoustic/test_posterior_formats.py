@@ -13,11 +13,12 @@ import pytest
 import torch
 from damage import damaged
 from lhotse import CutSet, MonoCut, NumpyFilesWriter
+from small import small_tokenizer
 
 from rescore.acoustic.formats import arrays, kaldi, lhotse, nemo, posteriors
 from rescore.acoustic.formats.layout import read_symbols
 from rescore.acoustic.posterior_file import write_posteriors
-from rescore.errors import FormatError, RescoreError
+from rescore.errors import FormatError, ModelError, RescoreError
 
 SYMBOLS = ["<blk>", "<unk>", "\u2581a", "b", "c"]
 
@@ -54,6 +55,12 @@ def equal(read, expected=None):
         assert found[name].frame_shift == 0.04
         assert found[name].symbols.pieces == tuple(SYMBOLS)
         assert (found[name].symbols.blank, found[name].symbols.special) == (0, {1})
+
+
+def test_a_sentencepiece_model_of_other_symbols_is_refused(tmp_path, layout):
+    (tmp_path / "bpe.model").write_bytes(small_tokenizer().serialized)
+    with pytest.raises(ModelError, match=r"bpe.model: \d of its \d+ pieces are symbols"):
+        read_symbols(layout["symbols"], bpe=tmp_path / "bpe.model")
 
 
 def test_a_folder_of_arrays(tmp_path, layout):

@@ -35,6 +35,23 @@ def test_lists_go_on_to_eval_and_score(dlm):
     assert files() == ["n.jsonl", "p.safetensors", "s.jsonl", "text"]
 
 
+def test_references_without_posteriors_and_posteriors_without_lists_are_counted(dlm, caplog):
+    with Path("text").open("a") as text:
+        text.write("u8 a\nu9 b\n")
+    good(dlm("decode", "p.safetensors", "-n", 5, "--refs", "text", "-o", "n.jsonl"))
+    assert caplog.messages == [
+        "2 references have no utterance to decode, u8 for one; error rates leave them out"
+    ]
+    write("some.jsonl", read("n.jsonl")[:1])
+    again = ("--scorer", "ctc", "--posteriors", "p.safetensors", "--name", "again")
+    good(dlm("score", "some.jsonl", *again, "-o", "s.jsonl"))
+    count = len(TEXTS)
+    message = f"{count - 1} of the {count} utterances of p.safetensors have no list, u2 for one"
+    assert caplog.messages[1:] == [message]
+    good(dlm("score", "some.jsonl", *again, "--shard", "0/1", "-o", "s.jsonl"))
+    assert caplog.messages[2:] == []
+
+
 def test_shards_name_their_outputs_and_hold_all_lists(dlm):
     good(dlm("decode", "p.safetensors", "-n", 5, "-o", "whole.jsonl"))
     for index in range(2):
@@ -51,6 +68,7 @@ REFUSED = {
     ("--beam", "3"): "--beam 3 cannot give 100 hypotheses",
     ("--ngram", "missing"): "missing: no such file or directory",
     ("--bpe", "text"): "text: the recogniser's symbols are characters",
+    ("--method", "joint", "--device", "gpu"): "device 'gpu' cannot be used",
     ("--refs", "part"): "p.safetensors: utterance u2: there is no reference with this id",
     ("-o", "text", "--refs", "text"): "text",
 }

@@ -81,6 +81,9 @@ def test_wrong_uses_are_told(dlm, model, table):
         ((table, "--model", "nowhere/at/all", *out), "nowhere/at/all: there is no such directory"),
         (("nowhere.tsv", "--model", model, *out), "nowhere.tsv: cannot be read"),
         ((table, "--model", model, "--overlap", 50, *out), "at most half a window"),
+        ((table, "--model", model, "--overlap", 0, *out), "an overlap of 0.02 s at least"),
+        ((table, "--model", model, "--window", 0.01, *out), "needs windows of 0.06 s"),
+        ((table, "--model", model, "--device", "gpu", *out), "device 'gpu' cannot be used"),
         ((table, "--model", model, "-o", table), "is also the input"),
         ((table, "--model", model, "-o", "no/p.safetensors"), "cannot be opened"),
     ]:
@@ -98,6 +101,14 @@ def test_bad_audio_is_one_line_or_skipped(dlm, model, table, folder):
     assert "skipped: audio.tsv:4: utterance u2: " in done.err
     assert "4 utterances, 1 skipped, " in done.err
     assert sorted(read_posteriors("p.safetensors")) == ["u0", "u1", "u3", "u4"]
+
+
+def test_windows_of_a_real_layout_lose_no_frame(dlm, model, table):
+    run = ("posteriors", table, "--model", model)
+    good(dlm(*run, "-o", "whole.safetensors"))
+    good(dlm(*run, "--window", 0.1, "--overlap", 0.03, "-o", "cut.safetensors"))
+    whole, cut = map(read_posteriors, ("whole.safetensors", "cut.safetensors"))
+    assert [cut.frames(name) for name in whole] == [whole.frames(name) for name in whole]
 
 
 def test_posteriors_of_kaldi_become_a_file_of_ours(dlm, folder):

@@ -88,6 +88,25 @@ def test_a_run_that_is_killed_resumes_and_writes_the_same_bytes(tmp_path):
     assert encoder.calls < 12
 
 
+def test_audio_that_changed_since_a_run_stopped_is_heard_again(tmp_path):
+    table, output = bad_table(tmp_path), tmp_path / "p.safetensors"
+    with pytest.raises(ZeroDivisionError):
+        run(table, output, on_error="skip", progress=stopped_after(6))
+    for name in ("cut.flac", "silence.wav", "missing.wav", "short.wav"):
+        soundfile.write(tmp_path / name, 0.1 * np.random.default_rng(3).standard_normal(4000), 8000)
+    soundfile.write(tmp_path / "u0.wav", 0.1 * np.random.default_rng(4).standard_normal(4000), 8000)
+    progress = run(table, output)
+    assert (progress.utterances, progress.skipped) == (9, 0)
+    run(table, tmp_path / "anew")
+    assert output.read_bytes() == (tmp_path / "anew").read_bytes()
+
+
+def stopped_after(count):
+    """A progress that fails at an utterance."""
+    seen = iter(range(count))
+    return Recognition(advance=lambda _seconds: 1 / (count - 1 - next(seen)))
+
+
 def test_a_journal_of_other_settings_and_one_without_its_rows_are_refused(tmp_path):
     table = write_audio(tmp_path)
     output = tmp_path / "p.safetensors"

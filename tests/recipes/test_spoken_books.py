@@ -351,6 +351,7 @@ def test_every_command_of_the_script_has_the_options_it_is_given(tmp_path, monke
     for name, value in {"EXP": tmp_path, "TEXT": tmp_path / "books.txt", "STAGES": stages}.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("VALID", str(tmp_path / "books.txt"))
+    monkeypatch.setenv("ENGINE", "espeak")
     subprocess.run([shutil.which("bash"), str(script)], check=True)
     lines = (tmp_path / "commands").read_text().splitlines()
     scripts = {"make_audio.py": make_audio, "add_noise.py": add_noise}

@@ -183,6 +183,10 @@ def test_models_that_do_not_fit_the_symbols_are_refused(tmp_path):
     write_posteriors(posteriors_of({"u": ""}, strange), "strange")
     with pytest.raises(ModelError, match=r"bpe.model: 0 of its \d+ pieces are symbols"):
         scorer(posteriors="strange", bpe="bpe.model")
+    other = replace(symbols, pieces=(*symbols.pieces, *(f"\u2581x{k}" for k in range(40))))
+    write_posteriors(posteriors_of({"u": ""}, other), "other")
+    with pytest.raises(ModelError, match=r"bpe.model: lacks 4\d of the recogniser's \d+ symbols"):
+        scorer(posteriors="other", bpe="bpe.model")
     write_posteriors(posteriors_of({"u": ""}, symbols), "p")
     with pytest.raises(ModelError, match="noise: not a SentencePiece model"):
         scorer(posteriors="p", bpe="noise")

@@ -526,6 +526,13 @@ def test_the_command_trains_and_fine_tunes(tmp_path):
     assert asdict(config) == asdict(load_recogniser(tmp_path / "run").network.config)
 
 
+def test_a_device_that_torch_lacks_is_refused_before_the_work(tmp_path):
+    train = manifest(tmp_path, texts=["a"])
+    done = run("--audio", train, "--valid", train, "-o", tmp_path / "run", "--device", "gpu")
+    assert str(done.exception).startswith("device 'gpu' cannot be used (")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from rescore.acoustic.posteriors import Posteriors
-from rescore.acoustic.symbols import WORD_START, Segmenter, Symbols
+from rescore.acoustic.symbols import WORD_START, Symbols, with_segmenter
 from rescore.errors import FormatError
 from rescore.formats.base import Option, one_of
 from rescore.formats.files import PathLike, name_of, read_bytes, text_lines
@@ -116,7 +116,7 @@ def read_symbols(
 
     Pieces that begin with the mark of SentencePiece, or a `bpe` model, make the word rule "mark".
     Symbols such as <unk> are never text. Raises FormatError for a file that is none of the three
-    kinds, and where nothing tells the blank.
+    kinds, and where nothing tells the blank; ModelError for a `bpe` model of other symbols.
     """
     pieces = [*_pieces(path)]
     if blank == "last":
@@ -127,18 +127,17 @@ def read_symbols(
         boundary = next((symbol for symbol in _BOUNDARIES if symbol in pieces), None)
     special = {k for k, piece in enumerate(pieces) if _SPECIAL.fullmatch(piece)}
     special -= {column, pieces.index(boundary) if boundary in pieces else column}
-    segmenter = None if bpe is None else Segmenter("sentencepiece", read_bytes(bpe), str(bpe))
     try:
-        return Symbols(
+        columns = Symbols(
             tuple(pieces),
             column,
             "mark" if is_marked and boundary is None else "boundary",
             boundary,
             frozenset(special),
-            segmenter,
         )
     except FormatError as error:
         raise FormatError(f"{name_of(path)}: {error}") from error
+    return with_segmenter(columns, bpe)
 
 
 def _blank(pieces: list[str], blank: str | None, path: PathLike) -> int:

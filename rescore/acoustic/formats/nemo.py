@@ -81,7 +81,7 @@ def _saved(path: PathLike) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes raise anything
         raise FormatError(
-            f"{name_of(path)}: cannot be loaded ({one_line(error)}); {expected}"
+            f"{name_of(path)}: cannot be loaded as plain tensors; {expected}"
         ) from error
     if not isinstance(saved, dict) or not all(isinstance(name, str) for name in saved):
         raise FormatError(f"{name_of(path)}: holds {type(saved).__name__}; {expected}")
