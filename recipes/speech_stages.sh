@@ -9,6 +9,10 @@
 #
 # Stages train_mdm, mdm_curves and mdm_chain (docs/mdm.md): MDM are options of `train mdm`,
 # MDM_DEVICE is where it runs.
+#
+# Stages train_dllm and dllm_ablation (docs/prior_guided.md): DLLM_PROJECTOR and DLLM are options of
+# the two runs of `train dllm`, DLLM_LIMIT the first utterances that the ablation reads (default:
+# all). Stage all_decoders compares what the stages before have trained (recipes/decoders).
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
@@ -233,6 +237,40 @@ mdm_chain() { # MDM's candidates and CTC's list, rescored by mdm, CTC, AR and MD
     dlmrescore fuse "$EXP/mdm_test.scored.jsonl" --fusion "$name.fusion.json" -o "$name.jsonl"
   done
   dlmrescore eval "$name.jsonl" --baseline "$EXP/mdm_am+ar+mdlm_pll.jsonl" -o "$EXP/mdm.eval.json"
+}
+
+DLLM_PROJECTOR=${DLLM_PROJECTOR:-"--stride 4 --steps 100 --batch-seconds 60 --optimizer muon
+  --learning-rate 3e-3 --warmup 10 --decay 0.6 --average 0.98"}
+DLLM=${DLLM:-"--steps 600 --batch-seconds 30 --optimizer muon --learning-rate 1.5e-3 --warmup 20
+  --decay 0.6 --average 0.98"}
+
+# shellcheck disable=SC2086 - DLLM_PROJECTOR and DLLM are lists of options
+train_dllm() { # behind a prompt: the embedded MDLM, its autoregressive twin, and one from scratch
+  for lm in mdlm ar; do
+    dlmrescore train dllm --corpus "$EXP/features" --start-from "$MODEL" --device "$MDM_DEVICE" \
+      --language-model $lm --learn projector $DLLM_PROJECTOR -o "$EXP/dllm_${lm}_projector"
+    dlmrescore train dllm --corpus "$EXP/features" --start-from "$EXP/dllm_${lm}_projector" \
+      --device "$MDM_DEVICE" $DLLM -o "$EXP/dllm_$lm"
+  done
+  dlmrescore train dllm --corpus "$EXP/features" --start-from "$MODEL" --device "$MDM_DEVICE" \
+    --from-scratch --stride 4 $DLLM -o "$EXP/dllm_scratch"
+}
+
+dllm_ablation() { # what each part of prior-guided denoising is worth
+  models=(--dllm "$EXP/dllm_mdlm" --twin "$EXP/dllm_ar" --scratch "$EXP/dllm_scratch")
+  if [ -d "$EXP/mdm" ]; then models+=(--mdm "$EXP/mdm"); fi
+  python "$HERE/../dllm/ablation.py" "$EXP/data/dev.tsv" "$EXP/data/test.tsv" "${models[@]}" \
+    ${DLLM_LIMIT:+--limit "$DLLM_LIMIT"} -o "$EXP/dllm_ablation"
+}
+
+all_decoders() { # every decoder whose models are there: WER against RTFx, with and without rescoring
+  models=(--model "ngram=$NGRAM" --model "ar=$AR")
+  for pair in joint_usdm="${USDM:-}" joint_mdlm="${MDLM:-}" mdm="$EXP/mdm" \
+    mdm_twin="$EXP/mdm_twin" dllm="$EXP/dllm_mdlm" dllm_twin="$EXP/dllm_ar"; do
+    if [ -d "${pair#*=}" ]; then models+=(--model "$pair"); fi
+  done
+  python "$HERE/../decoders/compare.py" "$EXP/data" --recogniser "$MODEL" "${models[@]}" \
+    --limit "$LIMIT" -o "$EXP/decoders"
 }
 
 run_stages() {

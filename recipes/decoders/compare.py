@@ -241,7 +241,7 @@ class Comparison:
 
     def scoring(self, system: System, names: set[str]) -> float:
         """CPU seconds of CTC, AR and USDM on a system's candidates."""
-        source = self.candidates(system, "test")
+        source = self.lists(f"{system.name}_ctc", "test")  # without what CTC cannot emit
         lists = [nbest for nbest in read_lists(str(source)) if nbest.id in names]
         posteriors = str(self.folder / "test.safetensors")
         scorers = [

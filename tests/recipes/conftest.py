@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-sys.path[:0] = [str(RECIPES / "spoken_books"), str(RECIPES / "joint")]
+sys.path[:0] = [str(RECIPES / name) for name in ("spoken_books", "joint", "dllm", "decoders")]
