@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hub_text_models import save_text_model
 from page_commands import console_commands
 from small_speech import TEXTS, manifest
 
@@ -21,12 +22,14 @@ def test_the_commands_run_as_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("train", "dev"):
         manifest(tmp_path, name, TEXTS[:3])
+    save_text_model(tmp_path / "LLaDA", "llada")
     for command in console_commands(PAGE):
         less = ["--steps=1", "--float32"] if command[0] == "train" else []
         less += SIZES if command[:2] == ["train", "ctc"] else []
         done = CliRunner().invoke(cli, [*command, *less])
         assert done.exit_code == 0, done.output
-    for name in ("dev.jsonl", "mask.jsonl"):
+    assert Path("tau.png").exists()
+    for name in ("dev.jsonl", "mask.jsonl", "llada.jsonl"):
         assert all("multiplications" in nbest.raw for nbest in jsonl.read(name))
 
 
