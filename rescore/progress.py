@@ -18,6 +18,13 @@ _LINE_SECONDS, _FIRST_LINE_SECONDS = 60.0, 10.0
 _LINE = "{desc}: {n_fmt} of {total_fmt} {unit}, {elapsed} so far, {remaining} left{postfix}"
 _LINE_OF_UNKNOWN = "{desc}: {n_fmt} {unit}, {elapsed} so far{postfix}"
 
+#: The bar of what is counted in fractions, such as hours; tqdm's own shows every digit.
+_BAR = (
+    "{desc}: {percentage:3.0f}% {bar} {n_fmt} of {total_fmt} {unit} "
+    "[{elapsed}<{remaining}{postfix}]"
+)
+_BAR_OF_UNKNOWN = "{desc}: {n_fmt} {unit} [{elapsed}{postfix}]"
+
 
 class _Lines:
     """What tqdm writes, one line each: no bar that overwrites itself in a log."""
@@ -37,12 +44,16 @@ def progress_bar(
     total: float | None = None,
     description: str,
     unit: str,
+    fractional: bool = False,
     **settings: Any,
 ) -> tqdm[Item]:
     """A bar of tqdm that names the step and counts it; `settings` are tqdm's.
 
-    Without a terminal it becomes lines: the first after 10 seconds, then one a minute.
+    `fractional` counts are shown with two decimals. Without a terminal the bar becomes lines: the
+    first after 10 seconds, then one a minute.
     """
+    if fractional:
+        settings = {"bar_format": _BAR_OF_UNKNOWN if total is None else _BAR, **settings}
     if not sys.stderr.isatty():
         settings = {
             **settings,
@@ -52,6 +63,9 @@ def progress_bar(
             "maxinterval": _LINE_SECONDS,
             "bar_format": _LINE_OF_UNKNOWN if total is None else _LINE,
         }
+    if fractional:
+        decimals = settings["bar_format"].replace("{n_fmt}", "{n:.2f}")
+        settings["bar_format"] = decimals.replace("{total_fmt}", "{total:.2f}")
     return tqdm(items, total=total, desc=description, unit=unit, **settings)
 
 

@@ -31,6 +31,22 @@ def test_a_log_gets_lines_that_name_the_step_and_count_it(monkeypatch, capsys):
     assert not any("\r" in line for line in lines)
 
 
+def test_hours_have_two_decimals_in_a_log_and_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_FIRST_LINE_SECONDS", 0.0)
+    for total, count in ((1.5, "0.12 of 1.50 h"), (None, "0.12 h")):
+        for terminal in (None, Terminal()):
+            with monkeypatch.context() as patch:
+                if terminal is not None:
+                    patch.setattr(sys, "stderr", terminal)
+                hours = {"unit": "h", "fractional": True, "mininterval": 0}
+                with progress_bar(total=total, description="posteriors", **hours) as bar:
+                    bar.update(0.123456)
+            shown = capsys.readouterr().err if terminal is None else terminal.getvalue()
+            assert "posteriors: " in shown
+            assert f" {count}" in shown
+            assert "0.1234" not in shown
+
+
 def test_short_work_leaves_a_log_alone(capsys):
     assert list(progress_bar(range(9), total=9, description="x", unit="lines")) == list(range(9))
     announce("loading")

@@ -28,12 +28,11 @@ from rescore.cli.posteriors_options import (
 from rescore.errors import AudioError
 from rescore.formats.files import refuse_same_file
 from rescore.pipeline.recognition import Recognition, recognise
+from rescore.progress import progress_bar
 
 __all__ = ["command"]
 
 _HOUR = 3600
-_BAR = "{percentage:3.0f}% {bar} {n:.2f} of {total:.2f} h [{elapsed}<{remaining}{postfix}]"
-_BAR_OF_UNKNOWN = "{n:.2f} h [{elapsed}{postfix}]"
 
 
 @click.command("posteriors", cls=Sections, headings=HEADINGS)
@@ -107,11 +106,10 @@ def command(
 
 @contextmanager
 def _reported(utterances: Sequence[Utterance]) -> Iterator[Recognition]:
-    """Report a run: a bar on terminals while it goes, and a summary."""
+    """Report a run: hours of audio and their speed while it goes, and a summary."""
     started = time.monotonic()
-    total = _hours(utterances) if sys.stderr.isatty() else None
-    layout = _BAR if total else _BAR_OF_UNKNOWN
-    with tqdm(total=total, disable=None, bar_format=layout) as bar:
+    total = _hours(utterances)
+    with progress_bar(total=total, description="posteriors", unit="h", fractional=True) as bar:
         progress = Recognition(advance=lambda seconds: _advance(bar, seconds, progress, started))
         try:
             yield progress
@@ -126,7 +124,12 @@ def _reported(utterances: Sequence[Utterance]) -> Iterator[Recognition]:
 
 
 def _hours(utterances: Sequence[Utterance]) -> float | None:
-    """Hours of audio, from the manifest or the files' headers; None where a file cannot tell."""
+    """Hours of audio, from the manifest or the files' headers; None where a file cannot tell.
+
+    Headers are read on terminals alone: a million files take minutes to open.
+    """
+    if not sys.stderr.isatty() and any(utterance.duration is None for utterance in utterances):
+        return None
     try:
         return sum(seconds_of(utterance) for utterance in utterances) / _HOUR
     except AudioError:  # the run says which, once it comes there
