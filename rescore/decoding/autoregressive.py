@@ -1,26 +1,42 @@
-"""Beam search with a causal decoder that listens: the autoregressive twin of MDM-ASR.
+"""Beam search with causal networks that hear: the autoregressive twins of MDM-ASR and of dLLM-ASR.
 
 A beam of 1 is greedy. All utterances of a chunk advance together, and the keys and values of what
 is written are kept, so that a step costs one position a prefix. Scores are log-probabilities of
 whole texts, EOS included, without a bonus for length, so a search ends exactly: when no open prefix
 is better than the best text that has ended.
+
+Shapes: A utterances, n prefixes of each, L tokens, V rows of the output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from rescore.acoustic.listening import HeardUtterance
 from rescore.acoustic.transcription import impossible
-from rescore.models.audio_network import AudioNetwork
-from rescore.models.conditioned import Memory, stacked
+from rescore.models.audio_network import AudioNetwork, SpecialRows
+from rescore.models.conditioned import stacked
 
-__all__ = ["BeamResult", "beam_search"]
+__all__ = ["BeamResult", "ListeningPrefixes", "Prefixes", "beam_search"]
+
+
+class Prefixes(Protocol):
+    """A causal network on prefixes of utterances, whose states it keeps; all begin with BOS."""
+
+    @property
+    def rows(self) -> SpecialRows:
+        """The rows of the output that are no text."""
+
+    def next_token(self, last: Tensor) -> Tensor:
+        """Log-probabilities (A n, V) float64 behind the last tokens (A n,), all on the CPU."""
+
+    def take(self, index: Tensor, utterances: Tensor) -> None:
+        """Go on with the prefixes `index` (m,), which are of these utterances (m,)."""
 
 
 class _Text(NamedTuple):
@@ -30,27 +46,31 @@ class _Text(NamedTuple):
 
 @dataclass
 class BeamResult:
-    """The texts of an utterance, best first, and the evaluations of sequences that they took."""
+    """The texts of an utterance, best first, and what they cost.
+
+    `steps` are network passes in sequence, `evaluations` prefixes that were extended.
+    """
 
     texts: list[_Text] = field(default_factory=list)
+    steps: int = 0
     evaluations: int = 0
 
 
 @torch.no_grad()
-def beam_search(
-    network: AudioNetwork, heard: Sequence[HeardUtterance], beam: int, longest: Sequence[int]
-) -> list[BeamResult]:
-    """The best texts of utterances, at most `beam` each, of at most `longest` symbols.
+def beam_search(prefixes: Prefixes, beam: int, longest: Sequence[int]) -> list[BeamResult]:
+    """The best texts of utterances, at most `beam` each, of at most `longest` (A,) tokens.
 
-    Exact check: tests/decoding/test_mdm.py::test_a_wide_beam_finds_the_best_of_all_texts.
+    Exact checks: tests/decoding/test_mdm.py::test_a_wide_beam_finds_the_best_of_all_texts, and
+    tests/decoding/test_prior_guided.py::test_a_wide_beam_finds_the_best_of_all_texts.
     """
-    search = _Search(network, stacked([one.memory for one in heard]), beam)
-    results = [BeamResult() for _ in heard]
-    active = list(range(len(heard)))
+    search = _Search(prefixes, len(longest), beam)
+    results = [BeamResult() for _ in longest]
+    active = list(range(len(longest)))
     while active:
         evaluated = torch.isfinite(search.scores).sum(1).tolist()
         for row, count in zip(active, evaluated, strict=True):
             results[row].evaluations += count
+            results[row].steps += 1
         for row, texts in zip(active, search.step(), strict=True):
             results[row].texts += texts
         length = search.tokens.shape[-1] - 1
@@ -75,38 +95,28 @@ def _is_done(result: BeamResult, scores: Tensor, length: int, longest: int, beam
 
 
 class _Search:
-    """Prefixes of A utterances: tokens (A, n, L) and their scores (A, n), on the CPU.
+    """Prefixes of A utterances: tokens (A, n, L) and their scores (A, n), on the CPU."""
 
-    `_past` holds keys and values of A n prefixes but for their last token, `_heard` their memories.
-    """
-
-    def __init__(self, network: AudioNetwork, memory: Memory, beam: int) -> None:
-        self._network, self._memory, self._beam = network, memory, beam
-        self._device = memory.seen.device
-        self._impossible = impossible(network.rows, self._device)
-        count = len(memory.seen)
-        self.tokens = torch.full((count, 1, 1), network.rows.bos)
+    def __init__(self, prefixes: Prefixes, count: int, beam: int) -> None:
+        self._prefixes, self._beam, self._eos = prefixes, beam, prefixes.rows.eos
+        self.tokens = torch.full((count, 1, 1), prefixes.rows.bos)
         self.scores = torch.zeros(count, 1, dtype=torch.float64)
         self._utterances = torch.arange(count)
-        self._heard, self._past = memory, network.decoder.no_past(count)
 
     def step(self) -> list[list[_Text]]:
-        """One symbol more on every prefix; returns the texts of each utterance that end.
+        """One token more on every prefix; returns the texts of each utterance that end.
 
         At most `beam` texts of an utterance end in a step, and as many prefixes stay.
         """
         tokens, (rows, count) = self.tokens, self.scores.shape
-        last = tokens[..., -1].flatten().to(self._device)
-        hidden, self._past = self._network.decoder.extend(last, self._heard, self._past)
-        logits = self._network.decoder.readout(hidden).double()
-        log_probs = logits.masked_fill(self._impossible, -torch.inf).log_softmax(-1).cpu()
+        log_probs = self._prefixes.next_token(tokens[..., -1].flatten())
         totals = self.scores[..., None] + log_probs.view(rows, count, -1)  # (A, n, V)
-        ended = self._ended(tokens, totals[..., self._network.rows.eos])
-        totals[..., self._network.rows.eos] = -torch.inf
+        ended = self._ended(tokens, totals[..., self._eos])
+        totals[..., self._eos] = -torch.inf
         self.scores, place = totals.flatten(1).topk(min(self._beam, totals[0].numel()))
-        parent, symbol = place // totals.shape[-1], place % totals.shape[-1]
+        parent, token = place // totals.shape[-1], place % totals.shape[-1]
         prefixes = tokens.gather(1, parent[..., None].expand(-1, -1, tokens.shape[-1]))
-        self.tokens = torch.cat((prefixes, symbol[..., None]), dim=-1)
+        self.tokens = torch.cat((prefixes, token[..., None]), dim=-1)
         self._reorder((parent + count * torch.arange(rows)[:, None]).flatten())
         return ended
 
@@ -118,13 +128,8 @@ class _Search:
             self._reorder(torch.arange(rows * count).view(rows, count)[places].flatten())
 
     def _reorder(self, index: Tensor) -> None:
-        """Take the prefixes `index`; memories are copied only where the utterances change."""
-        if not torch.equal(index, torch.arange(len(self._utterances))):
-            self._past = self._past.index_select(2, index.to(self._device))
-        utterances = self._utterances[index]
-        if not torch.equal(utterances, self._utterances):
-            self._utterances = utterances
-            self._heard = self._memory.rows(utterances.to(self._device))
+        self._utterances = self._utterances[index]
+        self._prefixes.take(index, self._utterances)
 
     def _ended(self, tokens: Tensor, totals: Tensor) -> list[list[_Text]]:
         """The texts that end here, of tokens (A, n, L) and their totals (A, n)."""
@@ -136,3 +141,35 @@ class _Search:
             ]
             for prefixes, of_one in zip(tokens.tolist(), totals.tolist(), strict=True)
         ]
+
+
+class ListeningPrefixes:
+    """`Prefixes` of a decoder with cross-attention, in the order of the utterances heard."""
+
+    def __init__(self, network: AudioNetwork, heard: Sequence[HeardUtterance]) -> None:
+        self._network = network
+        self._memory = self._heard = stacked([one.memory for one in heard])
+        self._device = self._memory.seen.device
+        self._impossible = impossible(network.rows, self._device)
+        self._utterances = torch.arange(len(heard))
+        self._past = network.decoder.no_past(len(heard))
+
+    @property
+    def rows(self) -> SpecialRows:
+        """See Prefixes."""
+        return self._network.rows
+
+    def next_token(self, last: Tensor) -> Tensor:
+        """See Prefixes."""
+        decoder = self._network.decoder
+        hidden, self._past = decoder.extend(last.to(self._device), self._heard, self._past)
+        logits = decoder.readout(hidden).double()
+        return logits.masked_fill(self._impossible, -torch.inf).log_softmax(-1).cpu()
+
+    def take(self, index: Tensor, utterances: Tensor) -> None:
+        """See Prefixes; memories are copied only where the utterances change."""
+        if not torch.equal(index, torch.arange(len(self._utterances))):
+            self._past = self._past.index_select(2, index.to(self._device))
+        if not torch.equal(utterances, self._utterances):
+            self._utterances = utterances
+            self._heard = self._memory.rows(utterances.to(self._device))

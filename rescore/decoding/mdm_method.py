@@ -19,7 +19,7 @@ from rescore.acoustic.listening import AudioDenoiser, HeardUtterance, Listened, 
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.transcriber import Transcriber, load_transcriber
 from rescore.acoustic.transcription import until_end
-from rescore.decoding.autoregressive import beam_search
+from rescore.decoding.autoregressive import ListeningPrefixes, beam_search
 from rescore.decoding.base import DecoderFamily, DecoderInput, DecoderOptions
 from rescore.decoding.canvas import Canvas
 from rescore.decoding.commit import (
@@ -188,7 +188,8 @@ class _Causal:
         """See Transcribing."""
         heard = hear_all(self.transcriber, conditions, self.device)
         longest = [round(one.expected) + _MARGIN for one in heard]
-        results = beam_search(self.transcriber.network, heard, self.beam, longest)
+        prefixes = ListeningPrefixes(self.transcriber.network, heard)
+        results = beam_search(prefixes, self.beam, longest)
         return [
             Counted([list(text.tokens) for text in result.texts], result.evaluations)
             for result in results

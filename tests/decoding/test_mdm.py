@@ -15,7 +15,7 @@ from rescore.acoustic.ctc_paths import greedy_path
 from rescore.acoustic.listening import AudioDenoiser, Listened, hear_all
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.transcriber import save_transcriber
-from rescore.decoding.autoregressive import beam_search
+from rescore.decoding.autoregressive import ListeningPrefixes, beam_search
 from rescore.decoding.base import DecoderOptions, load_decoder
 from rescore.decoding.commit import threshold, top_k
 from rescore.decoding.driver import counted, run_samplers
@@ -163,7 +163,7 @@ def test_a_wide_beam_finds_the_best_of_all_texts(audio):
     network = small_transcriber(causal=True, seed=1, scale=4.0).network
     heard = hear_all(replace(small_transcriber(causal=True, seed=1), network=network), audio)
     rows, longest = network.rows, 2
-    results = beam_search(network, heard, 50, [longest] * len(audio))
+    results = beam_search(ListeningPrefixes(network, heard), 50, [longest] * len(audio))
     for one, result in zip(heard, results, strict=True):
         texts = {}
         for length in range(longest + 1):
