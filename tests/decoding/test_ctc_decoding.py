@@ -278,6 +278,7 @@ VALUES = {
     "revoke": 0.1,
     "revoke_draft": True,
     "refresh": 1,
+    "remote_code": True,
 }
 
 
