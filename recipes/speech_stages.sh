@@ -214,13 +214,15 @@ mdm_curves() { # error rates, evaluations and speed of every way to decode with 
       --other "mdm without self-correction=$EXP/mdm_off" --twin "$EXP/mdm_twin" \
       --device "$MDM_DEVICE" -o "$EXP/mdm_$part"
   done
+  python "$HERE/../mdm/oracle.py" "$EXP/data/dev.tsv" --mdm "$EXP/mdm" --twin "$EXP/mdm_twin" \
+    -o "$EXP/mdm_oracle.json"
 }
 
 mdm_chain() { # MDM's candidates and CTC's list, rescored by mdm, CTC, AR and MDLM, fused on dev
   for part in dev test; do
     mdm=(--model "$EXP/mdm" --audio "$EXP/data/$part.tsv")
-    dlmrescore decode "$EXP/data/$part.tsv" --method mdm --model "$EXP/mdm" --candidates 10 \
-      --commit threshold --commit-value 0 --remask 0.9,0.8 --refs "$EXP/data/$part.text" \
+    dlmrescore decode "$EXP/data/$part.tsv" --method mdm --model "$EXP/mdm" --candidates 5 \
+      --commit threshold --commit-value 0.9 --refs "$EXP/data/$part.text" \
       -o "$EXP/mdm_$part.candidates.jsonl"
     dlmrescore pool "ctc=$EXP/beam/$part.jsonl" "mdm=$EXP/mdm_$part.candidates.jsonl" \
       -o "$EXP/mdm_$part.pooled.jsonl"
@@ -229,14 +231,24 @@ mdm_chain() { # MDM's candidates and CTC's list, rescored by mdm, CTC, AR and MD
     dlmrescore score "$EXP/mdm_$part.1.jsonl" --scorer ar -o "$EXP/mdm_$part.2.jsonl"
     dlmrescore score "$EXP/mdm_$part.2.jsonl" --scorer mdlm -o "$EXP/mdm_$part.3.jsonl"
     dlmrescore score "$EXP/mdm_$part.3.jsonl" --scorer mdm:nelbo "${mdm[@]}" \
+      -o "$EXP/mdm_$part.4.jsonl"
+    dlmrescore score "$EXP/mdm_$part.4.jsonl" --scorer mdm:pll "${mdm[@]}" \
       -o "$EXP/mdm_$part.scored.jsonl"
   done
-  for scores in am,ar,mdlm_pll am,ar,mdlm_pll,mdm_nelbo; do
-    name=$EXP/mdm_${scores//,/+}
-    dlmrescore tune "$EXP/mdm_dev.scored.jsonl" --scores "$scores" -o "$name.fusion.json"
-    dlmrescore fuse "$EXP/mdm_test.scored.jsonl" --fusion "$name.fusion.json" -o "$name.jsonl"
+  for scores in am am,ar,mdlm_pll; do
+    mdm_fuse "$scores"
+    for more in mdm_nelbo mdm_pll; do
+      mdm_fuse "$scores,$more"
+      with=$EXP/mdm_${scores//,/+}+$more
+      dlmrescore eval "$with.jsonl" --baseline "$EXP/mdm_${scores//,/+}.jsonl" -o "$with.eval.json"
+    done
   done
-  dlmrescore eval "$name.jsonl" --baseline "$EXP/mdm_am+ar+mdlm_pll.jsonl" -o "$EXP/mdm.eval.json"
+}
+
+mdm_fuse() { # SCORES: tuned on dev, used on test
+  name=$EXP/mdm_${1//,/+}
+  dlmrescore tune "$EXP/mdm_dev.scored.jsonl" --scores "$1" -o "$name.fusion.json"
+  dlmrescore fuse "$EXP/mdm_test.scored.jsonl" --fusion "$name.fusion.json" -o "$name.jsonl"
 }
 
 DLLM_PROJECTOR=${DLLM_PROJECTOR:-"--stride 4 --steps 100 --batch-seconds 60 --optimizer muon

@@ -4,7 +4,10 @@
 
     length    the canvas has places for the reference and EOS, no more
     places    frames stand where the reference, aligned by CTC, puts them, not where CTC expects
-    order     a token a round: nothing is decided in parallel (this is no truth, but a bound)
+    order     a token a round: nothing is decided in parallel
+
+No truth: `own places` are those by which the decoder's own first text is aligned, and it decodes
+again; `order` is a bound on what better rules can gain.
 
 Nothing is tuned here. Writes JSON: word errors of each, of the greedy twin as it is and with true
 places, and in how many utterances CTC expects another number of symbols than are spoken.
@@ -52,11 +55,12 @@ MARGIN = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """What is the truth, and whether a token a round is decided."""
+    """What is the truth, whether the own text places frames, and a token a round is decided."""
 
     length: bool = False
     places: bool = False
     order: bool = False
+    own_places: bool = False
 
 
 SETTINGS = {
@@ -66,6 +70,7 @@ SETTINGS = {
     "length, places": Setting(length=True, places=True),
     "order": Setting(order=True),
     "length, places, order": Setting(length=True, places=True, order=True),
+    "own places": Setting(own_places=True),
 }
 
 
@@ -75,11 +80,10 @@ def reference_of(transcriber: Transcriber, condition: Listened) -> list[int]:
 
 
 @torch.no_grad()
-def with_true_places(
-    transcriber: Transcriber, condition: Listened, heard: HeardUtterance
+def with_places(
+    transcriber: Transcriber, condition: Listened, heard: HeardUtterance, labels: list[int]
 ) -> HeardUtterance:
-    """The same with frames where the reference puts them, if CTC can emit it at all."""
-    labels = reference_of(transcriber, condition)
+    """The same with frames where a text puts them, if CTC can emit it at all."""
     log_probs = heard.log_probs.double().numpy()
     try:
         first = align(log_probs, labels, transcriber.symbols.blank).first
@@ -94,10 +98,15 @@ def with_true_places(
     return replace(heard, memory=network.decoder.listen(hidden, places, lengths))
 
 
-def masked_texts(
+def masked_rows(
     denoiser: AudioDenoiser, conditions: list[Listened], setting: Setting, value: float
-) -> list[str]:
-    """The texts that a masked decoder makes, at a threshold or a token a round."""
+) -> list[list[int]]:
+    """The symbols that a masked decoder makes, at a threshold or a token a round."""
+    placing: list[list[int]] = []
+    if setting.own_places:
+        placing = masked_rows(denoiser, conditions, Setting(), value)
+    elif setting.places:
+        placing = [reference_of(denoiser.transcriber, one) for one in conditions]
     transcriber, heard = denoiser.transcriber, denoiser.hear(conditions)
     rule = top_k(1) if setting.order else threshold(value)
     rounds = 10_000 if setting.order else EVALUATIONS
@@ -107,26 +116,35 @@ def masked_texts(
 
     sampling = MdmSampling(rule_of, denoiser.rows, rounds)
     samplers = []
-    for condition in conditions:
+    for number, condition in enumerate(conditions):
         one = heard[condition.key]
-        if setting.places:
-            heard[condition.key] = with_true_places(transcriber, condition, one)
+        if placing:
+            heard[condition.key] = with_places(transcriber, condition, one, placing[number])
         places = round(one.expected) + 1 + MARGIN
         if setting.length:
             places = len(reference_of(transcriber, condition)) + 1
         canvas = open_canvas(places, denoiser.rows)
         samplers.append(transcribe(canvas, sampling, condition, SamplingDraws(0, 0, 0)))
     canvases = run_samplers(denoiser, samplers)
-    rows = [until_end(one.tokens[1:].tolist(), denoiser.rows) for one in canvases]
-    return [transcriber.symbols.decode(row) for row in rows]
+    return [until_end(one.tokens[1:].tolist(), denoiser.rows) for one in canvases]
+
+
+def masked_texts(
+    denoiser: AudioDenoiser, conditions: list[Listened], setting: Setting, value: float
+) -> list[str]:
+    """The texts that a masked decoder makes."""
+    rows = masked_rows(denoiser, conditions, setting, value)
+    return [denoiser.transcriber.symbols.decode(row) for row in rows]
 
 
 def twin_texts(transcriber: Transcriber, conditions: list[Listened], places: bool) -> list[str]:
     """The greedy texts of an autoregressive twin."""
     heard = hear_all(transcriber, conditions)
     if places:
-        pairs = zip(conditions, heard, strict=True)
-        heard = [with_true_places(transcriber, *pair) for pair in pairs]
+        heard = [
+            with_places(transcriber, one, of_one, reference_of(transcriber, one))
+            for one, of_one in zip(conditions, heard, strict=True)
+        ]
     longest = [round(one.expected) + MARGIN for one in heard]
     results = beam_search(transcriber.network, heard, 1, longest)
     return [transcriber.symbols.decode(list(result.texts[0].tokens)) for result in results]
