@@ -42,9 +42,12 @@ from rescore.wer.evaluation import evaluate
 
 PARTS = ("dev", "test")
 
-#: Okabe and Ito's colours, and the markers of the systems, in the order of SYSTEMS.
-COLOURS = ("#000000", "#5F5F5F", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#56B4E9", "#CC79A7")
-MARKERS = "osD^vP*X"
+#: Okabe and Ito's colours and two more, and markers: one of each a system, in the order of SYSTEMS.
+COLOURS = (
+    *("#000000", "#5F5F5F", "#0072B2", "#D55E00", "#E69F00", "#009E73", "#56B4E9", "#CC79A7"),
+    *("#7B3FA0", "#8C510A"),
+)
+MARKERS = "osD^vP*X<>"
 
 
 @dataclass(frozen=True)
@@ -343,8 +346,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = new_figure(8.5, 4.6)
     titles = list(dict.fromkeys(row["system"] for row in rows))
     for number, title in enumerate(titles):
-        colour = COLOURS[number % len(COLOURS)]
-        marker = MARKERS[number % len(MARKERS)]
+        colour, marker = COLOURS[number], MARKERS[number]
         points = [row for row in rows if row["system"] == title]
         places = [row["rtfx"] for row in points], [row["wer"] for row in points]
         axes.plot(*places, color=colour, linewidth=0.8, alpha=0.6)
@@ -360,6 +362,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 label=title if row is points[0] else None,
             )
     axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "1235" else "")
     axes.set_xlabel("RTFx: audio over CPU seconds of one thread, from audio to text")
     axes.set_ylabel("WER % on test")
     axes.grid(alpha=0.3)

@@ -5,11 +5,10 @@
 
 Gate, margin and tau of the two masked models, and the bound of revocation, are chosen on dev
 (fewest errors, then fewest multiplications); the model from scratch has those of the first. Test is
-read once. One process, one thread, utterances one by
-one. Seconds are CPU seconds: all of them, and those behind the encoder and the projector
-("decoding"). Multiplications are those of the language model, its prompt included; the encoder's
-are the same for all. Writes OUTPUT.csv, OUTPUT.json (what dev chose), and latency against the words
-of an utterance: OUTPUT_latency.csv, OUTPUT_latency.png.
+read once. One process, one thread, utterances one by one. Seconds are CPU seconds: all of them, and
+those behind the encoder and the projector ("decoding"). Multiplications are those of the language
+model, its prompt included; the encoder's are the same for all. Writes OUTPUT.csv, OUTPUT.json (what
+dev chose), and latency against the words of an utterance: OUTPUT_latency.csv, OUTPUT_latency.png.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from rescore.report.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 from rescore.types import NBest
 from rescore.wer.evaluation import evaluate
 
-GATES, MARGINS, TAUS = (0.9, 0.99), (4,), (0.7, 0.9, 0.99)
+GATES, MARGINS, TAUS = (0.9, 0.99), (2, 4), (0.7, 0.9, 0.99)
 REVOKE = (0.05, 0.1, 0.3, 0.5)
 CANVAS = 24
 #: The systems of the figure of latency.
@@ -89,6 +88,8 @@ class Dev:
     def best(self, settings: list[DecoderOptions]) -> DecoderOptions:
         """The options with the fewest errors, then the fewest multiplications."""
         costs = []
+        if len(settings) == 1:
+            return settings[0]
         for options in settings:
             memory = self.memories.setdefault(options.model, {})
             lists, _ = Timed(self.path, options, memory).run(self.limit)
