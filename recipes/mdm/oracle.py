@@ -36,7 +36,7 @@ from rescore.acoustic.listening import (
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.transcriber import Transcriber, load_transcriber
 from rescore.acoustic.transcription import until_end
-from rescore.decoding.autoregressive import beam_search
+from rescore.decoding.autoregressive import ListeningPrefixes, beam_search
 from rescore.decoding.commit import CommitRule, threshold, top_k
 from rescore.decoding.driver import run_samplers
 from rescore.decoding.mdm import EVALUATIONS, MdmSampling, open_canvas, transcribe
@@ -146,7 +146,8 @@ def twin_texts(transcriber: Transcriber, conditions: list[Listened], places: boo
             for one, of_one in zip(conditions, heard, strict=True)
         ]
     longest = [round(one.expected) + MARGIN for one in heard]
-    results = beam_search(transcriber.network, heard, 1, longest)
+    prefixes = ListeningPrefixes(transcriber.network, heard)
+    results = beam_search(prefixes, 1, longest)
     return [transcriber.symbols.decode(list(result.texts[0].tokens)) for result in results]
 
 
