@@ -71,7 +71,9 @@ def beam_search(prefixes: Prefixes, beam: int, longest: Sequence[int]) -> list[B
         for row, count in zip(active, evaluated, strict=True):
             results[row].evaluations += count
             results[row].steps += 1
-        for row, texts in zip(active, search.step(), strict=True):
+        length = search.tokens.shape[-1] - 1
+        must_end = torch.tensor([length >= longest[row] for row in active])
+        for row, texts in zip(active, search.step(must_end), strict=True):
             results[row].texts += texts
         length = search.tokens.shape[-1] - 1
         kept = [
@@ -103,15 +105,19 @@ class _Search:
         self.scores = torch.zeros(count, 1, dtype=torch.float64)
         self._utterances = torch.arange(count)
 
-    def step(self) -> list[list[_Text]]:
+    def step(self, must_end: Tensor) -> list[list[_Text]]:
         """One token more on every prefix; returns the texts of each utterance that end.
 
-        At most `beam` texts of an utterance end in a step, and as many prefixes stay.
+        A prefix ends where EOS is among the `beam` best continuations of all, or the utterance
+        `must_end` (A,) bool. At most `beam` texts of an utterance end, and as many prefixes stay.
         """
         tokens, (rows, count) = self.tokens, self.scores.shape
         log_probs = self._prefixes.next_token(tokens[..., -1].flatten())
         totals = self.scores[..., None] + log_probs.view(rows, count, -1)  # (A, n, V)
-        ended = self._ended(tokens, totals[..., self._eos])
+        best = totals.flatten(1).topk(min(self._beam, totals[0].numel())).values
+        ends = totals[..., self._eos]
+        may_end = (ends >= best[:, -1:]) | must_end[:, None]
+        ended = self._ended(tokens, ends.masked_fill(~may_end, -torch.inf))
         totals[..., self._eos] = -torch.inf
         self.scores, place = totals.flatten(1).topk(min(self._beam, totals[0].numel()))
         parent, token = place // totals.shape[-1], place % totals.shape[-1]

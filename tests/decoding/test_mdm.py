@@ -183,6 +183,27 @@ def test_a_wide_beam_finds_the_best_of_all_texts(audio):
             assert found[text] == pytest.approx(log_prob, abs=1e-5)
 
 
+def test_a_beam_of_one_is_the_greedy_path(audio):
+    """A text ends where EOS is the likeliest, not where its prefix is likelier than the whole."""
+    network = small_transcriber(causal=True, seed=1, scale=4.0).network
+    heard = hear_all(replace(small_transcriber(causal=True, seed=1), network=network), audio)
+    results = beam_search(ListeningPrefixes(network, heard), 1, [12] * len(audio))
+    for one, result in zip(heard, results, strict=True):
+        text: list[int] = []
+        while len(text) < 12:
+            with torch.no_grad():
+                hidden = network.decoder.encode(
+                    torch.tensor([[network.rows.bos, *text]]), one.memory
+                )
+                logits = network.decoder.readout(hidden)[0, -1]
+            logits[[network.rows.padding, network.rows.bos, network.rows.mask]] = -torch.inf
+            best = int(logits.argmax())
+            if best == network.rows.eos:
+                break
+            text.append(best)
+        assert list(result.texts[0].tokens) == text
+
+
 OPTIONS = [
     {},
     {"commit": "top_k", "steps": 2},
