@@ -12,7 +12,8 @@
 #
 # Stages train_dllm and dllm_ablation (docs/prior_guided.md): DLLM_PROJECTOR and DLLM are options of
 # the two runs of `train dllm`, DLLM_LIMIT the first utterances that the ablation reads (default:
-# all). Stage all_decoders compares what the stages before have trained (recipes/decoders).
+# all), DLLM_CANVAS the places without a draft, which the longest text needs. Stage all_decoders
+# compares what the stages before have trained (recipes/decoders).
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
@@ -272,7 +273,7 @@ dllm_ablation() { # what each part of prior-guided denoising is worth
   models=(--dllm "$EXP/dllm_mdlm" --twin "$EXP/dllm_ar" --scratch "$EXP/dllm_scratch")
   if [ -d "$EXP/mdm" ]; then models+=(--mdm "$EXP/mdm"); fi
   python "$HERE/../dllm/ablation.py" "$EXP/data/dev.tsv" "$EXP/data/test.tsv" "${models[@]}" \
-    ${DLLM_LIMIT:+--limit "$DLLM_LIMIT"} -o "$EXP/dllm_ablation"
+    ${DLLM_LIMIT:+--limit "$DLLM_LIMIT"} --canvas "${DLLM_CANVAS:-24}" -o "$EXP/dllm_ablation"
 }
 
 all_decoders() { # every decoder whose models are there: WER against RTFx, with and without rescoring

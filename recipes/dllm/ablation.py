@@ -33,7 +33,6 @@ from rescore.wer.evaluation import evaluate
 
 GATES, MARGINS, TAUS = (0.9, 0.99), (2, 4), (0.7, 0.9, 0.99)
 REVOKE = (0.05, 0.1, 0.3, 0.5)
-CANVAS = 24
 #: The systems of the figure of latency.
 LATENCY = {"full": BLUE, "AR twin, greedy": ORANGE, "MDM-ASR network, full": GREY}
 CASCADE = {"commit": "top_k", "commit_value": 1.0, "refresh": 1}
@@ -117,7 +116,7 @@ def systems(arguments: argparse.Namespace) -> dict[str, DecoderOptions]:
     """Name -> options, in the order of the table; settings are chosen on dev."""
     dev = Dev(arguments.dev, arguments.limit)
     full = dev.tuned(arguments.dllm)
-    mask = replace(full, draft="mask", gate=None, margin=None, canvas=CANVAS)
+    mask = replace(full, draft="mask", gate=None, margin=None, canvas=arguments.canvas)
     rows = {
         "full": full,
         "without draft (masks)": mask,
@@ -204,6 +203,7 @@ def main() -> None:
     for name in ("dllm", "scratch", "twin", "mdm"):
         parser.add_argument(f"--{name}", required=name == "dllm")
     parser.add_argument("--limit", type=int, help="the first utterances of dev and test alone")
+    parser.add_argument("--canvas", type=int, default=24, help="places without a draft")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
