@@ -115,7 +115,7 @@ class Calibration:
 def calibrate(examples: Sequence[Example], guide: Guide, bound: float) -> Calibration:
     """Calibrate tau on utterances; `bound` is the largest loss, a share of the words.
 
-    Exact check: tests/decoding/test_calibration.py::test_the_loss_is_that_of_a_count_by_hand.
+    Exact check: tests/decoding/test_tau_calibration.py::test_the_loss_is_that_of_a_count_by_hand.
     """
     errors = [_errors(one, one.trace.tokens, guide) for one in examples]
     words = sum(len(one.reference.split()) for one in examples)

@@ -143,4 +143,4 @@ def _write(listening: _Listening, source: Path, directory: Path) -> None:
     )
     np.save(directory / "offsets.npy", offsets_of(lengths))
     for name in ("targets.npy", "target_offsets.npy"):
-        replace_file(directory / name, (source / name).read_bytes())
+        replace_file(directory / name, read_bytes(source / name))
