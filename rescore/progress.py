@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -38,6 +39,14 @@ class _Lines:
         sys.stderr.flush()
 
 
+class _Bar(tqdm):  # type: ignore[misc] # tqdm has no types
+    """A bar that a signal may end while it is made: the rest of it goes without a traceback."""
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):
+            super().__del__()
+
+
 def progress_bar(
     items: Iterable[Item] | None = None,
     *,
@@ -66,7 +75,7 @@ def progress_bar(
     if fractional:
         decimals = settings["bar_format"].replace("{n_fmt}", "{n:.2f}")
         settings["bar_format"] = decimals.replace("{total_fmt}", "{total:.2f}")
-    return tqdm(items, total=total, desc=description, unit=unit, **settings)
+    return _Bar(items, total=total, desc=description, unit=unit, **settings)
 
 
 def announce(line: str) -> None:

@@ -31,6 +31,17 @@ def test_a_log_gets_lines_that_name_the_step_and_count_it(monkeypatch, capsys):
     assert not any("\r" in line for line in lines)
 
 
+def test_a_bar_that_a_signal_ended_while_it_was_made_goes_in_silence(monkeypatch):
+    """Python reports what a destructor raises; the bar lacks its place on the terminal."""
+    bar = type(progress_bar(total=1, description="x", unit="y"))
+    raised = []
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    half = bar.__new__(bar)
+    half.disable = False
+    del half
+    assert not raised
+
+
 def test_hours_have_two_decimals_in_a_log_and_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr(progress, "_FIRST_LINE_SECONDS", 0.0)
     for total, count in ((1.5, "0.12 of 1.50 h"), (None, "0.12 h")):
