@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
+import pytest
 import torch
 from small import LINES, small_checkpoint
 
@@ -14,6 +18,7 @@ from rescore.models.network import Network, NetworkConfig
 from rescore.models.objectives import OBJECTIVES
 from rescore.train.options import CorpusOptions, TrainOptions
 from rescore.train.prepare import prepare
+from rescore.train.run import Run
 
 TINY = TrainOptions(
     "mdlm",
@@ -34,6 +39,19 @@ TEXT = "\n".join(LINES)
 
 class Killed(BaseException):
     """Not an Exception: nothing may catch it on the way out."""
+
+
+@contextmanager
+def killed_after_saving() -> Iterator[None]:
+    """The run inside is killed when it has saved its first state, and must not end before."""
+    save = Run._save
+
+    def killed(run: Run) -> None:
+        save(run)
+        raise Killed
+
+    with mock.patch.object(Run, "_save", killed), pytest.raises(Killed):
+        yield
 
 
 def prepared(directory: Path, *, text=TEXT, valid=TEXT, vocab_size=64, join=0.0, **options) -> Path:

@@ -101,11 +101,14 @@ def _tell_of_unused_posteriors(scored: Iterable[NBest], scorer: Scorer) -> Itera
     """The lists; after them it is logged how many utterances with posteriors have none."""
     from rescore.scorers.ctc import CtcScorer  # noqa: PLC0415 - torch takes seconds
 
-    unused = set(scorer.posteriors) if isinstance(scorer, CtcScorer) else set()
+    if not isinstance(scorer, CtcScorer):
+        yield from scored
+        return
+    unused = set(scorer.posteriors)
     for nbest in scored:
         unused.discard(nbest.id)
         yield nbest
-    if unused and isinstance(scorer, CtcScorer):
+    if unused:
         logger.warning(
             "%d of the %d utterances of %s have no list, %s for one",
             len(unused),

@@ -75,11 +75,10 @@ def beam_search(prefixes: Prefixes, beam: int, longest: Sequence[int]) -> list[B
         must_end = torch.tensor([length >= longest[row] for row in active])
         for row, texts in zip(active, search.step(must_end), strict=True):
             results[row].texts += texts
-        length = search.tokens.shape[-1] - 1
         kept = [
             place
             for place, row in enumerate(active)
-            if not _is_done(results[row], search.scores[place], length, longest[row], beam)
+            if not (must_end[place] or _is_done(results[row], search.scores[place], beam))
         ]
         active = [active[place] for place in kept]
         search.keep(kept)
@@ -88,9 +87,9 @@ def beam_search(prefixes: Prefixes, beam: int, longest: Sequence[int]) -> list[B
     return results
 
 
-def _is_done(result: BeamResult, scores: Tensor, length: int, longest: int, beam: int) -> bool:
+def _is_done(result: BeamResult, scores: Tensor, beam: int) -> bool:
     """Whether no open prefix can still be among the best `beam` texts."""
-    if length > longest or not bool(torch.isfinite(scores).any()):
+    if not bool(torch.isfinite(scores).any()):
         return True
     best = sorted((text.log_prob for text in result.texts), reverse=True)
     return len(best) >= beam and best[beam - 1] >= float(scores.max())

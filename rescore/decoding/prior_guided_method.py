@@ -21,6 +21,7 @@ from rescore.acoustic.listening import Listened
 from rescore.acoustic.manifests import read_utterances
 from rescore.decoding.base import DecoderFamily, DecoderInput, DecoderOptions
 from rescore.decoding.calibration import Trace
+from rescore.decoding.canvas_states import CanvasNetwork
 from rescore.decoding.commit import Choices, CommitRule, commit_rule, threshold, top_k
 from rescore.decoding.drafts import draft_canvas, masked_canvas
 from rescore.decoding.guides import Guide, PromptGuide, load_guide
@@ -129,10 +130,15 @@ class Denoising:
         """The first hypothesis of its list, where there are lists."""
         return None if self.drafting.texts is None else self.drafting.texts.get(utterance)
 
-    def decided_last(self, condition: Listened) -> Trace:
-        """One position a round is decided, and what the others would be is noted."""
+    def _opened(self, condition: Listened) -> tuple[np.ndarray, CanvasNetwork]:
+        """The draft of an utterance, and the network on its canvas."""
         heard = self.guide.hear(condition)
         draft = self.drafting(self.guide, heard, condition)
+        return draft, self.guide.canvas(heard, len(draft))
+
+    def decided_last(self, condition: Listened) -> Trace:
+        """One position a round is decided, and what the others would be is noted."""
+        draft, network = self._opened(condition)
         rounds: list[Choices] = []
         slowest = replace(
             self.settings,
@@ -142,15 +148,12 @@ class Denoising:
             prunes=False,
             revoke=None,
         )
-        network = self.guide.canvas(heard, len(draft))
         result = denoise(network, draft, slowest, lambda _, choices: rounds.append(choices))
         return Trace(draft, result.tokens, rounds)
 
     def __call__(self, condition: Listened) -> Transcribed:
         """The text, and the work."""
-        heard = self.guide.hear(condition)
-        draft = self.drafting(self.guide, heard, condition)
-        network = self.guide.canvas(heard, len(draft))
+        draft, network = self._opened(condition)
         result = denoise(network, draft, self.settings)
         work = network.work
         raw = {

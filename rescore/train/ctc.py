@@ -32,7 +32,13 @@ from rescore.models.speech_network import (
     normalised,
 )
 from rescore.train.learner import Learner
-from rescore.train.options import NETWORK_SIZES, CtcOptions, SpeechOptions
+from rescore.train.options import (
+    NETWORK_SIZES,
+    CtcOptions,
+    DllmOptions,
+    MdmOptions,
+    SpeechOptions,
+)
 from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, SpeechCorpus, open_parts
 from rescore.train.speech_run import card_of_run, check_features, check_run_directory
@@ -120,10 +126,7 @@ def ctc_learner(
     )
     if options.start_from is not None:
         copy_recogniser(network, symbols, Path(options.start_from))
-    masks = SpecAugment(
-        options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
-    )
-    loss = CtcLoss(symbols.blank, masks)
+    loss = CtcLoss(symbols.blank, SpecAugment.of(options))
     return Learner(options, network, loss, CtcLoss(symbols.blank))
 
 
@@ -174,6 +177,13 @@ class SpecAugment:
     band_width: int = 27
     stretches: int = 5
     share: float = 0.05
+
+    @classmethod
+    def of(cls, options: CtcOptions | DllmOptions | MdmOptions) -> SpecAugment:
+        """What the options of a run hide."""
+        return cls(
+            options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
+        )
 
     def hide(self, features: Tensor, frames: Tensor, generator: torch.Generator) -> Tensor:
         """Hide parts of normalised features (B, T, F), frames (B,) int64; drawn on the CPU."""

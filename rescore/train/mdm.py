@@ -103,8 +103,9 @@ def mdm_learner(options: MdmOptions, symbols: Symbols) -> Learner:
         text = MaskedText(
             options.margin, options.canvas, options.lowest_mask, options.self_correction
         )
-    hearing, ctc_weight = _hearing(options), 0.0 if is_frozen else options.ctc_weight
-    loss = ListeningLoss(text, ctc_weight, _masks(options), options.audio_dropout, hearing)
+    masks, hearing = SpecAugment.of(options), _hearing(options)
+    ctc_weight = 0.0 if is_frozen else options.ctc_weight
+    loss = ListeningLoss(text, ctc_weight, masks, options.audio_dropout, hearing)
     flops = _decoder_flops if options.state_draws else _flops
     return Learner(options, network, loss, ListeningLoss(bound, hearing=hearing), flops)
 
@@ -115,16 +116,10 @@ def _examples(
     """What is learnt from, and the held-out speech: features, or states of the frozen encoder."""
     if not options.state_draws:
         return open_parts(speech, symbols, options.batch_seconds)
-    augmentation = Augmentation(_masks(options), options.state_draws, options.seed)
+    augmentation = Augmentation(SpecAugment.of(options), options.state_draws, options.seed)
     encoder: SpeechNetwork = learner.network.encoder  # type: ignore[assignment]
     return open_states(
         speech, symbols, options.batch_seconds, encoder, augmentation, options.device
-    )
-
-
-def _masks(options: MdmOptions) -> SpecAugment:
-    return SpecAugment(
-        options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
     )
 
 

@@ -82,9 +82,7 @@ def dllm_learner(options: DllmOptions, model: PromptedModel) -> Learner:
     network = model.network
     network.encoder.requires_grad_(False)
     _choose_what_learns(options, network.language_model)
-    masks = SpecAugment(
-        options.frequency_masks, options.frequency_width, options.time_masks, options.time_share
-    )
+    masks = SpecAugment.of(options)
     loss = PromptedLoss(options.ctc_weight, options.fully_masked, options.margin, masks)
     return Learner(options, network.train(), loss, PromptedLoss(), _flops)
 

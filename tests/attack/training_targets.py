@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from unittest import mock
 
-from small_runs import TINY, Killed, prepared
+from small_runs import TINY, killed_after_saving, prepared
 from small_speech import TINY_CTC, speech_options
 from target import Target, Use, WrongError
 
@@ -17,7 +15,6 @@ from rescore.experiment.folder import Clock, claimed
 from rescore.train.ctc import train_ctc
 from rescore.train.options import CorpusOptions
 from rescore.train.prepare import prepare
-from rescore.train.run import Run
 from rescore.train.speech_corpus import prepare_speech
 from rescore.train.trainer import train
 
@@ -34,13 +31,8 @@ def _aside(folder: Path) -> Path:
 
 def state(folder: Path) -> Use:
     """What a training leaves that was killed after its first state."""
-    corpus, save = prepared(_aside(folder)), Run._save
-
-    def killed(run: Run) -> None:
-        save(run)
-        raise Killed
-
-    with mock.patch.object(Run, "_save", killed), suppress(Killed):
+    corpus = prepared(_aside(folder))
+    with killed_after_saving():
         train(corpus, folder / "run", _TEXT, {})
 
     def use() -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from small import small_tokenizer
-from small_runs import TINY, Killed, log_of
+from small_runs import TINY, Killed, killed_after_saving, log_of
 
 from rescore.errors import TrainError
 from rescore.train.corpus import batches, open_corpus
@@ -112,22 +112,10 @@ def test_other_options_for_the_same_directory_are_refused_in_one_line(
     assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
 
 
-def test_a_run_whose_learning_rate_has_not_begun_to_fall_may_end_at_another_step(
-    corpus, tmp_path, monkeypatch
-):
-    whole = Run._save
-
-    def killed(run):
-        whole(run)
-        raise Killed
-
+def test_a_run_whose_learning_rate_has_not_begun_to_fall_may_end_at_another_step(corpus, tmp_path):
     options = replace(TINY, steps=40, decay=0.5)
-    monkeypatch.setattr(Run, "_save", killed)
-    with pytest.raises(Killed):
-        train(
-            corpus, tmp_path / "changed", options, {}
-        )  # saved at step 4; the rate would fall from step 20 on
-    monkeypatch.undo()
+    with killed_after_saving():  # at step 4; the rate would fall from step 20 on
+        train(corpus, tmp_path / "changed", options, {})
     train(corpus, tmp_path / "changed", replace(options, steps=12), {})
     train(corpus, tmp_path / "straight", replace(options, steps=12), {})
     assert (tmp_path / "changed" / "model.safetensors").read_bytes() == (
@@ -147,19 +135,12 @@ def test_a_state_is_saved_every_few_minutes_too(corpus, tmp_path, monkeypatch):
     assert steps == list(range(1, TINY.steps + 1))
 
 
-def test_muon_learns_and_resumes_to_the_same_bits(corpus, tmp_path, monkeypatch):
-    options, whole = replace(TINY, optimizer="muon"), Run._save
+def test_muon_learns_and_resumes_to_the_same_bits(corpus, tmp_path):
+    options = replace(TINY, optimizer="muon")
     finished = train(corpus, tmp_path / "whole", options, {})
     assert finished.card["training"]["valid_nats_per_token"] < math.log(64)
-
-    def killed(run):
-        whole(run)
-        raise Killed
-
-    monkeypatch.setattr(Run, "_save", killed)
-    with pytest.raises(Killed):
+    with killed_after_saving():
         train(corpus, tmp_path / "parts", options, {})
-    monkeypatch.undo()
     train(corpus, tmp_path / "parts", options, {})
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"

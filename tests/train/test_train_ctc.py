@@ -16,7 +16,7 @@ import soundfile
 import torch
 from click.testing import CliRunner
 from small import small_tokenizer
-from small_runs import Killed
+from small_runs import Killed, killed_after_saving
 from small_speech import RATE, TEXTS, TINY_CTC, manifest, speech_options, spoken
 
 from rescore.acoustic.audio import read_audio, resample
@@ -407,18 +407,11 @@ def test_validation_sees_every_utterance_at_its_own_speed(speech):
     assert first.errors.reference_words == sum(len(text.split()) for text in TEXTS[:4])
 
 
-def test_dropout_resumes_to_the_same_bits(speech, tmp_path, monkeypatch):
-    options, whole = replace(TINY_CTC, dropout=0.3), Run._save
+def test_dropout_resumes_to_the_same_bits(speech, tmp_path):
+    options = replace(TINY_CTC, dropout=0.3)
     train_ctc(speech, tmp_path / "whole", options, {})
-
-    def killed(run):
-        whole(run)
-        raise Killed
-
-    monkeypatch.setattr(Run, "_save", killed)
-    with pytest.raises(Killed):
+    with killed_after_saving():
         train_ctc(speech, tmp_path / "parts", options, {})
-    monkeypatch.undo()
     torch.manual_seed(99)  # a new process
     train_ctc(speech, tmp_path / "parts", options, {})
     names = [tmp_path / run / "model.safetensors" for run in ("whole", "parts")]

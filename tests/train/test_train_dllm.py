@@ -9,7 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from small_prompted import TOKENIZER, small_prompted
-from small_runs import Killed
+from small_runs import killed_after_saving
 from small_speech import TINY_CTC, speech_options
 
 from rescore.acoustic.prompted import load_prompted
@@ -23,7 +23,6 @@ from rescore.train.options import DllmOptions
 from rescore.train.prompted import TokenBatches, dllm_learner, train_dllm
 from rescore.train.prompted_losses import PromptedLoss
 from rescore.train.prompted_start import start_model
-from rescore.train.run import Run
 from rescore.train.speech_corpus import open_parts
 
 TINY = DllmOptions(
@@ -123,19 +122,11 @@ def test_low_rank_runs_end_as_plain_models(speech, folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["mdlm", "ar"])
-def test_a_killed_run_continues_to_the_same_weights(speech, folder, tmp_path, monkeypatch, kind):
+def test_a_killed_run_continues_to_the_same_weights(speech, folder, tmp_path, kind):
     options = options_of(folder, kind)
     whole = train_dllm(speech, tmp_path / "whole", options, {})
-    save_state = Run._save
-
-    def killed(run):
-        save_state(run)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "_save", killed)
-        with pytest.raises(Killed):
-            train_dllm(speech, tmp_path / "killed", options, {})
+    with killed_after_saving():
+        train_dllm(speech, tmp_path / "killed", options, {})
     resumed = train_dllm(speech, tmp_path / "killed", options, {})
     assert resumed.signature == whole.signature
     loaded = load_prompted(tmp_path / "whole")

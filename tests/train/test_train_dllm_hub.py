@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 from hub_audio_encoders import ENCODERS
 from hub_text_models import save_text_model
-from small_runs import Killed
+from small_runs import killed_after_saving
 from small_speech import TEXTS, TINY_CTC, manifest, speech_options
 
 from rescore.acoustic.prompted import load_prompted
@@ -23,7 +23,6 @@ from rescore.train.ctc import train_ctc
 from rescore.train.options import DllmOptions
 from rescore.train.prompted import TokenBatches, dllm_learner, train_dllm
 from rescore.train.prompted_start import start_model
-from rescore.train.run import Run
 from rescore.train.speech_corpus import open_parts
 
 TINY = DllmOptions(
@@ -100,23 +99,15 @@ def test_bos_and_eos_are_hidden_only_where_the_model_is_trained_for_it(
     ("kind", "learn"), [("llada", None), ("Dream", None), ("Dream", "low_rank"), ("llada", "whole")]
 )
 def test_what_is_asked_for_learns_and_a_killed_run_ends_in_the_same_weights(
-    speech, folder, tmp_path, monkeypatch, kind, learn
+    speech, folder, tmp_path, kind, learn
 ):
     """By default the projector alone; the state of a run has nothing of the frozen weights."""
     if learn == "low_rank":
         pytest.importorskip("peft")
     options = options_of(folder, kind, learn=learn, rank=RANK)
     whole = train_dllm(speech, tmp_path / "whole", options, {})
-    save_state = Run._save
-
-    def killed(run):
-        save_state(run)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "_save", killed)
-        with pytest.raises(Killed):
-            train_dllm(speech, tmp_path / "killed", options, {})
+    with killed_after_saving():
+        train_dllm(speech, tmp_path / "killed", options, {})
     resumed = train_dllm(speech, tmp_path / "killed", options, {})
     assert resumed.signature == whole.signature
     state = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)

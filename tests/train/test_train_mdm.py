@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from small import small_tokenizer
-from small_runs import Killed
+from small_runs import killed_after_saving
 from small_speech import TINY_CTC, speech_options
 from small_transcriber import small_transcriber
 
@@ -25,7 +25,6 @@ from rescore.train.ctc import train_ctc
 from rescore.train.mdm import mdm_learner, train_mdm
 from rescore.train.mdm_losses import CausalText, MaskedText, canvases
 from rescore.train.options import MdmOptions
-from rescore.train.run import Run
 from rescore.train.speech_corpus import SpeechBatches, open_speech, prepared_speech
 
 TINY = MdmOptions(
@@ -229,19 +228,11 @@ def test_the_decoder_starts_with_the_embeddings_of_the_same_characters(
 # --------------------------------------------------------------------------------------- runs
 
 
-def test_a_killed_run_continues_to_the_same_weights(speech, recogniser, tmp_path, monkeypatch):
+def test_a_killed_run_continues_to_the_same_weights(speech, recogniser, tmp_path):
     options = replace(TINY, start_from=str(recogniser), self_correction="sample", dropout=0.2)
     whole = train_mdm(speech, tmp_path / "whole", options, {})
-    save_state = Run._save
-
-    def killed(run):
-        save_state(run)
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "_save", killed)
-        with pytest.raises(Killed):
-            train_mdm(speech, tmp_path / "killed", options, {})
+    with killed_after_saving():
+        train_mdm(speech, tmp_path / "killed", options, {})
     resumed = train_mdm(speech, tmp_path / "killed", options, {})
     assert resumed.signature == whole.signature
     loaded = load_transcriber(tmp_path / "whole")
