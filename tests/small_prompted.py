@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from small_transcriber import SYMBOLS
 
-from rescore.acoustic.prompted import PromptedModel, text_network, word_starts
+from rescore.acoustic.prompted import PromptedModel, counted_symbols, text_network
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.prompted import PromptConfig, PromptedNetwork
 from rescore.models.speech_network import SpeechConfig, SpeechNetwork
@@ -25,7 +25,7 @@ def small_prompted(
         encoder,
         PromptConfig(16, 16, hidden=12, **prompt),
         text_network(Network(config), TOKENIZER),
-        *word_starts(SYMBOLS),
+        *counted_symbols(SYMBOLS, prompt.get("clock", "words")),
     ).eval()
     with torch.no_grad():
         for weight in (*network.language_model.parameters(), *network.projector.parameters()):

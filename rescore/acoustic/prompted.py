@@ -59,6 +59,7 @@ from rescore.models.opening import (
     tensor_shapes,
 )
 from rescore.models.prompted import (
+    ClockName,
     PromptConfig,
     PromptedNetwork,
     SequenceModel,
@@ -72,11 +73,11 @@ from rescore.models.tokenizer import Tokenizer, read_tokenizer
 __all__ = [
     "HubReference",
     "PromptedModel",
+    "counted_symbols",
     "is_prompted",
     "load_prompted",
     "save_prompted",
     "text_network",
-    "word_starts",
 ]
 
 #: Where the learned weights of a language model of Hugging Face are among the tensors.
@@ -157,11 +158,14 @@ class PromptedModel:
         return " ".join(text.split())
 
 
-def word_starts(symbols: Symbols) -> tuple[list[int], int]:
-    """The columns of symbols that begin a word, and how many words begin without one.
+def counted_symbols(symbols: Symbols, clock: ClockName) -> tuple[list[int], int]:
+    """The columns of symbols that a clock counts, and where it begins.
 
-    Symbols without word boundaries all count.
+    "words": symbols that begin a word; a first word without one is counted at the start. Symbols
+    without word boundaries all count.
     """
+    if clock == "symbols":
+        return list(symbols.columns.values()), 0
     if symbols.boundary is not None:
         return [symbols.columns[symbols.boundary]], 1
     marked = [column for piece, column in symbols.columns.items() if piece.startswith(WORD_START)]
@@ -233,7 +237,10 @@ def load_prompted(directory: Path, remote_code: bool = False) -> PromptedModel:
         )
     network = build_network(
         lambda: PromptedNetwork(
-            SpeechNetwork(encoder), prompt, language.build(), *word_starts(symbols)
+            SpeechNetwork(encoder),
+            prompt,
+            language.build(),
+            *counted_symbols(symbols, prompt.clock),
         ),
         chain(
             (("encoder." + name, shape) for name, shape in speech_tensor_shapes(encoder)),

@@ -10,8 +10,8 @@ the text is bidirectional, as in dLLM-ASR (arXiv:2601.17902); with an AR model c
 
 Positions are rotary. A token stands at its number in the text, a frame of the prompt at the number
 of tokens that CTC expects to have begun by then ("emitted"), so that a token finds its frames
-without counting; or the text follows the prompt ("sequence"), which is all that other networks can
-do.
+without counting: by the words that have begun, or by all symbols if the language model reads
+characters. Or the text follows the prompt ("sequence"), which is all that other networks can do.
 
 Letters in shapes: B batch, M frames of the encoder, P frames of the prompt, L positions of the
 text, E width of the encoder, D width of the language model, V its vocabulary.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ from rescore.models.network import Network, NetworkConfig, RMSNorm, rotation, te
 from rescore.models.speech_network import SpeechNetwork, normalised
 
 __all__ = [
+    "CLOCKS",
+    "ClockName",
     "HeardPrompt",
     "PositionName",
     "PromptConfig",
@@ -46,13 +48,18 @@ __all__ = [
 #: Where the prompt stands: at the tokens that CTC expects, or in front of the text.
 PositionName = Literal["emitted", "sequence"]
 
+#: What of the encoder's symbols tells how far the text is: those that begin a word, or all.
+ClockName = Literal["words", "symbols"]
+CLOCKS: tuple[ClockName, ...] = get_args(ClockName)
+
 
 @dataclass(frozen=True)
 class PromptConfig:
     """The shape of a projector.
 
-    `memory_width` E, `width` D, `stride` encoder frames to one of the prompt. `tokens_per_start`:
-    tokens of the language model to one symbol that begins a word, as the training texts have it.
+    `memory_width` E, `width` D, `stride` encoder frames to one of the prompt. `clock`: the symbols
+    that are counted, `tokens_per_count`: tokens of the language model to one of them, as the
+    training texts have it.
     """
 
     memory_width: int
@@ -60,14 +67,15 @@ class PromptConfig:
     stride: int = 2
     hidden: int = 512
     positions: PositionName = "emitted"
-    tokens_per_start: float = 1.0
+    clock: ClockName = "words"
+    tokens_per_count: float = 1.0
 
     def __post_init__(self) -> None:
         if min(self.memory_width, self.width, self.stride, self.hidden) < 1:
             raise ModelError(f"network: every size must be positive, got {self}")
-        if not self.tokens_per_start > 0:
+        if not self.tokens_per_count > 0:
             raise ModelError(
-                f"network: tokens_per_start is {self.tokens_per_start}, expected a positive number"
+                f"network: tokens_per_count is {self.tokens_per_count}, expected a positive number"
             )
 
     @property
@@ -214,18 +222,18 @@ class PromptedNetwork(nn.Module):
         encoder: SpeechNetwork,
         config: PromptConfig,
         language_model: SequenceModel,
-        starts: Sequence[int],
+        counted: Sequence[int],
         first: int,
     ) -> None:
-        """`starts`: the encoder's symbols that begin a word, and `first` words without one."""
+        """`counted`: the encoder's symbols that the clock counts, from `first` on."""
         super().__init__()
         self.encoder, self.config = encoder, config
         self.projector = Projector(config)
         self.language_model = language_model
-        begins = torch.zeros(encoder.config.symbols, dtype=torch.bool)
-        begins[list(starts)] = True
-        self._begins: Tensor
-        self.register_buffer("_begins", begins, persistent=False)
+        is_counted = torch.zeros(encoder.config.symbols, dtype=torch.bool)
+        is_counted[list(counted)] = True
+        self._is_counted: Tensor
+        self.register_buffer("_is_counted", is_counted, persistent=False)
         self._first = first
 
     @property
@@ -256,18 +264,18 @@ class PromptedNetwork(nn.Module):
             places = torch.arange(prompt.shape[1], device=prompt.device).expand(prompt.shape[:2])
         elif not self.language_model.is_causal:
             places = places + 1  # a causal network predicts the token at i from position i - 1
-        tokens = last + self._first * self.config.tokens_per_start
+        tokens = last + self._first * self.config.tokens_per_count
         return HeardPrompt(log_probs, lengths, prompt, frames, places, tokens)
 
     def _tokens_begun(self, log_probs: Tensor) -> Tensor:
         """Tokens that CTC expects to have begun up to each frame, (B, M), without gradient.
 
-        As `rescore.models.conditioned.emitted`, of symbols that begin a word, times the tokens of
-        a word.
+        As `rescore.models.conditioned.emitted`, of the symbols that the clock counts, times the
+        tokens to one of them.
         """
-        probs = log_probs.detach()[..., self._begins].exp()
+        probs = log_probs.detach()[..., self._is_counted].exp()
         before = functional.pad(probs, (0, 0, 1, 0))[:, :-1]
-        begun: Tensor = (probs * (1 - before)).sum(-1).cumsum(1) * self.config.tokens_per_start
+        begun: Tensor = (probs * (1 - before)).sum(-1).cumsum(1) * self.config.tokens_per_count
         return begun
 
     def text_places(self, heard: HeardPrompt, length: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,10 @@ import torch
 
 from rescore.acoustic.prompted import (
     PromptedModel,
+    counted_symbols,
     is_prompted,
     load_prompted,
     text_network,
-    word_starts,
 )
 from rescore.acoustic.recogniser import Recogniser, load_recogniser
 from rescore.acoustic.symbols import Symbols
@@ -25,7 +26,14 @@ from rescore.models.hub.text_model import load_text_model
 from rescore.models.hub.tokenizer import HubTokenizer
 from rescore.models.network import Network
 from rescore.models.opening import FORMAT, has_format
-from rescore.models.prompted import PositionName, PromptConfig, PromptedNetwork, SequenceModel
+from rescore.models.prompted import (
+    CLOCKS,
+    ClockName,
+    PositionName,
+    PromptConfig,
+    PromptedNetwork,
+    SequenceModel,
+)
 from rescore.models.tokenizer import Tokenizer
 from rescore.text import normalizer
 from rescore.train.options import DllmOptions
@@ -71,17 +79,20 @@ def corpus_texts(corpus: SpeechCorpus, symbols: Symbols) -> list[str]:
 def _new_model(options: DllmOptions, recogniser: Recogniser, corpus: SpeechCorpus) -> PromptedModel:
     """A fresh projector between a recogniser and a language model."""
     language = _language(options, recogniser)
-    starts, first = word_starts(recogniser.symbols)
+    clock, tokens_per_count = _clock(corpus, recogniser.symbols, language)
     encoder = recogniser.network
     config = PromptConfig(
         encoder.config.width,
         language.model.width,
         options.stride,
         positions=_positions(options, language.model),
-        tokens_per_start=_tokens_per_start(corpus, recogniser.symbols, language),
+        clock=clock,
+        tokens_per_count=tokens_per_count,
     )
     return PromptedModel(
-        PromptedNetwork(encoder, config, language.model, starts, first),
+        PromptedNetwork(
+            encoder, config, language.model, *counted_symbols(recogniser.symbols, clock)
+        ),
         recogniser.symbols,
         language.tokenizer,
         recogniser.sampling_rate,
@@ -128,11 +139,19 @@ def _positions(options: DllmOptions, model: SequenceModel) -> PositionName:
     return "sequence"
 
 
-def _tokens_per_start(corpus: SpeechCorpus, symbols: Symbols, language: _Language) -> float:
-    """Tokens of the training texts over the symbols that begin their words."""
+def _clock(corpus: SpeechCorpus, symbols: Symbols, language: _Language) -> tuple[ClockName, float]:
+    """What the places of a prompt count, and the tokens of the training texts to one count.
+
+    The clock is the one that ticks most nearly once a token: words for pieces of words, symbols for
+    characters.
+    """
     normalize = normalizer(language.normalizer)
     texts = [normalize(text) for text in corpus_texts(corpus, symbols)]
     tokens: Sequence[Sequence[int]] = language.tokenizer.encode(texts)
-    starts, first = word_starts(symbols)
-    begun = int(np.isin(corpus.targets, starts).sum()) + first * len(corpus)
-    return sum(map(len, tokens)) / max(1, begun)
+    ratios: dict[ClockName, float] = {}
+    for clock in CLOCKS:
+        counted, first = counted_symbols(symbols, clock)
+        counts = int(np.isin(corpus.targets, counted).sum()) + first * len(corpus)
+        ratios[clock] = max(1, sum(map(len, tokens))) / max(1, counts)
+    nearest = min(CLOCKS, key=lambda clock: abs(math.log(ratios[clock])))
+    return nearest, ratios[nearest]

@@ -11,7 +11,7 @@ from hub_text_models import ROWS, save_text_model
 from models.hub_models import save_model
 from small_transcriber import SYMBOLS
 
-from rescore.acoustic.prompted import PromptedModel, load_prompted, save_prompted, word_starts
+from rescore.acoustic.prompted import PromptedModel, counted_symbols, load_prompted, save_prompted
 from rescore.errors import ModelError
 from rescore.models.hub.text_model import load_text_model
 from rescore.models.opening import tensor_shapes
@@ -42,7 +42,7 @@ def prompted(directory) -> PromptedModel:
         SpeechNetwork(SpeechConfig(len(SYMBOLS), 16, 1, 2, 24, kernel=3)),
         PromptConfig(16, text.language_model.width, hidden=12, positions="sequence"),
         text.language_model,
-        *word_starts(SYMBOLS),
+        *counted_symbols(SYMBOLS, "words"),
     )
     with torch.no_grad():
         network.projector.project.weight.mul_(50)

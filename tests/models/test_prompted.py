@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from small_prompted import TOKENIZER, small_prompted
+from small_transcriber import SYMBOLS
 
 from rescore.acoustic.prompted import load_prompted, save_prompted, text_network
 from rescore.errors import ModelError
@@ -49,6 +50,17 @@ def test_the_audio_matters_and_a_causal_text_does_not_see_what_follows(features)
     first, second = (network.encode(torch.tensor([[2, 5, v]]), heard) for v in (4, 6))
     assert torch.allclose(first[0, :2], second[0, :2], atol=1e-6)
     assert not torch.allclose(first[0, 2], second[0, 2], atol=1e-3)
+
+
+@pytest.mark.parametrize(("clock", "counts"), [("words", [0, 0, 0, 0, 1, 1]), ("symbols", None)])
+def test_places_count_what_the_clock_counts(clock, counts):
+    """CTC is sure of "ab a", whose b takes two frames; a word counts from its first letter on."""
+    network = small_prompted(clock=clock, tokens_per_count=2.0).network
+    space, a, b = (SYMBOLS.columns[symbol] for symbol in " ab")
+    path = torch.tensor([a, b, b, SYMBOLS.blank, space, a])
+    probs = torch.full((1, 6, len(SYMBOLS)), 1e-30).scatter_(2, path[None, :, None], 1.0)
+    begun = network._tokens_begun(probs.log())[0] / 2.0
+    assert begun.tolist() == pytest.approx(counts or [1, 2, 2, 2, 3, 4])
 
 
 @pytest.mark.parametrize("positions", ["emitted", "sequence"])

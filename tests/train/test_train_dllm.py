@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from small_prompted import TOKENIZER, small_prompted
 from small_runs import killed_after_saving
-from small_speech import TINY_CTC, speech_options
+from small_speech import TEXTS, TINY_CTC, speech_options
 
 from rescore.acoustic.prompted import load_prompted
 from rescore.acoustic.recogniser import read_symbols
@@ -18,6 +18,7 @@ from rescore.cli.train_dllm import dllm_command
 from rescore.errors import ModelError
 from rescore.models.checkpoint import Checkpoint, save
 from rescore.models.network import Network, NetworkConfig
+from rescore.models.tokenizer import train_tokenizer
 from rescore.train.ctc import train_ctc
 from rescore.train.options import DllmOptions
 from rescore.train.prompted import TokenBatches, dllm_learner, train_dllm
@@ -132,6 +133,21 @@ def test_a_killed_run_continues_to_the_same_weights(speech, folder, tmp_path, ki
     loaded = load_prompted(tmp_path / "whole")
     assert loaded.is_causal == (kind == "ar")
     assert loaded.card["training"]["steps"] == 8
+
+
+def test_the_clock_ticks_about_once_a_token(speech, folder):
+    """Symbols are counted for a vocabulary of letters, words for one of larger pieces."""
+    symbols = read_symbols(speech.directory)
+    training, _ = open_parts(speech, len(symbols), TINY.batch_seconds)
+    pieces = train_tokenizer(TEXTS * 50, 13)
+    network = Network(NetworkConfig(pieces.size + 1, 16, 1, 2, 24))
+    save(Checkpoint(network, pieces, "mdlm", "masked"), folder / "pieces")
+    letters = start_model(options_of(folder), symbols, training.corpus).network.config
+    assert (letters.clock, letters.tokens_per_count) == ("symbols", 1.0)
+    larger = start_model(options_of(folder, "pieces"), symbols, training.corpus).network.config
+    words = sum(len(text.split()) for text in TEXTS)
+    assert larger.clock == "words"
+    assert larger.tokens_per_count == sum(map(len, pieces.encode(TEXTS))) / words
 
 
 def test_the_commands_train_both_stages(speech, folder, tmp_path):
