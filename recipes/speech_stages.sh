@@ -10,8 +10,10 @@
 # Stages train_mdm, mdm_curves and mdm_chain (docs/mdm.md): MDM are options of `train mdm`,
 # MDM_DEVICE is where it runs.
 #
-# Stages train_dllm and dllm_ablation (docs/prior_guided.md): DLLM_PROJECTOR and DLLM are options of
-# the two runs of `train dllm`, DLLM_LIMIT the first utterances that the ablation reads (default:
+# Stages train_dllm and dllm_ablation (docs/prior_guided.md): DLLM_MASKED and DLLM_CAUSAL are the
+# language models behind the prompt (default: the embedded ones), DLLM_FIRST and DLLM options of the
+# two runs of `train dllm`, the first of the projector alone unless it says otherwise;
+# DLLM_SCRATCH=no leaves out the model from scratch. DLLM_LIMIT is how many utterances the ablation reads (default:
 # all), DLLM_CANVAS the places without a draft, which the longest text needs. Stage all_decoders
 # compares what the stages before have trained (recipes/decoders).
 # shellcheck shell=bash
@@ -252,25 +254,28 @@ mdm_fuse() { # SCORES: tuned on dev, used on test
   dlmrescore fuse "$EXP/mdm_test.scored.jsonl" --fusion "$name.fusion.json" -o "$name.jsonl"
 }
 
-DLLM_PROJECTOR=${DLLM_PROJECTOR:-"--stride 4 --steps 100 --batch-seconds 60 --optimizer muon
+DLLM_FIRST=${DLLM_FIRST:-"--stride 4 --steps 100 --batch-seconds 60 --optimizer muon
   --learning-rate 3e-3 --warmup 10 --decay 0.6 --average 0.98"}
 DLLM=${DLLM:-"--steps 600 --batch-seconds 30 --optimizer muon --learning-rate 1.5e-3 --warmup 20
   --decay 0.6 --average 0.98"}
 
-# shellcheck disable=SC2086 - DLLM_PROJECTOR and DLLM are lists of options
-train_dllm() { # behind a prompt: the embedded MDLM, its autoregressive twin, and one from scratch
-  for lm in mdlm ar; do
+# shellcheck disable=SC2086 - DLLM_FIRST and DLLM are lists of options
+train_dllm() { # behind a prompt: an MDLM, its autoregressive twin, and one from scratch
+  for pair in "mdlm=${DLLM_MASKED:-mdlm}" "ar=${DLLM_CAUSAL:-ar}"; do
+    model=$EXP/dllm_${pair%%=*}
     dlmrescore train dllm --corpus "$EXP/features" --start-from "$MODEL" --device "$MDM_DEVICE" \
-      --language-model $lm --learn projector $DLLM_PROJECTOR -o "$EXP/dllm_${lm}_projector"
-    dlmrescore train dllm --corpus "$EXP/features" --start-from "$EXP/dllm_${lm}_projector" \
-      --device "$MDM_DEVICE" $DLLM -o "$EXP/dllm_$lm"
+      --language-model "${pair#*=}" --learn projector $DLLM_FIRST -o "${model}_first"
+    dlmrescore train dllm --corpus "$EXP/features" --start-from "${model}_first" \
+      --device "$MDM_DEVICE" $DLLM -o "$model"
   done
+  if [ "${DLLM_SCRATCH:-}" = no ]; then return; fi
   dlmrescore train dllm --corpus "$EXP/features" --start-from "$MODEL" --device "$MDM_DEVICE" \
     --from-scratch --stride 4 $DLLM -o "$EXP/dllm_scratch"
 }
 
 dllm_ablation() { # what each part of prior-guided denoising is worth
-  models=(--dllm "$EXP/dllm_mdlm" --twin "$EXP/dllm_ar" --scratch "$EXP/dllm_scratch")
+  models=(--dllm "$EXP/dllm_mdlm" --twin "$EXP/dllm_ar")
+  if [ "${DLLM_SCRATCH:-}" != no ]; then models+=(--scratch "$EXP/dllm_scratch"); fi
   if [ -d "$EXP/mdm" ]; then models+=(--mdm "$EXP/mdm"); fi
   python "$HERE/../dllm/ablation.py" "$EXP/data/dev.tsv" "$EXP/data/test.tsv" "${models[@]}" \
     ${DLLM_LIMIT:+--limit "$DLLM_LIMIT"} --canvas "${DLLM_CANVAS:-24}" -o "$EXP/dllm_ablation"

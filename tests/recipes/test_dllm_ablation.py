@@ -103,7 +103,7 @@ def test_the_stages_train_and_compare(folder):
     variables = {
         "STAGES": "train_dllm dllm_ablation",
         "MODEL": str(folder / "model"),
-        "DLLM_PROJECTOR": "--stride 4 --steps 1 --float32",
+        "DLLM_FIRST": "--stride 4 --steps 1 --float32",
         "DLLM": "--steps 1 --float32",
         "DLLM_LIMIT": "2",
     }
