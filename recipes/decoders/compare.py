@@ -22,7 +22,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from rescore.acoustic.audio import read_audio
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.recogniser import load_recogniser
 from rescore.cli import cli
-from rescore.cli.decode_command import command
-from rescore.decoding.base import DecoderOptions, load_decoder
+from rescore.cli.decode_command import decoder_of
+from rescore.decoding.base import load_decoder
 from rescore.formats.reading import read_lists
 from rescore.report.figures import new_figure, save_figure
 from rescore.scorers.loading import load_scorer
@@ -301,14 +301,6 @@ def pair(text: str) -> tuple[str, str]:
 def model_of(name: str) -> str | None:
     """The model of a scorer's options; None: the embedded one."""
     return None if name in ("ar", "usdm") else name
-
-
-def decoder_of(path: str, options: str) -> Any:
-    """The decoder that `dlmrescore decode PATH OPTIONS` makes."""
-    context = command.make_context("decode", [path, *shlex.split(options), "-o", "-"])
-    names = [field.name for field in fields(DecoderOptions)]
-    chosen = DecoderOptions(**{name: context.params[name] for name in names})
-    return load_decoder(context.params["method"], path, chosen)
 
 
 def one_by_one(task: Any) -> Callable[[Any], object]:

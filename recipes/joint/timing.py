@@ -11,27 +11,17 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import shlex
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rescore.cli.decode_command import command
-from rescore.decoding.base import Decoder, DecoderOptions, load_decoder
+from rescore.cli.decode_command import decoder_of
+from rescore.decoding.base import load_decoder
 from rescore.formats.reading import read_lists
 from rescore.scorers.loading import load_scorer
 from rescore.scorers.options import Spec
 
 CHUNK = 16
-
-
-def decoder_of(path: str, options: str) -> Decoder:
-    """The decoder that `dlmrescore decode PATH OPTIONS` makes."""
-    context = command.make_context("decode", [path, *shlex.split(options)])
-    names = [field.name for field in fields(DecoderOptions)]
-    chosen = DecoderOptions(**{name: context.params[name] for name in names})
-    return load_decoder(context.params["method"], path, chosen)
 
 
 def seconds_of(task: Any, items: list) -> float:

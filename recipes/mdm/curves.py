@@ -17,7 +17,6 @@ import json
 import re
 import shlex
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ from rescore.acoustic.listening import AudioDenoiser, Listened, hear_all
 from rescore.acoustic.manifests import read_utterances
 from rescore.acoustic.recogniser import load_recogniser
 from rescore.acoustic.transcriber import load_transcriber
-from rescore.cli.decode_command import command
-from rescore.decoding.base import Decoder, DecoderOptions, load_decoder
+from rescore.cli.decode_command import decoder_of
+from rescore.decoding.base import Decoder
 from rescore.formats import jsonl
 from rescore.fusion.decisions import mbr_choice
 from rescore.scorers.loading import load_scorer
@@ -64,15 +63,6 @@ def systems(candidates: list[int]) -> dict[str, str]:
     for count in candidates:
         rows[f"mdm random_remask x{count}"] = f"{REMASK} --candidates {count}"
     return rows
-
-
-def decoder_of(path: str, model: Path, options: str, device: str) -> Decoder:
-    """The decoder that `dlmrescore decode PATH --method mdm --model MODEL OPTIONS` makes."""
-    line = ["--method", "mdm", "--model", str(model), "--device", device, *shlex.split(options)]
-    context = command.make_context("decode", [path, *line, "-o", "-"])
-    names = [field.name for field in fields(DecoderOptions)]
-    chosen = DecoderOptions(**{name: context.params[name] for name in names})
-    return load_decoder("mdm", path, chosen)
 
 
 def clock(device: str) -> float:
@@ -258,7 +248,8 @@ def main() -> None:
     for name, model, how in plans:
         if not re.search(given.only, name):
             continue
-        decoder = decoder_of(given.audio, model, how, given.device)
+        where = shlex.join(["--method", "mdm", "--model", str(model), "--device", given.device])
+        decoder = decoder_of(given.audio, f"{where} {how}")
         lists, batched, single = run(decoder, given.limit, given.device)
         rows.append(row(name, lists, rtfx_batched=batched, rtfx_single=single))
         print(rows[-1], flush=True)

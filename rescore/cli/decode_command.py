@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -23,7 +25,7 @@ from rescore.pipeline.journal import Journal
 from rescore.progress import progress_bar
 from rescore.types import NBest
 
-__all__ = ["command"]
+__all__ = ["command", "decoder_of"]
 
 
 @click.command("decode", cls=Sections, headings=HEADINGS)
@@ -87,6 +89,13 @@ def command(
             evaluator=evaluator,
         )
         jsonl.write(lists, output)
+
+
+def decoder_of(path: str, options: str) -> Decoder:
+    """The decoder that `dlmrescore decode PATH OPTIONS` makes; for scripts that measure one."""
+    context = command.make_context("decode", [path, *shlex.split(options), "-o", "-"])
+    chosen = {field.name: context.params[field.name] for field in fields(DecoderOptions)}
+    return load_decoder(context.params["method"], path, DecoderOptions(**chosen))
 
 
 def _search(
