@@ -31,7 +31,7 @@ from rescore.report.figures import BLUE, GREY, ORANGE, new_figure, save_figure
 from rescore.types import NBest
 from rescore.wer.evaluation import evaluate
 
-GATES, MARGINS, TAUS = (0.9, 0.99), (2, 4), (0.7, 0.9, 0.99)
+GATES, MARGINS, TAUS = (0.7, 0.9, 0.99), (2, 4), (0.7, 0.9, 0.99)
 REVOKE = (0.05, 0.1, 0.3, 0.5)
 #: The systems of the figure of latency.
 LATENCY = {"full": BLUE, "AR twin, greedy": ORANGE, "MDM-ASR network, full": GREY}

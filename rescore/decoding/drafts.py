@@ -2,7 +2,7 @@
 
 A draft is a text with the confidence of each of its tokens: the lowest posterior that CTC gives a
 label of its word, the word's boundary included, as one wrong letter makes all tokens of a word
-wrong. Where tokens are the recogniser's own symbols, each has its own.
+wrong. Where the tokens spell the recogniser's own symbols, each has its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rescore.acoustic.ctc_paths import LabelledPath
-from rescore.acoustic.symbols import Symbols
+from rescore.acoustic.symbols import WORD_START, Symbols
 from rescore.interfaces import TextTokenizer
 from rescore.models.audio_network import SpecialRows
 
@@ -39,11 +39,33 @@ def token_draft(path: LabelledPath, symbols: Symbols, tokenizer: TextTokenizer, 
     Where normalising changes the number of words, no token is sure: confidence 0.
     """
     [tokens] = tokenizer.encode([text])
+    pieces, by_piece = _piece_confidence(path, symbols)
+    if tokenizer.pieces(tokens) == pieces:
+        return Draft(np.array(tokens, np.int64), np.array(by_piece))
     words = tokenizer.words(tokens)
     by_word = _word_confidence(path, symbols)
     if len(by_word) != (words[-1] + 1 if len(words) else 0):
         return Draft(np.array(tokens, np.int64), np.zeros(len(tokens)))
     return Draft(np.array(tokens, np.int64), by_word[words])
+
+
+def _piece_confidence(path: LabelledPath, symbols: Symbols) -> tuple[list[str], list[float]]:
+    """The symbols that spell the text, as a vocabulary writes them, and the confidence of each.
+
+    Boundaries between two words are one symbol, with the lowest confidence of them; those at the
+    ends are none.
+    """
+    pieces: list[str] = []
+    confidence: list[float] = []
+    before = 0
+    for span in symbols.words(path.labels.tolist()):
+        if pieces and before < span.start:
+            pieces.append(WORD_START)
+            confidence.append(float(path.confidence[before : span.start].min()))
+        pieces += [symbols.pieces[label] for label in path.labels[span.start : span.end]]
+        confidence += path.confidence[span.start : span.end].tolist()
+        before = span.end
+    return pieces, confidence
 
 
 def _word_confidence(path: LabelledPath, symbols: Symbols) -> np.ndarray:

@@ -25,6 +25,7 @@ from rescore.decoding.prior_guided import PriorGuided, denoise, end_rule
 from rescore.decoding.prompted_search import search_texts
 from rescore.errors import ScoreError
 from rescore.formats import jsonl
+from rescore.models.tokenizer import train_tokenizer
 from rescore.pipeline.decoding import decode
 
 NONE = np.zeros(0, np.int64)
@@ -244,21 +245,42 @@ def test_revocation_opens_each_token_once_at_most_and_ends(seed):
 # -------------------------------------------------------------------------------------- drafts
 
 
-def test_all_tokens_of_a_word_have_its_lowest_confidence():
-    model = small_prompted()
+@pytest.fixture
+def path():
+    """CTC's alignment of "ab a", each label less sure than the one before."""
     log_probs = np.log(np.full((9, len(SYMBOLS)), 0.05))
     labels = SYMBOLS.encode("ab a")
     for frame, label in zip((0, 2, 4, 6), labels, strict=True):
         log_probs[frame, label] = np.log(0.9 - 0.1 * frame)
+    return align(log_probs, labels, SYMBOLS.blank)
+
+
+def test_all_tokens_of_a_word_have_its_lowest_confidence(path):
+    pieces = train_tokenizer(TEXTS * 50, 13)
+    draft = token_draft(path, SYMBOLS, pieces, "ab a")
+    words = pieces.words(draft.tokens)
+    assert draft.confidence[words == 0] == pytest.approx(path.confidence[:2].min())
+    assert draft.confidence[words == 1] == pytest.approx(path.confidence[2:].min())
+    assert not token_draft(path, SYMBOLS, pieces, "ab a a").confidence.any()
+
+
+def test_tokens_that_are_the_symbols_have_their_own_confidence(path):
+    letters = small_prompted().tokenizer
+    draft = token_draft(path, SYMBOLS, letters, "ab a")
+    assert letters.pieces(draft.tokens) == ["a", "b", "\u2581", "a"]
+    assert draft.confidence.tolist() == path.confidence.tolist()
+    other = token_draft(path, SYMBOLS, letters, "ab b")  # normalising changed a letter
+    assert other.confidence[:2] == pytest.approx(path.confidence[:2].min())
+
+
+def test_boundaries_at_the_ends_and_repeated_ones_are_no_tokens():
+    log_probs = np.log(np.full((11, len(SYMBOLS)), 0.05))
+    labels = [SYMBOLS.columns[symbol] for symbol in " a  b "]
+    for frame, label in enumerate(labels):
+        log_probs[2 * frame - (frame > 3), label] = np.log(0.9 - 0.1 * frame)
     path = align(log_probs, labels, SYMBOLS.blank)
-    draft = token_draft(path, SYMBOLS, model.tokenizer, "ab a")
-    confidence = dict(zip(model.tokenizer.pieces(draft.tokens), draft.confidence, strict=True))
-    words = model.tokenizer.words(draft.tokens)
-    assert len(set(draft.confidence[words == 0])) == 1
-    assert draft.confidence[0] == pytest.approx(path.confidence[:2].min())
-    assert draft.confidence[-1] == pytest.approx(path.confidence[2:].min())
-    assert confidence
-    assert not token_draft(path, SYMBOLS, model.tokenizer, "ab a a").confidence.any()
+    draft = token_draft(path, SYMBOLS, small_prompted().tokenizer, "a b")
+    assert draft.confidence == pytest.approx([0.8, 0.6, 0.5])
 
 
 def test_a_draft_keeps_what_the_gate_lets_through():
