@@ -44,6 +44,9 @@ __all__ = ["TokenBatches", "dllm_learner", "train_dllm"]
 #: Validation while training reads the first batches of this size; the last one reads all.
 _FEW_BATCHES, _BATCH_FRAMES = 4, 24_000
 
+#: Greedy paths of a causal network are found one by one, so few of them while it trains.
+_FEW_PATHS = 16
+
 #: Places of a canvas beyond what CTC expects, when training validates.
 _MARGIN = 4
 
@@ -189,17 +192,20 @@ class _Validator:
         self._model, self._batches = model, self._speech.plain()
 
     def quick(self, learner: Learner) -> _Validation:
-        """Loss and word errors on the first few batches."""
-        return self._evaluate(learner, _FEW_BATCHES)
+        """Loss and word errors on the first few batches; a causal network's of few utterances."""
+        paths = _FEW_PATHS if self._model.is_causal else None
+        return self._evaluate(learner, _FEW_BATCHES, paths)
 
     def whole(self, learner: Learner) -> _Validation:
         """Loss and word errors on all utterances."""
-        return self._evaluate(learner, len(self._batches))
+        return self._evaluate(learner, len(self._batches), None)
 
     @torch.no_grad()
-    def _evaluate(self, learner: Learner, count: int) -> _Validation:
+    def _evaluate(self, learner: Learner, count: int, paths: int | None) -> _Validation:
+        """On `count` batches, with the texts of the first `paths` utterances, None: of all."""
         network: PromptedNetwork = learner.network.eval()  # type: ignore[assignment]
         nats, tokens, errors = 0.0, 0, ErrorCounts()
+        left = len(self._speech.texts) if paths is None else paths
         for number, rows in enumerate(self._batches[:count]):
             batch = self._speech.batch(rows)
             generator = torch.Generator().manual_seed(number)
@@ -208,7 +214,10 @@ class _Validator:
             features, frames = batch.inputs[:2]
             heard = network.hear(features.to(network.encoder.head.weight.device), frames)
             spell = self._greedy if self._model.is_causal else self._one_pass
-            for row, text in zip(self._speech.utterances(rows), spell(heard), strict=True):
+            utterances = self._speech.utterances(rows)[:left]
+            left -= len(utterances)
+            heard = HeardPrompt(*(part[: len(utterances)] for part in heard))
+            for row, text in zip(utterances, spell(heard), strict=True):
                 errors += count_errors(self._speech.texts[row], text)
         network.train()
         return _Validation(nats, tokens, errors)

@@ -19,11 +19,12 @@ from rescore.errors import ModelError
 from rescore.models.checkpoint import Checkpoint, save
 from rescore.models.network import Network, NetworkConfig
 from rescore.models.tokenizer import train_tokenizer
+from rescore.train import prompted
 from rescore.train.ctc import train_ctc
 from rescore.train.options import DllmOptions
 from rescore.train.prompted import TokenBatches, dllm_learner, train_dllm
 from rescore.train.prompted_losses import PromptedLoss
-from rescore.train.prompted_start import start_model
+from rescore.train.prompted_start import corpus_texts, start_model
 from rescore.train.speech_corpus import open_parts
 
 TINY = DllmOptions(
@@ -148,6 +149,23 @@ def test_the_clock_ticks_about_once_a_token(speech, folder):
     words = sum(len(text.split()) for text in TEXTS)
     assert larger.clock == "words"
     assert larger.tokens_per_count == sum(map(len, pieces.encode(TEXTS))) / words
+
+
+def test_few_greedy_paths_are_found_while_a_twin_trains(speech, folder, monkeypatch):
+    monkeypatch.setattr(prompted, "_FEW_PATHS", 3)
+    symbols = read_symbols(speech.directory)
+    training, held_out = open_parts(speech, len(symbols), TINY.batch_seconds)
+    for kind, few in (("ar", 3), ("mdlm", len(held_out))):
+        options = options_of(folder, kind)
+        model = start_model(options, symbols, training.corpus)
+        learner, validator = dllm_learner(options, model), prompted._Validator(held_out, model)
+        texts = corpus_texts(held_out, symbols)
+        words = [len(text.split()) for text in texts]
+        order = [row for rows in validator._batches for row in rows]
+        quick, whole = validator.quick(learner), validator.whole(learner)
+        assert whole.errors.reference_words == sum(words)
+        assert quick.errors.reference_words == sum(words[row] for row in order[:few])
+        assert (quick.nats, quick.tokens) == (whole.nats, whole.tokens)
 
 
 def test_the_commands_train_both_stages(speech, folder, tmp_path):
