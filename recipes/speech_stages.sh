@@ -13,9 +13,9 @@
 # Stages train_dllm and dllm_ablation (docs/prior_guided.md): DLLM_MASKED and DLLM_CAUSAL are the
 # language models behind the prompt (default: the embedded ones), DLLM_FIRST and DLLM options of the
 # two runs of `train dllm`, the first of the projector alone unless it says otherwise;
-# DLLM_SCRATCH=no leaves out the model from scratch. DLLM_LIMIT is how many utterances the ablation reads (default:
-# all), DLLM_CANVAS the places without a draft, which the longest text needs. Stage all_decoders
-# compares what the stages before have trained (recipes/decoders).
+# DLLM_SCRATCH=no leaves out the model from scratch. DLLM_LIMIT is how many utterances the ablation
+# reads (default: all), DLLM_CANVAS the places without a draft, which the longest text needs. Stage
+# all_decoders compares what the stages before have trained (recipes/decoders).
 # shellcheck shell=bash
 
 LISTS=beam_ngram # what is rescored
