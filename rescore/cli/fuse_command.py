@@ -87,8 +87,8 @@ def command(
 
 def _refuse_clashes(also: Mapping[str, str | None], others: Sequence[str | None]) -> None:
     """Refuse a further output that is an input, or another output."""
-    given = {flag: path for flag, path in also.items() if path is not None}
-    for flag, path in given.items():
+    paths = {flag: path for flag, path in also.items() if path is not None}
+    for flag, path in paths.items():
         for other in others:
             if other is not None:
                 refuse_same_file(other, path)
@@ -96,8 +96,8 @@ def _refuse_clashes(also: Mapping[str, str | None], others: Sequence[str | None]
             raise click.UsageError(
                 f"the lists and {flag} cannot both go to standard output; give -o"
             )
-    if len(set(given.values())) < len(given):
-        raise click.UsageError(f"{' and '.join(given)} cannot both be {path}; give each its own")
+    if len(set(paths.values())) < len(paths):
+        raise click.UsageError(f"{' and '.join(paths)} cannot both be {path}; give each its own")
 
 
 def _write(fused: Iterable[NBest], output: str, trn: str | None, consensus: str | None) -> None:

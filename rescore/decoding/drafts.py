@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rescore.acoustic.ctc_paths import LabelledPath
-from rescore.acoustic.symbols import WORD_START, Symbols
+from rescore.acoustic.symbols import WORD_START, Symbols, WordSpan
 from rescore.interfaces import TextTokenizer
 from rescore.models.audio_network import SpecialRows
 
@@ -39,17 +39,27 @@ def token_draft(path: LabelledPath, symbols: Symbols, tokenizer: TextTokenizer, 
     Where normalising changes the number of words, no token is sure: confidence 0.
     """
     [tokens] = tokenizer.encode([text])
-    pieces, by_piece = _piece_confidence(path, symbols)
+    spans = _spans(path, symbols)
+    pieces, by_piece = _piece_confidence(path, symbols, spans)
     if tokenizer.pieces(tokens) == pieces:
         return Draft(np.array(tokens, np.int64), np.array(by_piece))
     words = tokenizer.words(tokens)
-    by_word = _word_confidence(path, symbols)
+    by_word = np.array([path.confidence[before : span.end].min() for before, span in spans])
     if len(by_word) != (words[-1] + 1 if len(words) else 0):
         return Draft(np.array(tokens, np.int64), np.zeros(len(tokens)))
     return Draft(np.array(tokens, np.int64), by_word[words])
 
 
-def _piece_confidence(path: LabelledPath, symbols: Symbols) -> tuple[list[str], list[float]]:
+def _spans(path: LabelledPath, symbols: Symbols) -> list[tuple[int, WordSpan]]:
+    """The words of a path, each with the end of the word before: what is between belongs to it."""
+    words = symbols.words(path.labels.tolist())
+    ends = [0, *(span.end for span in words[:-1])]
+    return list(zip(ends[: len(words)], words, strict=True))
+
+
+def _piece_confidence(
+    path: LabelledPath, symbols: Symbols, spans: list[tuple[int, WordSpan]]
+) -> tuple[list[str], list[float]]:
     """The symbols that spell the text, as a vocabulary writes them, and the confidence of each.
 
     Boundaries between two words are one symbol, with the lowest confidence of them; those at the
@@ -57,24 +67,13 @@ def _piece_confidence(path: LabelledPath, symbols: Symbols) -> tuple[list[str], 
     """
     pieces: list[str] = []
     confidence: list[float] = []
-    before = 0
-    for span in symbols.words(path.labels.tolist()):
+    for before, span in spans:
         if pieces and before < span.start:
             pieces.append(WORD_START)
             confidence.append(float(path.confidence[before : span.start].min()))
         pieces += [symbols.pieces[label] for label in path.labels[span.start : span.end]]
         confidence += path.confidence[span.start : span.end].tolist()
-        before = span.end
     return pieces, confidence
-
-
-def _word_confidence(path: LabelledPath, symbols: Symbols) -> np.ndarray:
-    """The lowest confidence of a label of each word; what is before a word belongs to it."""
-    lowest, before = [], 0
-    for span in symbols.words(path.labels.tolist()):
-        lowest.append(path.confidence[before : span.end].min())
-        before = span.end
-    return np.array(lowest)
 
 
 def draft_canvas(

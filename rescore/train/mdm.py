@@ -277,16 +277,16 @@ class MdmValidator:
 
     @torch.no_grad()
     def _evaluate(self, learner: Learner, count: int) -> MdmValidation:
-        learner.network.eval()
+        network: AudioNetwork = learner.network.eval()  # type: ignore[assignment]
         nats, tokens, ctc, decoder = 0.0, 0, ErrorCounts(), ErrorCounts()
         for number, rows in enumerate(self._batches[:count]):
             batch = self._speech.batch(rows)
             generator = torch.Generator().manual_seed(number)
             nats += float(learner.evaluate(learner.bound, batch, generator)[0])
             tokens += batch.scored + len(rows)
-            by_ctc, by_decoder = self._errors(learner.network, batch.inputs)  # type: ignore[arg-type]
+            by_ctc, by_decoder = self._errors(network, batch.inputs)
             ctc, decoder = ctc + by_ctc, decoder + by_decoder
-        learner.network.train()
+        network.train()
         return MdmValidation(nats, tokens, ctc, decoder)
 
     def _errors(

@@ -193,19 +193,18 @@ class _Validator:
 
     def quick(self, learner: Learner) -> _Validation:
         """Loss and word errors on the first few batches; a causal network's of few utterances."""
-        paths = _FEW_PATHS if self._model.is_causal else None
-        return self._evaluate(learner, _FEW_BATCHES, paths)
+        spelled = _FEW_PATHS if self._model.is_causal else len(self._speech.texts)
+        return self._evaluate(learner, _FEW_BATCHES, spelled)
 
     def whole(self, learner: Learner) -> _Validation:
         """Loss and word errors on all utterances."""
-        return self._evaluate(learner, len(self._batches), None)
+        return self._evaluate(learner, len(self._batches), len(self._speech.texts))
 
     @torch.no_grad()
-    def _evaluate(self, learner: Learner, count: int, paths: int | None) -> _Validation:
-        """On `count` batches, with the texts of the first `paths` utterances, None: of all."""
+    def _evaluate(self, learner: Learner, count: int, spelled: int) -> _Validation:
+        """The loss on `count` batches, and the word errors of their first `spelled` utterances."""
         network: PromptedNetwork = learner.network.eval()  # type: ignore[assignment]
         nats, tokens, errors = 0.0, 0, ErrorCounts()
-        left = len(self._speech.texts) if paths is None else paths
         for number, rows in enumerate(self._batches[:count]):
             batch = self._speech.batch(rows)
             generator = torch.Generator().manual_seed(number)
@@ -214,8 +213,8 @@ class _Validator:
             features, frames = batch.inputs[:2]
             heard = network.hear(features.to(network.encoder.head.weight.device), frames)
             spell = self._greedy if self._model.is_causal else self._one_pass
-            utterances = self._speech.utterances(rows)[:left]
-            left -= len(utterances)
+            utterances = self._speech.utterances(rows)[:spelled]
+            spelled -= len(utterances)
             heard = HeardPrompt(*(part[: len(utterances)] for part in heard))
             for row, text in zip(utterances, spell(heard), strict=True):
                 errors += count_errors(self._speech.texts[row], text)
